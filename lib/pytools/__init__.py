@@ -1,0 +1,3 @@
+"""What the tools of the pytools collection share."""
+
+__version__ = "0.1.0"

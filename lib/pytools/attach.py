@@ -1,0 +1,121 @@
+"""Programs to hooks. Every attachment is a file descriptor and nothing else:
+closing it, or the end of the process in whatever way, detaches."""
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+
+from pytools import kernel, system
+from pytools.errors import Failure
+from pytools.image import ProgramSpec
+from pytools.kernel import Kernel
+from pytools.loader import Loaded, refusal
+
+__all__ = ["Attachment", "attach"]
+
+RAW_TRACEPOINT_OPEN = 17
+PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
+PERF_COUNT_SW_CPU_CLOCK = 0
+PERF_ATTR_BYTES = 64  # PERF_ATTR_SIZE_VER0: all that is needed here
+PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
+PERF_EVENT_IOC_ENABLE = 0x2400
+PERF_EVENT_IOC_SET_BPF = 0x40042408
+
+
+class Attachment:
+    """All that a tool has attached."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+        self.said: list[str] = []  # for -v
+
+    def detach(self) -> None:
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
+    """Attach every program to the hook that its template names; those on perf
+    events sample every online CPU ``frequency`` times a second."""
+    attachment = Attachment()
+    try:
+        for program, fd in loaded.programs:
+            if program.kind == "perf_event":
+                _sample(attachment, fd, frequency)
+            elif program.kind == "tracepoint":
+                _tracepoint(attachment, program, fd, running)
+            else:
+                _raw_tracepoint(attachment, program, fd)
+    except BaseException:
+        attachment.detach()
+        raise
+    return attachment
+
+
+def _perf_attributes(kind: int, config: int, period: int, flags: int) -> bytes:
+    return struct.pack("=IIQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, 0)
+
+
+def _sample(attachment: Attachment, program: int, frequency: int) -> None:
+    attributes = _perf_attributes(
+        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, frequency, PERF_ATTR_FREQ
+    )
+    sampled = []
+    for cpu in kernel.online_cpus():
+        try:
+            event = system.perf_event_open(attributes, cpu)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                continue  # went offline meanwhile
+            if error.errno == errno.EINVAL:
+                raise Failure(
+                    f"cannot sample at {frequency} Hz: more than "
+                    "/proc/sys/kernel/perf_event_max_sample_rate allows"
+                ) from None
+            raise refusal(f"open a perf event on CPU {cpu}", error) from None
+        attachment.descriptors.append(event)
+        _set_program(event, program, "a perf event")
+        sampled.append(str(cpu))
+    attachment.said.append(f"perf event cpu-clock, {frequency} Hz, CPUs {','.join(sampled)}")
+
+
+def _tracepoint(
+    attachment: Attachment, program: ProgramSpec, fd: int, running: Kernel
+) -> None:
+    category, _, name = program.target.partition(":")
+    attributes = _perf_attributes(
+        PERF_TYPE_TRACEPOINT, running.tracepoint_id(category, name), 1, 0
+    )
+    # The program runs on every CPU, whichever CPU the event is opened for.
+    try:
+        event = system.perf_event_open(attributes, kernel.online_cpus()[0])
+    except OSError as error:
+        raise refusal(f"open tracepoint {program.target}", error) from None
+    attachment.descriptors.append(event)
+    _set_program(event, fd, f"tracepoint {program.target}")
+    attachment.said.append(f"tracepoint {program.target}")
+
+
+def _raw_tracepoint(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    name = ctypes.create_string_buffer(program.target.encode())
+    attributes = bytearray(struct.pack("=QI4x", ctypes.addressof(name), fd))
+    try:
+        attachment.descriptors.append(system.bpf(RAW_TRACEPOINT_OPEN, attributes))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise Failure(f"this kernel has no raw tracepoint {program.target}") from None
+        raise refusal(f"attach to raw tracepoint {program.target}", error) from None
+    attachment.said.append(f"raw tracepoint {program.target}")
+
+
+def _set_program(event: int, program: int, what: str) -> None:
+    try:
+        fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, program)
+        fcntl.ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise Failure(f"cannot attach to {what}: too many programs are on it") from None
+        raise refusal(f"attach to {what}", error) from None

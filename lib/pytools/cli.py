@@ -1,0 +1,247 @@
+"""What every tool does alike: options, signals, intervals, errors to exit codes.
+
+A tool builds its parser with ``parser``, starts its program with ``start``, and
+is run by ``run``. Exit status: 0 done or interrupted, 1 failed, 2 bad usage.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+import time
+from typing import Callable, Iterator, Mapping, NoReturn
+
+from pytools import __version__, program
+from pytools.errors import Failure, Usage
+from pytools.output import Output, complain
+
+__all__ = [
+    "Waiting", "announce", "intervals", "number_from", "parser", "pid", "positive", "run", "start",
+]  # fmt: skip
+
+# An event is on standard output at most so long after it happened.
+LATEST_SECONDS = 0.1
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        raise SystemExit(2)
+
+
+def parser(description: str, intervals: bool = False) -> Parser:
+    """A parser with the options that all tools share. ``description`` is the
+    tool's docstring: a line that says what it does, then text and examples.
+    ``intervals`` adds ``[interval [count]]``."""
+    first, _, rest = description.strip().partition("\n")
+    made = Parser(
+        description=first,
+        epilog=rest.strip("\n"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if intervals:
+        made.add_argument(
+            "interval", nargs="?", type=positive, help="seconds between summaries (one at the end)"
+        )
+        made.add_argument(
+            "count", nargs="?", type=number_from(1), help="number of summaries (no limit)"
+        )
+    shared = made.add_argument_group("options of all tools")
+    shared.add_argument(
+        "-d", "--duration", metavar="SECONDS", type=not_negative,
+        help="end after so many seconds; 0: attach, read once, end",
+    )  # fmt: skip
+    form = shared.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", dest="form", action="store_const", const="json", default="text",
+        help="print JSON lines",
+    )  # fmt: skip
+    form.add_argument(
+        "--csv", dest="form", action="store_const", const="csv", help="print CSV"
+    )
+    shared.add_argument(
+        "--ebpf", action="store_true", help="print the rendered BPF program and exit"
+    )
+    shared.add_argument(
+        "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
+    )
+    shared.add_argument(
+        "-v", "--verbose", action="store_true",
+        help="say on standard error what is rewritten, attached and cached",
+    )  # fmt: skip
+    shared.add_argument("--version", action="version", version=f"pytools {__version__}")
+    return made
+
+
+# Argument types.
+
+
+def number_from(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """An argument that is a whole number from ``least`` to ``most``."""
+
+    def number(text: str) -> int:
+        value = int(text) if text.isascii() and text.lstrip("+-").isdigit() else None
+        if value is None or not least <= value <= most:
+            limit = f"from {least} on" if most == 2**63 - 1 else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limit}")
+        return value
+
+    return number
+
+
+pid = number_from(1, 2**22)
+
+
+def positive(text: str) -> float:
+    """An argument that is a number greater than zero."""
+    value = not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is too small")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """An argument that is a number, zero or more; at most some 30 years."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
+# Starting.
+
+
+def start(
+    options: argparse.Namespace,
+    template: str,
+    code: Mapping[str, str] = {},
+    values: Mapping[str, bool | int | bytes] = {},
+    sizes: Mapping[str, int] = {},
+) -> program.Program:
+    """Prepare a template's program as the shared options say (see
+    program.prepare); with --ebpf, print it and end the tool."""
+    if options.ebpf:
+        from pytools.kernel import running
+        from pytools.template import render
+
+        Output(options.tool).write(render(template, running(), code, values).text)
+        raise SystemExit(0)
+
+    def say(line: str) -> None:
+        if options.verbose:
+            complain(f"{options.tool}: {line}")
+
+    return program.prepare(template, code, values, sizes, not options.no_cache, say)
+
+
+def announce(options: argparse.Namespace, text: str) -> None:
+    """Say to a person that the tool is at work, once it is attached."""
+    if options.verbose or sys.stderr.isatty():
+        complain(f"{text}... Hit Ctrl-C to end.")
+
+
+# Waiting.
+
+
+class Waiting:
+    """Waits for time to pass, a file descriptor to be readable, Ctrl-C, or the
+    reader of standard output to go away. ``ended`` says that one of the latter
+    two has happened."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._woken, wake = os.pipe()
+        for end in (self._woken, wake):
+            os.set_blocking(end, False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._interrupt)
+        signal.set_wakeup_fd(wake)
+        self._poll = select.poll()
+        self._poll.register(self._woken, select.POLLIN)
+        self._poll.register(1, 0)  # errors only
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        self.ended = True
+
+    def until(self, deadline: float | None) -> bool:
+        """Wait until that time.monotonic(); whether it came (False: ended)."""
+        while not self.ended:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return True
+            self.once(left)
+        return False
+
+    def watch(self, fd: int) -> None:
+        """Let ``once`` return when the file descriptor is readable."""
+        self._poll.register(fd, select.POLLIN)
+
+    def once(self, seconds: float | None) -> None:
+        """Wait once, for at most so long."""
+        # Rounded up: a wait that is too short would spin to the deadline.
+        timeout = None if seconds is None else int(seconds * 1000) + 1
+        for fd, event in self._poll.poll(timeout):
+            if fd == 1 and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+                raise BrokenPipeError
+            if fd == self._woken:
+                os.read(self._woken, 64)
+
+
+def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:
+    """Yield at the end of each interval, and at the end of all: True the last
+    time. Ends by count, by duration, or by Ctrl-C."""
+    now = time.monotonic()
+    end = None if options.duration is None else now + options.duration
+    interval, count = options.interval, options.count
+    while True:
+        deadline = end
+        if interval is not None:
+            now += interval
+            deadline = now if end is None else min(now, end)
+        waiting.until(deadline)
+        if count is not None:
+            count -= 1
+        last = waiting.ended or deadline is None or deadline == end or count == 0
+        yield last
+        if last:
+            return
+        # A machine that was asleep, or a terminal that was stopped: go on from here.
+        now = max(now, time.monotonic() - interval)
+
+
+# Running.
+
+
+def run(main: Callable[[argparse.Namespace], None], made: Parser) -> NoReturn:
+    """Parse the command line, run the tool, and end the process."""
+    tool = made.prog
+    try:
+        options = made.parse_args()
+        options.tool = tool
+        main(options)
+        status = 0
+    except Usage as error:
+        complain(f"{tool}: {error}")
+        status = 2
+    except Failure as error:
+        if error.detail:
+            complain(error.detail)
+        complain(f"{tool}: {error}")
+        status = 1
+    except (BrokenPipeError, KeyboardInterrupt):
+        status = 0
+    except MemoryError:
+        complain(f"{tool}: out of memory")
+        status = 1
+    # Nothing is buffered (Output writes through): what standard output was
+    # closed by is not worth a message at exit.
+    sys.stdout = None  # type: ignore[assignment]
+    raise SystemExit(status)

@@ -1,0 +1,70 @@
+"""A compiled program with everything needed to load it: maps, programs, layouts.
+
+An image refers to its maps by name; no file descriptor, address or other
+property of the process that compiled it is left in it.
+"""
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, NamedTuple
+
+__all__ = ["Image", "MapSpec", "ProgramSpec"]
+
+
+class MapSpec(NamedTuple):
+    """A map to create. ``key`` and ``value`` describe the C types as bcc does:
+    nested ``[name, [[member, type], ...], "struct"]`` lists. For a ring buffer
+    ``value`` describes its records."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    key: Any
+    value: Any
+
+
+class ProgramSpec(NamedTuple):
+    """A program to load: eBPF instructions of 8 bytes, and (instruction, map
+    name) wherever a map's file descriptor must be put in."""
+
+    name: str
+    kind: str
+    target: str
+    instructions: bytes
+    maps: list[tuple[int, str]]
+
+
+class Image(NamedTuple):
+    """What the compiler made of one rendered template."""
+
+    maps: list[MapSpec]
+    programs: list[ProgramSpec]
+
+    def dump(self) -> bytes:
+        """The image as bytes, for ``parse``."""
+        programs = [
+            [*program[:3], base64.b64encode(program.instructions).decode(), program.maps]
+            for program in self.programs
+        ]
+        return json.dumps([self.maps, programs]).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Image:
+        """The image that ``dump`` wrote; raises ValueError when it is damaged."""
+        try:
+            maps, programs = json.loads(data)
+            return cls(
+                [MapSpec(*spec) for spec in maps],
+                [
+                    ProgramSpec(
+                        name, kind, target, base64.b64decode(code), [(i, m) for i, m in uses]
+                    )
+                    for name, kind, target, code, uses in programs
+                ],
+            )
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"damaged image: {error}") from None

@@ -1,0 +1,1 @@
+/* bcc asks for this file and uses nothing of it. */

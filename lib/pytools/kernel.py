@@ -1,0 +1,236 @@
+"""Facts about a kernel: its types, tracepoints and identity.
+
+Rendering asks a ``Kernel``, never the machine, so that a template can be
+rendered for any kernel whose BTF and tracepoint formats are at hand.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from typing import NamedTuple
+
+from pytools import system
+from pytools.btf import Btf
+from pytools.errors import Failure, error_text
+
+__all__ = ["Kernel", "TracepointField", "running", "online_cpus", "possible_cpus", "pid_limit"]
+
+BTF_PATH = "/sys/kernel/btf/vmlinux"
+NOTES_PATH = "/sys/kernel/notes"
+TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+CPU_PATH = "/sys/devices/system/cpu"
+NT_GNU_BUILD_ID = 3
+# The inode number of the first pid namespace (include/linux/proc_ns.h).
+PROC_PID_INIT_INO = 0xEFFFFFFC
+# No pid is larger on a 64-bit kernel (PID_MAX_LIMIT, include/linux/threads.h).
+PID_MAX_LIMIT = 4 * 1024 * 1024
+
+
+class TracepointField(NamedTuple):
+    """A field of a tracepoint's record: offset and size in bytes."""
+
+    type: str
+    name: str
+    offset: int
+    size: int
+    signed: bool
+
+
+class Kernel:
+    """One kernel, running or recorded.
+
+    ``btf_path`` names a file with its BTF; ``tracefs`` the folder that holds
+    ``events/CATEGORY/NAME/format`` (found, or mounted unseen, when None).
+    """
+
+    def __init__(
+        self,
+        release: str,
+        btf_path: str = BTF_PATH,
+        tracefs: str | None = None,
+        headers: str = "",
+    ) -> None:
+        self.release = release
+        self.headers = headers or f"/lib/modules/{release}/build"
+        self._btf_path = btf_path
+        self._btf: Btf | None = None
+        self._tracefs = tracefs
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """(major, minor): for kernels without BTF, where nothing better is to be had."""
+        major, _, rest = self.release.partition(".")
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        return int(major), int(digits or 0)
+
+    @property
+    def has_btf(self) -> bool:
+        """Whether the kernel's types can be looked up."""
+        return os.access(self._btf_path, os.R_OK)
+
+    @property
+    def btf(self) -> Btf:
+        """The kernel's types; raises Failure where there are none."""
+        if self._btf is None:
+            try:
+                self._btf = Btf.read(self._btf_path)
+            except OSError as error:
+                raise Failure(
+                    f"cannot read the kernel's types: {self._btf_path}: {error.strerror}"
+                ) from None
+        return self._btf
+
+    def has_field(self, struct_name: str, member: str) -> bool | None:
+        """Whether a struct has a member; None where the kernel has no BTF to tell.
+
+        >>> running().has_field("task_struct", "__state")
+        True
+        """
+        return self.btf.member(struct_name, member) is not None if self.has_btf else None
+
+    @property
+    def tracefs(self) -> str:
+        """The folder of tracefs; raises Failure where it can't be had."""
+        if self._tracefs is None:
+            self._tracefs = _find_tracefs()
+        return self._tracefs
+
+    def has_tracepoint(self, category: str, name: str) -> bool:
+        """Whether a tracepoint exists; raises Failure without tracefs."""
+        return os.path.isdir(f"{self.tracefs}/events/{category}/{name}")
+
+    def _tracepoint_file(self, category: str, name: str, file: str) -> str:
+        path = f"{self.tracefs}/events/{category}/{name}/{file}"
+        try:
+            with open(path) as lines:
+                return lines.read()
+        except FileNotFoundError:
+            raise Failure(f"this kernel has no tracepoint {category}:{name}") from None
+        except OSError as error:
+            raise Failure(
+                f"cannot read tracepoint {category}:{name}: {error.strerror}: tracefs is "
+                "readable by root only, unless it is mounted with another mode"
+            ) from None
+
+    def tracepoint_id(self, category: str, name: str) -> int:
+        """The number by which perf_event_open(2) knows a tracepoint."""
+        return int(self._tracepoint_file(category, name, "id"))
+
+    def tracepoint_fields(self, category: str, name: str) -> list[TracepointField]:
+        """The fields of a tracepoint's record, from its ``format`` file."""
+        fields = []
+        for line in self._tracepoint_file(category, name, "format").splitlines():
+            parts = dict(part.strip().partition(":")[::2] for part in line.split(";") if ":" in part)
+            if "field" in parts:
+                text = parts["field"].strip()
+                array = ""
+                if text.endswith("]"):
+                    text, _, array = text.partition("[")
+                type_text, _, label = text.rpartition(" ")
+                fields.append(
+                    TracepointField(
+                        (type_text + ("[" + array if array else "")).strip(),
+                        label.lstrip("*"),
+                        int(parts["offset"]),
+                        int(parts["size"]),
+                        parts.get("signed") == "1",
+                    )
+                )
+        return fields
+
+    def identity(self) -> str:
+        """What tells this build of the kernel from every other: release, version
+        and build id; without a build id, the digest of its BTF."""
+        parts = [*os.uname()[2:5], _build_id(), self._btf_path]
+        try:
+            parts.append(str(os.stat(self._btf_path).st_size))
+            if not parts[3]:
+                with open(self._btf_path, "rb") as file:
+                    parts.append(hashlib.sha256(file.read()).hexdigest())
+        except OSError:
+            parts.append("no BTF")
+        return "\n".join(parts)
+
+
+def running() -> Kernel:
+    """The kernel that this process runs on."""
+    return Kernel(os.uname().release)
+
+
+def _build_id() -> str:
+    try:
+        with open(NOTES_PATH, "rb") as file:
+            notes = file.read()
+    except OSError:
+        return ""
+    position = 0
+    while position + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("=III", notes, position)
+        start = position + 12 + (name_size + 3 & ~3)
+        if kind == NT_GNU_BUILD_ID and notes[position + 12 : position + 15] == b"GNU":
+            return notes[start : start + size].hex()
+        position = start + (size + 3 & ~3)
+    return ""
+
+
+def _find_tracefs() -> str:
+    for path in TRACEFS_PATHS:
+        try:
+            os.stat(path + "/events")
+            return path
+        except PermissionError:
+            raise Failure(
+                f"no permission to read {path}: run as root, or mount tracefs with a mode "
+                "that lets you in"
+            ) from None
+        except OSError:
+            continue
+    # Mounted nowhere (containers, minimal systems). A mount that only this
+    # process sees changes nothing for anybody else. Since Linux v5.2.
+    try:
+        return f"/proc/self/fd/{system.detached_mount('tracefs')}"
+    except OSError as error:
+        raise Failure(
+            f"tracefs is not mounted ({error_text(error.errno or 0)}): "
+            "run 'mount -t tracefs tracefs /sys/kernel/tracing' as root"
+        ) from None
+
+
+def _cpu_list(file: str) -> list[int]:
+    with open(f"{CPU_PATH}/{file}") as lines:
+        return parse_cpu_list(lines.read())
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """The numbers in a kernel CPU list.
+
+    >>> parse_cpu_list("0-2,7\\n")
+    [0, 1, 2, 7]
+    """
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first:
+            cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def online_cpus() -> list[int]:
+    """The CPUs that run tasks now; their numbers may have holes."""
+    return _cpu_list("online")
+
+
+def possible_cpus() -> list[int]:
+    """The CPUs that a per-CPU map has a value for, in the order of the values."""
+    return _cpu_list("possible")
+
+
+def pid_limit() -> int:
+    """One more than the largest pid that the kernel gives, as a BPF program sees it."""
+    # A program sees the pids of the first namespace. In another one, pid_max
+    # may be that namespace's own (Linux commit 7863dcc72d0f, v6.14).
+    if os.stat("/proc/self/ns/pid").st_ino != PROC_PID_INIT_INO:
+        return PID_MAX_LIMIT
+    with open("/proc/sys/kernel/pid_max") as file:
+        return int(file.read())

@@ -1,0 +1,229 @@
+"""BPF maps: create, read, clear.
+
+Sizes, batch commands and the order of per-CPU values follow
+kernel/bpf/syscall.c; batches exist since Linux commit cb4d03ab499d (v5.6), for
+per-CPU arrays since f008d732ab18 (v5.13).
+"""
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from typing import Any, Iterator
+
+from pytools import system
+from pytools.errors import Failure, error_text
+from pytools.image import MapSpec
+from pytools.kernel import possible_cpus
+from pytools.layout import Layout
+
+__all__ = ["Growth", "Map", "create"]
+
+(MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY) = range(5)
+LOOKUP_BATCH, LOOKUP_AND_DELETE_BATCH = 24, 25
+
+HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE = 1, 2, 5, 6, 7
+LRU_HASH, LRU_PERCPU_HASH, RINGBUF = 9, 10, 27
+_PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
+_ARRAYS = (ARRAY, PERCPU_ARRAY)
+
+NAME_BYTES = 15
+BATCH = 4096  # keys a call; the kernel is asked again for the rest
+
+
+class Map:
+    """A map in the kernel. Keys and values are ints, bytes or tuples, by the C
+    types that the template gave them; those of a per-CPU map lists of values,
+    one a possible CPU."""
+
+    def __init__(self, fd: int, spec: MapSpec) -> None:
+        self.fd = fd
+        self.spec = spec
+        self.per_cpu = len(possible_cpus()) if spec.type in _PER_CPU else 0
+        stride = spec.value_size
+        if self.per_cpu:
+            self._cpu_stride = stride + 7 & ~7
+            stride = self._cpu_stride * self.per_cpu
+        self._stride = stride
+        self._batches = True
+        self._key = self._value = Layout("char")
+        if spec.key is not None:
+            self._key = Layout(spec.key, spec.key_size)
+        if spec.value is not None and spec.type != STACK_TRACE:
+            self._value = Layout(spec.value, spec.value_size)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def items(self) -> list[tuple[Any, Any]]:
+        """All (key, value) pairs."""
+        return list(self._decode(self._raw_items(LOOKUP_BATCH)))
+
+    def drain(self) -> list[tuple[Any, Any]]:
+        """All (key, value) pairs of a hash map, which is left empty."""
+        return list(self._decode(self._raw_items(LOOKUP_AND_DELETE_BATCH)))
+
+    def values(self) -> list[Any]:
+        """The values of an array map, in order."""
+        return [value for _, value in self.items()]
+
+    def total(self, index: int = 0) -> int:
+        """An entry of a (per-CPU) array of counters, added up over the CPUs."""
+        value = self._decode_value(self._lookup(struct.pack("=I", index)) or bytes(self._stride))
+        return sum(value) if self.per_cpu else value
+
+    def frames(self, stack_id: int) -> list[int]:
+        """The instruction addresses of a stack trace, innermost first; empty
+        where there is no such stack (a negative id is the kernel's errno)."""
+        data = self._lookup(struct.pack("=i", stack_id)) if stack_id >= 0 else None
+        addresses = struct.unpack(f"={len(data) // 8}Q", data) if data else ()
+        return [address for address in addresses if address]
+
+    # Bytes.
+
+    def _lookup(self, key: bytes) -> bytes | None:
+        value = ctypes.create_string_buffer(self._stride)
+        key_buffer = ctypes.create_string_buffer(key, len(key))
+        try:
+            self._element(LOOKUP, key_buffer, ctypes.addressof(value))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return value.raw
+
+    def _element(self, command: int, key: Any, value: int) -> None:
+        address = ctypes.addressof(key) if key is not None else 0
+        system.bpf(command, bytearray(struct.pack("=IxxxxQQQ", self.fd, address, value, 0)))
+
+    def _raw_items(self, command: int) -> Iterator[tuple[bytes, bytes]]:
+        if self._batches:
+            try:
+                yield from self._batched(command)
+                return
+            except OSError as error:
+                # ENOTSUPP, which has no name in user space, for a map type
+                # without batches; EINVAL before v5.6.
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, 524):
+                    raise Failure(f"cannot read a BPF map: {error_text(error.errno or 0)}") from None
+                self._batches = False
+        yield from self._one_by_one(command)
+
+    def _batched(self, command: int) -> Iterator[tuple[bytes, bytes]]:
+        key_size = self.spec.key_size
+        if self.spec.type in _ARRAYS:
+            command = LOOKUP_BATCH
+        room = min(BATCH, self.spec.max_entries)
+        # A hash map hands its keys out in buckets, which do not fit into a
+        # room that is smaller than the fullest of them.
+        room = max(room, 64)
+        # The position is a u32 or a key, whichever is longer.
+        position = ctypes.create_string_buffer(max(4, key_size))
+        first = True
+        while True:
+            keys = ctypes.create_string_buffer(room * key_size)
+            values = ctypes.create_string_buffer(room * self._stride)
+            attributes = bytearray(
+                struct.pack(
+                    "=QQQQIIQQ",
+                    0 if first else ctypes.addressof(position),
+                    ctypes.addressof(position),
+                    ctypes.addressof(keys),
+                    ctypes.addressof(values),
+                    room, self.fd, 0, 0,
+                )  # fmt: skip
+            )
+            more = True
+            try:
+                system.bpf(command, attributes)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:  # one bucket is larger than the room
+                    room *= 2
+                    continue
+                if error.errno != errno.ENOENT:
+                    raise
+                more = False
+            (count,) = struct.unpack_from("=I", attributes, 32)
+            raw_keys, raw_values = keys.raw, values.raw
+            for i in range(count):
+                yield (
+                    raw_keys[i * key_size : (i + 1) * key_size],
+                    raw_values[i * self._stride : (i + 1) * self._stride],
+                )
+            if not more:
+                return
+            first = False
+
+    def _one_by_one(self, command: int) -> Iterator[tuple[bytes, bytes]]:
+        keys = []
+        key = None
+        while True:
+            following = ctypes.create_string_buffer(self.spec.key_size)
+            try:
+                self._element(NEXT_KEY, key, ctypes.addressof(following))
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise Failure(f"cannot read a BPF map: {error_text(error.errno or 0)}") from None
+                break
+            keys.append(following)
+            key = following
+            # A map that changes while it is walked may begin again.
+            if len(keys) > self.spec.max_entries:
+                break
+        for key in dict((k.raw, k) for k in keys).values():
+            value = self._lookup(key.raw)
+            if value is None:
+                continue
+            if command == LOOKUP_AND_DELETE_BATCH and self.spec.type not in _ARRAYS:
+                try:
+                    self._element(DELETE, key, 0)
+                except OSError:
+                    pass  # gone meanwhile
+            yield key.raw, value
+
+    # Values.
+
+    def _decode(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[Any, Any]]:
+        for key, value in pairs:
+            yield self._key.value(key), self._decode_value(value)
+
+    def _decode_value(self, data: bytes) -> Any:
+        if not self.per_cpu:
+            return self._value.value(data)
+        return [
+            self._value.value(data, cpu * self._cpu_stride) for cpu in range(self.per_cpu)
+        ]
+
+
+def create(spec: MapSpec) -> Map:
+    """Create the map; raises OSError."""
+    attributes = struct.pack(
+        "=IIIIIII15sx", spec.type, spec.key_size, spec.value_size, spec.max_entries,
+        spec.flags, 0, 0, spec.name.encode()[:NAME_BYTES],
+    )  # fmt: skip
+    return Map(system.bpf(MAP_CREATE, bytearray(attributes)), spec)
+
+
+class Growth:
+    """The counters of a map, as they grow: read without being cleared, so that
+    no count made meanwhile is lost."""
+
+    def __init__(self, counters: Map) -> None:
+        self._counters = counters
+        self._before: dict[Any, int] = {}
+
+    def since_last(self) -> dict[Any, int]:
+        """What each counter has grown by since the last call, where it has;
+        those of a per-CPU map added up over the CPUs."""
+        now = {
+            key: sum(value) if self._counters.per_cpu else value
+            for key, value in self._counters.items()
+        }
+        grown = {
+            key: count - self._before.get(key, 0)
+            for key, count in now.items()
+            if count != self._before.get(key, 0)
+        }
+        self._before = now
+        return grown

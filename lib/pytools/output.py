@@ -1,0 +1,169 @@
+"""How a tool's data leaves it: escaping, timestamps, and standard output.
+
+Data goes to standard output, everything else to standard error. What came from
+the kernel or from another process is escaped before it may reach a terminal.
+"""
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import time
+from typing import Any
+
+from pytools.errors import Failure
+from pytools.maps import Growth
+
+__all__ = ["Clock", "Output", "escape", "json_text", "text_of"]
+
+PLAIN_WIDTH = 80  # where standard output is no terminal
+BACKSLASH = "\\"
+
+
+def text_of(data: bytes) -> str:
+    """Bytes from the kernel as text, losslessly: bytes that are not UTF-8 become
+    lone surrogates, as in os.fsdecode (PEP 383)."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def escape(text: str) -> str:
+    r"""Text that does nothing but appear: control and other invisible characters,
+    bytes that are not UTF-8, and backslashes written as escapes.
+
+    >>> print(escape("a\x1b[2J\n\udcff"))
+    a\x1b[2J\x0a\xff
+    """
+    if text.isprintable() and BACKSLASH not in text:
+        return text
+    return "".join(map(_escape_character, text))
+
+
+def _escape_character(character: str) -> str:
+    if character == BACKSLASH:
+        return BACKSLASH * 2
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        code -= 0xDC00
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+_SIMPLE = {'"': '\\"', "\\": "\\\\"}
+
+
+def json_text(text: str) -> str:
+    """A JSON string, of printable ASCII only. Bytes that are not UTF-8 stand as
+    \\udc80 to \\udcff; ``.encode("utf-8", "surrogateescape")`` gives them back."""
+    if text.isascii() and text.isprintable() and '"' not in text and BACKSLASH not in text:
+        return f'"{text}"'
+    import json
+
+    return json.dumps(text)
+
+
+class Clock:
+    """Wall-clock time of the kernel's monotonic timestamps (bpf_ktime_get_ns)."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+        self._offset = 0
+        self.synchronise()
+
+    def synchronise(self) -> None:
+        """Follow the wall clock where it was set or slewed meanwhile."""
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        self._offset = wall - (before + time.monotonic_ns()) // 2
+
+    def rfc3339(self, monotonic_ns: int | None = None) -> str:
+        """RFC 3339 in UTC with microseconds; the time now by default."""
+        if monotonic_ns is None:
+            wall = time.time_ns()
+        else:
+            wall = monotonic_ns + self._offset
+        second, rest = divmod(wall, 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{rest // 1000:06d}Z"
+
+
+class Output:
+    """Standard output, written in whole lines, one write(2) for many."""
+
+    def __init__(self, tool: str) -> None:
+        self.tool = tool
+        self.clock = Clock()
+        try:
+            os.fstat(1)
+        except OSError:
+            raise Failure("standard output is closed") from None
+        self.terminal = os.isatty(1)
+        self.width = PLAIN_WIDTH
+        if self.terminal:
+            try:
+                self.width = os.get_terminal_size(1).columns or PLAIN_WIDTH
+            except OSError:
+                pass
+
+    def write(self, text: str) -> None:
+        """Write text through to the end; raises BrokenPipeError when nobody
+        reads it, Failure when it can't be written."""
+        data = memoryview(text.encode("utf-8", "surrogateescape"))
+        while data:
+            try:
+                data = data[os.write(1, data) :]
+            except BlockingIOError:
+                select.select([], [1], [])
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                if error.errno == errno.EPIPE:
+                    raise BrokenPipeError from None
+                raise Failure(f"cannot write to standard output: {error.strerror}") from None
+
+    def stamp(self, form: str) -> None:
+        """Write the local time as a line of its own, in text; JSON and CSV have
+        the time in every line."""
+        if form == "text":
+            self.write(time.strftime("%H:%M:%S") + "\n")
+
+    def lost(self, what: str, counter: Growth) -> int:
+        """How many are missing since the last call, said on standard error."""
+        count = sum(counter.since_last().values())
+        if count:
+            self.message(f"{count} {what} lost")
+        return count
+
+    def message(self, text: str) -> None:
+        """A line on standard error."""
+        complain(f"{self.tool}: {text}")
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error, if there is one."""
+    try:
+        print(escape_lines(text), file=sys.stderr, flush=True)
+    except (OSError, AttributeError):
+        pass
+
+
+def escape_lines(text: str) -> str:
+    """Escaped text that keeps its line ends and backslashes."""
+    return "\n".join(
+        "".join(c if c.isprintable() or c == "\t" else _escape_character(c) for c in line)
+        for line in text.split("\n")
+    )
+
+
+def csv_field(value: Any) -> str:
+    """A CSV field (RFC 4180), escaped."""
+    text = escape(value) if isinstance(value, str) else "" if value is None else str(value)
+    if "," in text or '"' in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -1,0 +1,84 @@
+"""System calls that Python has no function for, through libc's syscall(2)."""
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from pytools.errors import Failure
+
+__all__ = ["bpf", "perf_event_open", "detached_mount", "own_mount_namespace", "bind_mount"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# The numbers of bpf(2) and perf_event_open(2); asm-generic/unistd.h where not named.
+_NUMBERS = {"x86_64": (321, 298), "ppc64le": (361, 319), "s390x": (351, 331)}
+_BPF, _PERF_EVENT_OPEN = _NUMBERS.get(os.uname().machine, (280, 241))
+# The same on every architecture (Linux v5.2).
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSCONFIG_CMD_CREATE = 6
+_CLOEXEC = 1  # of fsopen and of fsmount
+_PERF_FLAG_FD_CLOEXEC = 8
+
+_CLONE_NEWNS = 0x20000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def bpf(command: int, attributes: bytearray) -> int:
+    """bpf(2): returns its result, writes results into ``attributes``; raises OSError."""
+    size = len(attributes)
+    buffer = (ctypes.c_char * size).from_buffer(attributes)
+    return _syscall(_BPF, ctypes.c_int(command), buffer, ctypes.c_uint(size))
+
+
+def perf_event_open(attributes: bytes, cpu: int) -> int:
+    """perf_event_open(2) for every process on one CPU: a file descriptor."""
+    return _syscall(
+        _PERF_EVENT_OPEN,
+        attributes,
+        ctypes.c_int(-1),
+        ctypes.c_int(cpu),
+        ctypes.c_int(-1),
+        ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC),
+    )
+
+
+def detached_mount(filesystem: str) -> int:
+    """A file descriptor on the root of a file system that is mounted nowhere,
+    and gone when the descriptor is closed; raises OSError."""
+    context = _syscall(_FSOPEN, filesystem.encode(), ctypes.c_uint(_CLOEXEC))
+    try:
+        _syscall(_FSCONFIG, context, ctypes.c_uint(_FSCONFIG_CMD_CREATE), None, None, 0)
+        return _syscall(_FSMOUNT, context, ctypes.c_uint(_CLOEXEC), ctypes.c_uint(0))
+    finally:
+        os.close(context)
+
+
+def own_mount_namespace() -> None:
+    """Leave the mount namespace for a copy of it that nobody else sees; raises OSError."""
+    if _libc.unshare(_CLONE_NEWNS) or _libc.mount(
+        b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None
+    ):
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def bind_mount(source: str, target: str) -> None:
+    """Make ``source`` appear at ``target``; raises OSError."""
+    if _libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(_MS_BIND), None):
+        raise OSError(ctypes.get_errno(), "mount")
+
+
+def page_size() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+if struct.calcsize("P") != 8:
+    raise Failure("pytools needs a 64-bit kernel and a 64-bit Python")

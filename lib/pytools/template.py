@@ -1,0 +1,321 @@
+"""From a tool's C template to the C that is compiled for one kernel.
+
+A template is C with five additions:
+
+``$NAME``
+    a placeholder: a piece of C chosen by the tool (``code``), a checked literal
+    made of the user's input (``values``), or a difference between kernels
+    (``differences``). One that is unknown, missing or unused is an error.
+``TRACEPOINT(category, name)``, ``RAW_TRACEPOINT(name, type argument, ...)``,
+``PERF_EVENT(name)``
+    in place of a function's head: a program and what it attaches to. A
+    tracepoint's record is ``args``; a raw tracepoint's arguments are variables
+    of the names given, their types checked against the kernel's.
+``EVENTS(name, struct type)``
+    a ring buffer of such records.
+``#include "name.h"``
+    C that several tools share, from ``bpf/`` beside this file.
+``#include <linux/...>``
+    what the template needs of a kernel *without* BTF. With BTF the lines are
+    left out, and each kernel struct that the template names is declared with
+    just the members it names, at their true offsets.
+"""
+from __future__ import annotations
+
+import os
+import re
+from string import Template
+from typing import Callable, Mapping, NamedTuple, Union
+
+from pytools import differences
+from pytools.errors import Failure
+from pytools.kernel import Kernel, TracepointField
+
+__all__ = ["Hook", "Rendered", "Value", "literal", "render"]
+
+Value = Union[bool, int, bytes]
+SHARED = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bpf")
+
+
+class Hook(NamedTuple):
+    """A program and its attach point: kind is ``tracepoint`` (target
+    ``category:name``), ``raw_tracepoint`` (target: name) or ``perf_event``."""
+
+    program: str
+    kind: str
+    target: str
+
+
+class Rendered(NamedTuple):
+    """C for one kernel. ``headers`` is the folder of the kernel's own headers
+    where it is compiled with those, empty where it needs none."""
+
+    text: str
+    hooks: list[Hook]
+    headers: str
+
+
+class TemplateError(Failure):
+    """The template itself is wrong: a mistake in the tool, not in its use."""
+
+
+def literal(value: Value) -> str:
+    """A C literal: the only form in which what a user typed reaches C.
+
+    >>> literal(-1), literal(2**63), literal(b"sh")
+    ('-1', '9223372036854775808ULL', "{ 115, 104 }")
+    """
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int):
+        if -(1 << 31) < value < 1 << 31:
+            return str(value)
+        if -(1 << 63) < value < 0:
+            return f"{value}LL"
+        if 0 < value < 1 << 64:
+            return f"{value}ULL"
+        raise Failure(f"{value} does not fit into 64 bits")
+    if isinstance(value, bytes) and value:
+        return "{ " + ", ".join(str(byte) for byte in value) + " }"
+    raise TypeError(f"no C literal for {value!r}")
+
+
+def render(
+    template: str,
+    kernel: Kernel,
+    code: Mapping[str, str] = {},
+    values: Mapping[str, Value] = {},
+) -> Rendered:
+    """Write a template out for a kernel. ``code`` is C of the tool's own and may
+    hold placeholders; ``values`` become literals. Raises TemplateError for a
+    mistake in the template, Failure for what the kernel does not have."""
+    text = _substitute(_include_shared(template), kernel, code, values)
+    text, hooks = _expand_hooks(text, kernel)
+    text = _expand_events(text)
+    bare = _without_comments(text)
+    declared = _tracepoint_structs(hooks, kernel)
+    if kernel.has_btf:
+        text = re.sub(r"^[ \t]*#[ \t]*include\b.*\n", "", text, flags=re.M)
+        declared = _kernel_types(_without_comments(text), kernel) + declared
+        return Rendered(declared + text.lstrip("\n"), hooks, "")
+    includes = re.findall(r"^[ \t]*#[ \t]*include\b.*\n", bare, flags=re.M)
+    text = re.sub(r"^[ \t]*#[ \t]*include\b.*\n", "", text, flags=re.M)
+    return Rendered("".join(includes) + declared + text, hooks, kernel.headers)
+
+
+def _include_shared(template: str) -> str:
+    """Put the files of ``bpf/`` in the place of their #include lines."""
+
+    def read(match: re.Match[str]) -> str:
+        try:
+            with open(os.path.join(SHARED, match.group(1))) as file:
+                return file.read()
+        except OSError:
+            raise TemplateError(f"there is no bpf/{match.group(1)} to include") from None
+
+    return re.sub(r'^[ \t]*#[ \t]*include[ \t]+"([\w.]+)"[ \t]*\n', read, template, flags=re.M)
+
+
+# Placeholders.
+
+
+class _Placeholders(Template):
+    idpattern = r"[A-Z][A-Z0-9_]*"
+    flags = re.ASCII
+
+
+def _names(text: str) -> list[str]:
+    names = []
+    for match in _Placeholders.pattern.finditer(text):
+        name = match.group("named") or match.group("braced")
+        if match.group("invalid") is not None:
+            line = text.count("\n", 0, match.start()) + 1
+            raise TemplateError(f"template line {line}: a '$' that begins no placeholder")
+        if name:
+            names.append(name)
+    return names
+
+
+def _substitute(
+    template: str, kernel: Kernel, code: Mapping[str, str], values: Mapping[str, Value]
+) -> str:
+    both = set(code) & set(values)
+    if both:
+        raise TemplateError(f"${min(both)} is given as code and as a value")
+    used: set[str] = set()
+    mapping: dict[str, str] = {name: literal(value) for name, value in values.items()}
+
+    def expand(text: str, outer: tuple[str, ...]) -> str:
+        for name in _names(text):
+            used.add(name)
+            if name in outer:
+                raise TemplateError(f"${name} contains itself")
+            if name in code:
+                mapping[name] = expand(code[name], outer + (name,))
+            elif name not in mapping:
+                difference = differences.resolve(name, kernel)
+                if difference is None:
+                    raise TemplateError(f"placeholder ${name} is not replaced")
+                mapping[name] = difference
+        return _Placeholders(text).substitute(mapping)
+
+    text = expand(template, ())
+    unused = (set(code) | set(values)) - used
+    if unused:
+        raise TemplateError(f"the template has no placeholder ${min(unused)}")
+    return text
+
+
+# Programs and what they attach to.
+
+_HOOK = re.compile(
+    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT)[ \t]*\(([^()]*)\)[ \t]*\n?\{[ \t]*$", re.M
+)
+
+
+def _tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    category, name = arguments
+    program = f"tracepoint__{category}__{name}"
+    # bcc would look up a struct whose name begins with "tracepoint__" itself.
+    head = f"int {program}(struct {category}__{name} *args)\n{{"
+    return Hook(program, "tracepoint", f"{category}:{name}"), head
+
+
+def _raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    name, parameters = arguments[0], arguments[1:]
+    program = f"raw_tracepoint__{name}"
+    lines = [f"int {program}(struct bpf_raw_tracepoint_args *ctx)", "{"]
+    types = kernel.btf.raw_tracepoint(name) if kernel.has_btf else None
+    if kernel.has_btf and types is None:
+        raise Failure(f"this kernel has no raw tracepoint {name}")
+    for number, parameter in enumerate(parameters):
+        type_text, variable = re.fullmatch(r"(.*?)(\w+)", parameter, re.S).groups()  # type: ignore
+        if types is not None:
+            there = types[number] if number < len(types) else "nothing"
+            if _type_words(type_text) != _type_words(there):
+                raise Failure(
+                    f"raw tracepoint {name}: argument {number + 1} is {there} in this "
+                    f"kernel, not {type_text.strip()}"
+                )
+        lines.append(f"\t{parameter} = ({type_text.strip()})ctx->args[{number}];")
+    return Hook(program, "raw_tracepoint", name), "\n".join(lines)
+
+
+def _perf_event_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    program = f"perf_event__{arguments[0]}"
+    return Hook(program, "perf_event", ""), f"int {program}(struct bpf_perf_event_data *ctx)\n{{"
+
+
+_HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
+    "TRACEPOINT": _tracepoint_head,
+    "RAW_TRACEPOINT": _raw_tracepoint_head,
+    "PERF_EVENT": _perf_event_head,
+}
+
+
+def _type_words(type_text: str) -> list[str]:
+    words = re.findall(r"\w+|\*", type_text)
+    return ["_Bool" if word == "bool" else word for word in words if word != "const"]
+
+
+def _expand_hooks(text: str, kernel: Kernel) -> tuple[str, list[Hook]]:
+    hooks: list[Hook] = []
+
+    def expand(match: re.Match[str]) -> str:
+        arguments = [argument.strip() for argument in match.group(2).split(",")]
+        try:
+            hook, head = _HEADS[match.group(1)](arguments, kernel)
+        except (ValueError, AttributeError):
+            raise TemplateError(f"cannot read {match.group(0).splitlines()[0]}") from None
+        hooks.append(hook)
+        return head
+
+    return _HOOK.sub(expand, text), hooks
+
+
+def _expand_events(text: str) -> str:
+    # bcc describes the values of a map, but not the records of a ring buffer:
+    # an array of one such record stands beside it, for its description only.
+    # The loader sets the buffer's true size.
+    return re.sub(
+        r"^EVENTS[ \t]*\([ \t]*(\w+)[ \t]*,[ \t]*(struct \w+)[ \t]*\)[ \t]*;",
+        r"BPF_RINGBUF_OUTPUT(\1, 1);\nBPF_ARRAY(\1_layout, \2, 1);",
+        text,
+        flags=re.M,
+    )
+
+
+def _tracepoint_structs(hooks: list[Hook], kernel: Kernel) -> str:
+    text = ""
+    for hook in hooks:
+        if hook.kind == "tracepoint":
+            category, name = hook.target.split(":")
+            text += record_struct(f"{category}__{name}", kernel.tracepoint_fields(category, name))
+            text += "\n"
+    return text
+
+
+def record_struct(name: str, fields: list[TracepointField]) -> str:
+    """A tracepoint's record as C. A ``__data_loc`` field (a string or array
+    further down in the record) is a u32 of the name ``__data_loc_FIELD``:
+    length << 16 | offset."""
+    lines = [f"struct {name} {{"]
+    position = 0
+    for field in sorted(fields, key=lambda field: field.offset):
+        if field.name.startswith("common_") or field.offset < position:
+            continue
+        if field.offset > position:
+            lines.append(f"\tchar _pad{position}[{field.offset - position}];")
+        lines.append(f"\t{_field_declaration(field)};")
+        position = field.offset + field.size
+    return "\n".join(lines) + "\n};\n"
+
+
+def _field_declaration(field: TracepointField) -> str:
+    if "__data_loc" in field.type or "__rel_loc" in field.type:
+        return f"u32 __data_loc_{field.name}"
+    if "*" in field.type and field.size == 8:
+        return f"void *{field.name}"
+    if "[" not in field.type and field.size in (1, 2, 4, 8):
+        return f"{'s' if field.signed else 'u'}{8 * field.size} {field.name}"
+    return f"char {field.name}[{field.size}]"
+
+
+# The kernel's types.
+
+# What bcc's own bpf.h declares; the kernel's BTF has it too.
+_BCC_STRUCTS = re.compile(r"bpf_(?!perf_event_data$)\w+|__sk_buff|xdp_md|sk_reuseport_md|sk_msg_md")
+# Declared by include/linux/types.h of our own.
+_OWN_TYPEDEFS = re.compile(
+    r"(__)?[su](8|16|32|64)|__(le|be)(16|32|64)|__sum16|__wsum|bool|s?size_t|uintptr_t"
+    r"|(pid|uid|gid|dev|umode|loff|sector)_t"
+)
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", " ", text, flags=re.S)
+
+
+def _kernel_types(text: str, kernel: Kernel) -> str:
+    """Declarations of what a program names of the kernel: structs with the
+    members it names, typedefs, enumerators."""
+    words = set(re.findall(r"[A-Za-z_]\w*", text))
+    own = set(re.findall(r"\b(?:struct|union|enum)\s+(\w+)\s*\{", text))
+    defined = set(re.findall(r"#[ \t]*define[ \t]+(\w+)", text))
+    for body in re.findall(r"\benum\b[^{;]*\{([^}]*)\}", text):
+        defined |= set(re.findall(r"[A-Za-z_]\w*", body))
+    structs = set(re.findall(r"\b(?:struct|union)\s+(\w+)", text))
+    structs = {name for name in structs - own if not _BCC_STRUCTS.fullmatch(name)}
+    members = set(re.findall(r"(?:->|\.)\s*([A-Za-z_]\w*)", text))
+    members |= set(re.findall(r"\b(?:container_of|offsetof)\s*\(.*?,\s*(\w+)\s*\)", text))
+    constants = {w for w in words if w.isupper() or w.endswith("_cgrp_id")}
+    constants = {w for w in constants if not w.startswith("BPF_")}
+    typedefs = {word for word in words if word.endswith("_t") and not _OWN_TYPEDEFS.fullmatch(word)}
+    values = kernel.btf.enumerators(constants - defined)
+    declared = ""
+    if values:
+        lines = "".join(f"\t{name} = {value},\n" for name, value in sorted(values.items()))
+        declared = f"enum {{\n{lines}}};\n\n"
+    declared += kernel.btf.typedefs(typedefs - defined)
+    declared += kernel.btf.declare(structs, members)
+    return declared + "\n" if declared else ""

@@ -1,0 +1,93 @@
+#!/bin/sh
+# First process in the userland of a test machine: sets up what the tests count on, runs them, hands the results over, powers off.
+# job.sh, written for each run, says what to do: row, release, options, action (test or shell), tests, rows, columns.
+
+. /run/job.sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=linux PYTOOLS_KERNEL="$row" PYTOOLS_SCRATCH=/scratch
+
+end() {
+	sync
+	exec /run/busybox poweroff -f
+}
+# Told apart from a test's failure by the host: a machine that isn't what the table says must prove nothing.
+broken() {
+	echo "guest: $*" >/dev/console
+	end
+}
+
+mount -t proc proc /proc
+mkdir -p /dev/pts /dev/shm /scratch /pytools /run/kernel /run/lock /run/results
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp
+for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
+	[ -e "/dev/${link%%:*}" ] || ln -s "${link#*:}" "/dev/${link%%:*}"
+done
+
+mount -t ext4 -o ro /run/disk-kernel /run/kernel || broken "cannot mount the kernel's disk"
+for directory in lib/modules boot usr/src; do
+	[ -d "/run/kernel/$directory" ] || continue
+	mkdir -p "/$directory"
+	mount --bind "/run/kernel/$directory" "/$directory"
+done
+case $(uname -r) in
+"$release".*) ;;
+*) broken "kernel $(uname -r) runs in the row $row" ;;
+esac
+
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpf /sys/fs/bpf
+mount -t securityfs securityfs /sys/kernel/security
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+for controller in cpu memory io pids; do
+	echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
+done
+grep -qw cpu /sys/fs/cgroup/cgroup.subtree_control || broken "no cpu controller in cgroup v2"
+
+case " $options " in
+*" no-btf "*) mount -t tmpfs -o ro tmpfs /sys/kernel/btf ;;
+*) [ -s /sys/kernel/btf/vmlinux ] || broken "no BTF" ;;
+esac
+case " $options " in
+*" headers "*) [ -d "/lib/modules/$(uname -r)/build/include" ] || broken "no kernel headers" ;;
+*) [ ! -e "/lib/modules/$(uname -r)/build/include" ] || broken "kernel headers in a row without them" ;;
+esac
+
+modprobe virtio_console 2>/dev/null # built in since 6.x
+modprobe veth || broken "no veth"
+ip link set lo up
+hostname "pytools-$row"
+mount -t ext4 /run/disk-scratch /scratch || broken "cannot mount the scratch disk"
+tar -C /pytools -xf /run/disk-checkout || broken "cannot unpack the checkout"
+cd /pytools || broken "no checkout"
+
+# A port's name comes from QEMU some time after the port.
+port() {
+	for attempt in 1 2 3 4 5 6 7 8 9 10; do
+		for entry in /sys/class/virtio-ports/*; do
+			[ "$(cat "$entry/name" 2>/dev/null)" = "$1" ] && echo "/dev/${entry##*/}" && return
+		done
+		sleep 0.5
+	done
+	broken "no virtio port $1"
+}
+
+if [ "$action" = shell ]; then
+	stty -F /dev/console rows "$rows" cols "$columns" 2>/dev/null
+	echo "pytools: $(uname -r), $(. /etc/os-release; echo "$PRETTY_NAME"); the checkout is here, /scratch is a disk; leave with exit."
+	# A controlling terminal, for Ctrl-C: the console itself can't be one.
+	setsid -c -w bash -l </dev/ttyS0 >/dev/ttyS0 2>&1
+	end
+fi
+
+# -v: should the machine die, the last line names the test. Tests marked host look at the checkout and at no kernel.
+set -- --junitxml=/run/results/junit.xml -p no:cacheprovider -v --durations=10 -o junit_family=xunit2 -o faulthandler_timeout=300 -m "not host" --ignore=tests/kernels
+[ -n "$tests" ] && set -- "$@" -k "$tests"
+output=$(port output)
+results=$(port results)
+echo "guest: tests start" >/dev/console
+PYTHONUNBUFFERED=1 /usr/bin/python3 -m pytest "$@" tests >"$output" 2>&1 </dev/null
+echo $? >/run/results/status
+echo "guest: tests end" >/dev/console
+tar -C /run/results -cf "$results" .
+end

@@ -1,0 +1,235 @@
+"""One test machine: what is written for it, its QEMU, and how it ended."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from images import ImageError, Kernel, Tools, Userland
+from matrix import Row
+
+__all__ = ["Machine", "checkout_files", "write_checkout", "write_initramfs"]
+
+HERE = Path(__file__).parent
+
+MEMORY = "1536M"
+PROCESSORS = 2
+SCRATCH_SIZE = 1 << 30
+
+KERNEL_ARGUMENTS = (
+    "console=ttyS0",
+    # QEMU ends with a kernel that reboots, and an oops is a failure whatever the tests say.
+    "panic=-1",
+    "oops=panic",
+    # Emulated processors are slow enough to look locked up, and have nothing to mitigate.
+    "nowatchdog",
+    "mitigations=off",
+    # 5.10 waits for entropy otherwise.
+    "random.trust_cpu=on",
+)
+
+CONSOLE_LINES = 20
+
+
+def checkout_files(root: Path) -> list[str]:
+    """The files of a git checkout as it is: tracked ones, and new ones that aren't ignored."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode(errors="surrogateescape").split("\0")
+    return sorted(name for name in set(names) if name and os.path.lexists(root / name))
+
+
+def write_checkout(root: Path, target: Path, without: Path | None = None) -> None:
+    """Pack the checkout at ``root`` as a tar file, which a machine reads from a disk; all files belong to root there."""
+
+    def owned(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = "root"
+        return member
+
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name in checkout_files(root):
+            path = root / name
+            if without is None or without not in path.parents:
+                tar.add(path, name, recursive=False, filter=owned)
+
+
+def write_initramfs(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write a cpio archive of executable ``files`` and their directories (kernel: Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    directories = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
+    directories |= {"dev", "proc", "root", "sys"}
+    members = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(directories)]
+    members += [(name, stat.S_IFREG | 0o755, content) for name, content in files.items()]
+    members.append(("TRAILER!!!", 0, b""))
+    out = io.BytesIO()
+    for inode, (name, mode, content) in enumerate(members, 1):
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        out.write(b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0")
+        out.write(b"\0" * (-out.tell() % 4) + content)
+        out.write(b"\0" * (-out.tell() % 4))
+    target.write_bytes(out.getvalue())
+
+
+class Machine:
+    """A virtual machine that runs the tests of a checkout, or a shell, on the kernel of ``row``.
+
+    Files below ``directory``: console.log, output.log (what pytest printed), results.tar; and ``temporary``, removed by `end`.
+    """
+
+    def __init__(self, row: Row, directory: Path, timeout: float = 900) -> None:
+        self.row = row
+        self.directory = directory
+        self.timeout = timeout
+        self.temporary = directory / "temporary"
+        self.console = directory / "console.log"
+        self.output = directory / "output.log"
+        self.results = directory / "results.tar"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.seconds = 0.0
+        self.timed_out = False
+
+    def prepare(self, tool: Tools, kernel: Kernel, userland: Userland, checkout: Path, job: Mapping[str, str]) -> list[str]:
+        """Write the machine's files; return the command that starts it, without its console.
+
+        :raises ImageError: if they can't be written.
+        """
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.temporary.mkdir(parents=True)
+        values = {"row": self.row.name, "release": self.row.release, "options": " ".join(sorted(self.row.options)), **job}
+        files = {
+            "init": (HERE / "initramfs.sh").read_bytes(),
+            "guest.sh": (HERE / "guest.sh").read_bytes(),
+            "job.sh": "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()).encode(),
+            "bin/busybox": tool.busybox.read_bytes(),
+        }
+        if kernel.modules.is_dir():
+            files.update({f"modules/{path.name}": path.read_bytes() for path in sorted(kernel.modules.iterdir())})
+        initramfs = self.temporary / "initramfs"
+        write_initramfs(initramfs, files)
+        scratch = self.temporary / "scratch.ext4"
+        tool.make_ext4(scratch, SCRATCH_SIZE, self.temporary / "mke2fs.log")
+
+        emulated = os.environ.get("KVM", "") in ("", "0")
+        disks = (
+            # The userland is written to, in a temporary copy: all machines share the image.
+            ("userland", userland.image, "snapshot=on"),
+            ("kernel", kernel.image, "readonly=on"),
+            ("checkout", checkout, "readonly=on"),
+            ("scratch", scratch, "cache=unsafe"),
+        )
+        arguments: list[str | Path] = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        arguments += ["-accel", "tcg,thread=multi" if emulated else "kvm", "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY]
+        arguments += ["-kernel", kernel.vmlinuz, "-initrd", initramfs, "-append", " ".join(KERNEL_ARGUMENTS)]
+        for name, image, option in disks:
+            arguments += ["-drive", f"if=none,id={name},format=raw,file={str(image).replace(',', ',,')},{option}"]
+            arguments += ["-device", f"virtio-blk-pci,drive={name},serial={name}"]
+        return tool.qemu(*arguments)
+
+    def ports(self) -> list[str]:
+        """QEMU's arguments for the console and for the ports that results come back through, all of them files."""
+        arguments = ["-device", "virtio-serial-pci"]
+        for name, path in (("output", self.output), ("results", self.results)):
+            arguments += ["-chardev", f"file,id={name},path={str(path).replace(',', ',,')}", "-device", f"virtserialport,chardev={name},name={name}"]
+        return ["-chardev", f"file,id=console,path={str(self.console).replace(',', ',,')}", "-serial", "chardev:console", *arguments]
+
+    def start(self, command: Sequence[str]) -> None:
+        """Start ``command``, this machine's QEMU; it ends with us, even if we are killed."""
+        log = self.temporary / "qemu.log"
+        # QEMU keeps what is written to the userland in TMPDIR.
+        environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    def running(self) -> bool:
+        """Whether it still runs; a machine whose time is over is ended."""
+        if self.process is None:
+            return False
+        self.seconds = time.monotonic() - self.started
+        if self.process.poll() is not None:
+            return False
+        if self.seconds > self.timeout:
+            self.timed_out = True
+            self.end()
+            return False
+        return True
+
+    def end(self) -> None:
+        """Kill what still runs and remove what only a running machine needs."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        if self.process is not None:
+            log = self.temporary / "qemu.log"
+            if log.exists() and log.stat().st_size:
+                shutil.copyfile(log, self.directory / "qemu.log")
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def text(self, path: Path) -> str:
+        return path.read_text(errors="replace").replace("\r", "") if path.exists() else ""
+
+    def unpack(self) -> str | None:
+        """Unpack junit.xml from the results; return None, or why the machine proved nothing."""
+        console = self.text(self.console)
+        if self.timed_out:
+            return f"still running after {self.timeout:.0f} s: {self.last_test()}"
+        if panic := re.search(r"Kernel panic - not syncing: (.*)", console):
+            return f"kernel panic: {panic[1]}: {self.last_test()}"
+        if broken := re.search(r"^guest: (?!tests )(.*)", console, re.M):
+            return broken[1]
+        try:
+            with tarfile.open(self.results) as tar:
+                status = self.member(tar, "./status").decode().strip()
+                junit = self.member(tar, "./junit.xml")
+        except (tarfile.TarError, OSError, KeyError):
+            return f"{self.ending()} before its results: {self.last_test()}"
+        (self.directory / "junit.xml").write_bytes(junit)
+        self.results.unlink()
+        if status == "5":
+            return "no test is selected"
+        # 0: all passed, 1: some did not, as junit.xml says.
+        return None if status in ("0", "1") else f"pytest ended with status {status}: {self.last_line(self.output)}"
+
+    @staticmethod
+    def member(tar: tarfile.TarFile, name: str) -> bytes:
+        file = tar.extractfile(name)
+        if file is None:
+            raise KeyError(name)
+        return file.read()
+
+    def ending(self) -> str:
+        status = self.process.returncode if self.process is not None else None
+        if status is not None and status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        if status:
+            return f"QEMU failed ({self.last_line(self.directory / 'qemu.log')})"
+        return "ended"
+
+    def last_line(self, path: Path) -> str:
+        lines = [line for line in self.text(path).splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "no output"
+
+    def last_test(self) -> str:
+        """The test that ran last, as ``pytest -v`` prints its name before it starts."""
+        tests = re.findall(r"^(\S+::\S+(?: .*)?)$", self.text(self.output), re.M)
+        return f"last test {tests[-1]}" if tests else "no test had started"
+
+    def last_console_lines(self) -> list[str]:
+        return self.text(self.console).splitlines()[-CONSOLE_LINES:]

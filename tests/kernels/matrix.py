@@ -1,0 +1,69 @@
+"""The table of supported kernels, read from matrix.txt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MatrixError", "Row", "TABLE", "choose", "read"]
+
+TABLE = Path(__file__).with_name("matrix.txt")
+OPTIONS = frozenset({"headers", "no-btf"})
+
+
+class MatrixError(Exception):
+    """The table, or what was asked of it, is wrong; the message is one line for the person at the prompt."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a kernel, where its package comes from, and the userland that runs on it."""
+
+    name: str
+    package: str
+    suite: str
+    userland: str
+    options: frozenset[str] = frozenset()
+
+    @property
+    def release(self) -> str:
+        """The part of ``uname -r`` that the row promises: ``5.10`` for the row ``5.10-headers``."""
+        return self.name.partition("-")[0]
+
+
+def read(text: str) -> list[Row]:
+    """Parse the table. ``read(TABLE.read_text())[0].release`` is ``"5.10"``.
+
+    :raises MatrixError: naming the line that is no row.
+    """
+    rows: list[Row] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        columns = line.partition("#")[0].split()
+        if not columns:
+            continue
+        if len(columns) < 4:
+            raise MatrixError(f"kernel table, line {number}: want name, package, suite and userland: {line.strip()}")
+        name, package, suite, userland, *options = columns
+        if not re.fullmatch(r"\d+\.\d+(-[a-z0-9]+)*", name):
+            raise MatrixError(f"kernel table, line {number}: a name starts with the kernel's release, like 6.12: {name}")
+        unknown = sorted(set(options) - OPTIONS)
+        if unknown:
+            raise MatrixError(f"kernel table, line {number}: no such option: {' '.join(unknown)}")
+        if any(row.name == name for row in rows):
+            raise MatrixError(f"kernel table, line {number}: {name} is there twice")
+        rows.append(Row(name, package, suite, userland, frozenset(options)))
+    return rows
+
+
+def choose(rows: list[Row], names: str) -> list[Row]:
+    """The rows that ``names`` lists, separated by spaces or commas, in the table's order; all of them if it is empty.
+
+    :raises MatrixError: naming what the table has, if a name isn't in it.
+    """
+    wanted = names.replace(",", " ").split()
+    known = [row.name for row in rows]
+    for name in wanted:
+        if name not in known:
+            raise MatrixError(f"no kernel {name} in the table, which has: {' '.join(known)}")
+    return [row for row in rows if not wanted or row.name in wanted]

@@ -1,0 +1,184 @@
+#!/usr/bin/python3
+"""Run the tests on every supported kernel, each in a virtual machine with the Debian userland that belongs to it.
+
+    run.py test                                  all kernels
+    run.py test --kernels 6.12,7.3               these
+    run.py test --tests 'opensnoop and not json' these tests (pytest's -k)
+    run.py shell 7.3                             a shell in one
+    run.py images                                build what is missing, run nothing
+    run.py list                                  the kernels in the table
+
+docs/kernels.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+from images import ImageError, Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
+from machine import Machine, write_checkout  # noqa: E402
+from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
+from results import RowResult, read_junit, summary  # noqa: E402
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+RESULTS = CHECKOUT / "build" / "kernels"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Images:
+    """All that the chosen rows need, built or found in the cache."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.tools: Tools = tools(say)
+        self.userlands: dict[str, Userland] = {}
+        self.kernels: dict[str, Kernel] = {}
+        for row in rows:
+            if row.userland not in self.userlands:
+                self.userlands[row.userland] = userland(row.userland, self.tools, say)
+            self.kernels[row.name] = kernel(row, self.tools, say)
+
+
+def run_machines(machines: list[Machine], command: Callable[[Machine], list[str]], jobs: int, ended: Callable[[Machine], None]) -> None:
+    """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running."""
+    waiting = list(machines)
+    active: list[Machine] = []
+    try:
+        while waiting or active:
+            while waiting and len(active) < jobs:
+                machine = waiting.pop(0)
+                active.append(machine)
+                machine.start(command(machine))
+            time.sleep(0.1)
+            for machine in [machine for machine in active if not machine.running()]:
+                active.remove(machine)
+                machine.end()
+                ended(machine)
+    finally:
+        for machine in active:
+            machine.end()
+
+
+@contextmanager
+def checkout_disk() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pytools-kernels-") as directory:
+        disk = Path(directory) / "checkout.tar"
+        write_checkout(CHECKOUT, disk, without=RESULTS)
+        yield disk
+
+
+def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
+    """Run the tests on ``rows`` and print the table; 0 if every row passed."""
+    images = Images(rows)
+    machines = [Machine(row, RESULTS / row.name, timeout) for row in rows]
+    done: dict[str, RowResult] = {}
+
+    def ended(machine: Machine) -> None:
+        result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
+        if result.trouble is None:
+            try:
+                result.results = read_junit((machine.directory / "junit.xml").read_bytes(), machine.row)
+            except ValueError as error:
+                result.trouble = str(error)
+        done[machine.row.name] = result
+        say(f"{machine.row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s{': ' + result.trouble if result.trouble else ''}")
+        if result.trouble is not None:
+            for line in machine.last_console_lines():
+                say(f"  | {line}")
+
+    with checkout_disk() as disk:
+
+        def command(machine: Machine) -> list[str]:
+            row = machine.row
+            job = {"action": "test", "tests": tests}
+            return [*machine.prepare(images.tools, images.kernels[row.name], images.userlands[row.userland], disk, job), *machine.ports()]
+
+        run_machines(machines, command, jobs, ended)
+    results = [done[row.name] for row in rows]
+    print(summary(results), flush=True)
+    say(f"console, output and JUnit XML of each: {RESULTS}")
+    return 0 if all(result.passed for result in results) else 1
+
+
+def shell(row: Row) -> int:
+    """Run a shell on ``row``, on this terminal."""
+    images = Images([row])
+    columns, lines = shutil.get_terminal_size()
+    with checkout_disk() as disk, tempfile.TemporaryDirectory(prefix="pytools-kernels-") as directory:
+        machine = Machine(row, Path(directory) / row.name)
+        job = {"action": "shell", "rows": str(lines), "columns": str(columns)}
+        command = machine.prepare(images.tools, images.kernels[row.name], images.userlands[row.userland], disk, job)
+        say("Ctrl-A X ends the machine")
+        # On the terminal, with it and in its process group: Ctrl-C is the shell's, and goes through QEMU.
+        environment = {**os.environ, "TMPDIR": directory}
+        qemu = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command, "-serial", "mon:stdio"], env=environment)
+        try:
+            return qemu.wait()
+        finally:
+            qemu.kill()
+            qemu.wait()
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n\n")[0], epilog=(__doc__ or "").partition("\n\n")[2], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    environment = os.environ
+    parser.add_argument("action", choices=("test", "shell", "images", "list"))
+    parser.add_argument("kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell")
+    parser.add_argument("--kernels", default=environment.get("KERNELS", ""), help="names from the table (default: $KERNELS, else all)")
+    parser.add_argument("--tests", default=environment.get("TESTS", ""), help="pytest's -k expression (default: $TESTS, else all tests)")
+    parser.add_argument("--jobs", type=int, default=int(environment.get("JOBS") or 2), help="machines at a time (default: $JOBS, else %(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=float(environment.get("TIMEOUT") or 900), help="seconds for one machine (default: $TIMEOUT, else %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    # Like Ctrl-C: what runs is ended and what is half made is removed on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    chosen = options(arguments)
+    try:
+        rows = read(TABLE.read_text())
+        if chosen.action == "list":
+            print("\n".join(row.name for row in rows))
+            return 0
+        if chosen.action == "shell":
+            if not chosen.kernel:
+                raise MatrixError(f"which kernel? The table has: {' '.join(row.name for row in rows)}")
+            return shell(choose(rows, chosen.kernel)[0])
+        rows = choose(rows, chosen.kernels)
+        if chosen.action == "images":
+            Images(rows)
+            return 0
+        return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout)
+    except (MatrixError, ImageError) as error:
+        say(f"kernels: {error}")
+    except OSError as error:
+        say(f"kernels: {error.strerror}: {error.filename}")
+    except subprocess.CalledProcessError as error:
+        say(f"kernels: {error.cmd[0]} failed with status {error.returncode}")
+    except KeyboardInterrupt:
+        say("kernels: interrupted")
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

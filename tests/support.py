@@ -1,0 +1,87 @@
+"""What the tests share: running the tools, and workloads of known size."""
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / "tools"
+# Generous: the same tests run in virtual machines that are emulated.
+PATIENCE = 120.0
+
+
+def tool_names() -> list[str]:
+    """Every tool of the collection."""
+    return sorted(
+        path.name for path in TOOLS.iterdir() if path.is_file() and os.access(path, os.X_OK)
+    )
+
+
+def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a tool to its end."""
+    options.setdefault("timeout", PATIENCE)
+    options.setdefault("errors", "surrogateescape")
+    return subprocess.run(
+        [str(TOOLS / name), *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+class Tool:
+    """A tool that runs beside the test. It has attached when the constructor
+    returns (which -v lets it say)."""
+
+    def __init__(self, name: str, *arguments: str, stdout: Any = subprocess.PIPE) -> None:
+        self.process = subprocess.Popen(
+            [str(TOOLS / name), "-v", *arguments], stdout=stdout, stderr=subprocess.PIPE
+        )
+        self.messages = b""
+        deadline = time.monotonic() + PATIENCE
+        # The last line that a tool says before it waits for events.
+        while b"Hit Ctrl-C to end." not in self.messages:
+            assert time.monotonic() < deadline, f"{name} does not attach: {self.messages!r}"
+            assert self.process.stderr is not None
+            if select.select([self.process.stderr], [], [], 1)[0]:
+                data = os.read(self.process.stderr.fileno(), 65536)
+                assert data, f"{name} ended: {self.messages.decode()}"
+                self.messages += data
+
+    def stop(self, number: int = signal.SIGINT) -> str:
+        """Interrupt the tool; what it printed. Fails if it ends with an error."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> str:
+        """Wait for the tool's own end; what it printed."""
+        output, messages = self.process.communicate(timeout=PATIENCE)
+        self.messages += messages
+        assert self.process.returncode == 0, self.messages.decode()
+        return (output or b"").decode("utf-8", "surrogateescape")
+
+    def __enter__(self) -> Tool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@contextlib.contextmanager
+def python_child(code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python program in a process of its own, with pipes on its standard input
+    and output to keep in step with it; killed at the end."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()

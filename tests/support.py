@@ -76,12 +76,77 @@ class Tool:
 @contextlib.contextmanager
 def python_child(code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A Python program in a process of its own, with pipes on its standard input
-    and output to keep in step with it; killed at the end."""
+    and output to keep in step with it; killed at the end, with its children."""
     child = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         yield child
     finally:
-        child.kill()
+        # Its session, for it may have children.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
+
+
+# A program that keeps in step with the test: it writes a line when it is ready
+# and goes on when it is sent one.
+SPIN = """
+import os, sys
+os.sched_setaffinity(0, [int(sys.argv[1])])
+print("ready", flush=True)
+while True:
+    pass
+"""
+
+
+@contextlib.contextmanager
+def busy_loops(cpu: int, number: int, cgroups: list[Path] | None = None) -> Iterator[list[int]]:
+    """Processes that keep a CPU busy, each in a cgroup of its own if given."""
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(python_child(SPIN, str(cpu))) for _ in range(number)]
+        for child in children:
+            assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        for child, cgroup in zip(children, cgroups or []):
+            (cgroup / "cgroup.procs").write_text(str(child.pid))
+        yield [child.pid for child in children]
+
+
+def last_cpu() -> int:
+    """The online CPU with the highest number; the tests leave the first ones free."""
+    from pytools.kernel import online_cpus
+
+    return online_cpus()[-1]
+
+
+@contextlib.contextmanager
+def cgroups(number: int, controller: str = "cpu") -> Iterator[list[Path]]:
+    """Cgroups that have the controller, side by side in a folder of their own."""
+    version1 = Path("/sys/fs/cgroup") / controller
+    if (version1 / "cgroup.procs").exists():
+        base = version1
+    else:
+        base = Path("/sys/fs/cgroup")
+        available = (base / "cgroup.controllers").read_text().split()
+        assert controller in available, f"no cgroup controller {controller}: {available}"
+        (base / "cgroup.subtree_control").write_text(f"+{controller}")
+    top = base / f"pytools-test-{os.getpid()}"
+    top.mkdir()
+    folders = [top / str(i) for i in range(number)]
+    try:
+        if (top / "cgroup.subtree_control").exists():
+            (top / "cgroup.subtree_control").write_text(f"+{controller}")
+        for folder in folders:
+            folder.mkdir()
+        yield folders
+    finally:
+        for folder in [*folders, top]:
+            deadline = time.monotonic() + PATIENCE
+            while folder.exists() and time.monotonic() < deadline:
+                try:
+                    folder.rmdir()
+                except OSError:  # its last process has not been reaped yet
+                    os.sched_yield()

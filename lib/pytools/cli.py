@@ -10,15 +10,17 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
-from typing import Callable, Iterator, Mapping, NoReturn
+from typing import Any, Callable, Iterator, Mapping, NoReturn
 
 from pytools import __version__, program
 from pytools.errors import Failure, Usage
 from pytools.output import Output, complain
+from pytools.ringbuf import RingBuffer
 
 __all__ = [
-    "Waiting", "announce", "intervals", "number_from", "parser", "pid", "positive", "run", "start",
+    "Waiting", "announce", "batches", "intervals", "number_from", "parser", "pid", "positive", "run", "start",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -61,9 +63,7 @@ def parser(description: str, intervals: bool = False) -> Parser:
         "--json", dest="form", action="store_const", const="json", default="text",
         help="print JSON lines",
     )  # fmt: skip
-    form.add_argument(
-        "--csv", dest="form", action="store_const", const="csv", help="print CSV"
-    )
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
     shared.add_argument(
         "--ebpf", action="store_true", help="print the rendered BPF program and exit"
     )
@@ -215,6 +215,37 @@ def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:
             return
         # A machine that was asleep, or a terminal that was stopped: go on from here.
         now = max(now, time.monotonic() - interval)
+
+
+def batches(
+    options: argparse.Namespace, waiting: Waiting, traced: program.Program, ring: RingBuffer
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the records of a ring buffer, many at a time, until the duration is
+    over or Ctrl-C; then detach, and yield what was still on its way."""
+    end = None if options.duration is None else time.monotonic() + options.duration
+    waiting.watch(ring.fd)
+    while not waiting.ended:
+        now = time.monotonic()
+        if end is not None and now >= end:
+            break
+        records = ring.read()
+        if records:
+            yield records
+        else:
+            # Programs wake nobody up for a few events.
+            waiting.once(LATEST_SECONDS / 2 if end is None else min(LATEST_SECONDS / 2, end - now))
+    # Detaching takes a while, in which a busy machine would fill the ring.
+    detaching = threading.Thread(target=traced.detach)
+    detaching.start()
+    while True:
+        last = not detaching.is_alive()
+        records = ring.read()
+        if records:
+            yield records
+        elif last:
+            return
+        else:
+            detaching.join(LATEST_SECONDS / 10)
 
 
 # Running.

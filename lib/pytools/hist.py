@@ -14,11 +14,11 @@ NARROWEST_BAR = 10
 
 
 class Bucket(NamedTuple):
-    """``count`` samples from ``lo`` to ``hi``, both included."""
+    """``amount`` samples (or estimated time) from ``lo`` to ``hi``, both included."""
 
     lo: int
     hi: int
-    count: float
+    amount: float
 
 
 class Histogram(NamedTuple):
@@ -34,7 +34,9 @@ class Histogram(NamedTuple):
         if each == 1:
             return self
         return self._replace(
-            buckets=[bucket._replace(count=round(bucket.count * each, 3)) for bucket in self.buckets]
+            buckets=[
+                bucket._replace(amount=round(bucket.amount * each, 3)) for bucket in self.buckets
+            ]
         )
 
 
@@ -43,7 +45,7 @@ def log2(counts: Mapping[int, int]) -> Histogram:
     holds 2**b to 2**(b + 1) - 1 (``log2_bucket`` in bpf/histogram.h).
 
     >>> log2({1: 3}).buckets
-    [Bucket(lo=0, hi=1, count=0), Bucket(lo=2, hi=3, count=3)]
+    [Bucket(lo=0, hi=1, amount=0), Bucket(lo=2, hi=3, amount=3)]
     """
     last = max((number for number, count in counts.items() if count), default=-1)
     buckets = [
@@ -57,7 +59,7 @@ def linear(counts: Mapping[int, int]) -> Histogram:
     """A histogram with a bucket for each value that was counted.
 
     >>> linear({2: 5, 0: 1}).buckets
-    [Bucket(lo=0, hi=0, count=1), Bucket(lo=2, hi=2, count=5)]
+    [Bucket(lo=0, hi=0, amount=1), Bucket(lo=2, hi=2, amount=5)]
     """
     buckets = [Bucket(value, value, counts[value]) for value in sorted(counts) if counts[value]]
     return Histogram("linear", buckets, sum(counts.values()))
@@ -75,7 +77,7 @@ def rows(histogram: Histogram) -> list[Bucket]:
         step = step * 5 // 2 if str(step).startswith("2") else step * 2
     counts = [0.0] * (last // step + 1)
     for bucket in histogram.buckets:
-        counts[bucket.lo // step] += bucket.count
+        counts[bucket.lo // step] += bucket.amount
     return [Bucket(i * step, i * step + step - 1, count) for i, count in enumerate(counts)]
 
 
@@ -89,16 +91,16 @@ def text(histogram: Histogram, unit: str, width: int, counted: str = "count") ->
     low_width = max(10, len(str(table[-1].lo))) if ranged else 0
     high_width = max(10, len(str(table[-1].hi)))
     left = low_width + 4 + high_width if ranged else max(high_width, len(unit))
-    shown = [f"{bucket.count:.0f}" for bucket in table]
+    shown = [f"{bucket.amount:.0f}" for bucket in table]
     count_width = max(8, len(counted), *map(len, shown))
     bar = max(NARROWEST_BAR, min(width - left - count_width - 8, 100))
-    most = max(bucket.count for bucket in table) or 1
+    most = max(bucket.amount for bucket in table) or 1
     lines = [f"{unit:>{left}} : {counted:<{count_width}} distribution"]
     for bucket, count in zip(table, shown):
         value = f"{bucket.hi:>{left}}"
         if ranged:
             value = f"{bucket.lo:>{low_width}} -> {bucket.hi:<{high_width}}"
-        stars = "*" * int(bar * bucket.count / most)
+        stars = "*" * int(bar * bucket.amount / most)
         lines.append(f"{value} : {count:<{count_width}} |{stars:<{bar}}|")
     return "\n".join(lines) + "\n"
 
@@ -144,7 +146,7 @@ class HistogramWriter:
                 "key": dict(key),
                 "unit": self.unit,
                 "scale": histogram.scale,
-                "buckets": [bucket._asdict() for bucket in histogram.buckets],
+                "buckets": [{"lo": lo, "hi": hi, "count": n} for lo, hi, n in histogram.buckets],
                 "samples": histogram.samples,
             }
             if self.counted != "count":

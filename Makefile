@@ -1,0 +1,37 @@
+# make try     install what is missing, and show this machine's run queues
+# make test    install what the tests need, and run them all
+# make help    the other targets
+
+PYTHON := /usr/bin/python3
+# The tools and their tests need root.
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+SCRIPTS := $(filter-out tools/pytools,$(wildcard tools/*))
+# pytest's own selection: make test TESTS='opensnoop and not json'
+TESTS ?=
+
+.PHONY: help try test lint format check-packages
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile bench/bench.mk tests/kernels/kernels.mk
+
+try:
+	packaging/install-packages run
+	$(SUDO) tools/runqlen 1 3
+
+test:
+	packaging/install-packages run test
+	$(MAKE) --no-print-directory lint
+	$(SUDO) $(PYTHON) -m pytest $(if $(TESTS),-k '$(TESTS)')
+
+# make lint    check style and types
+lint:
+	$(PYTHON) -m flake8 lib tests bench $(SCRIPTS)
+	$(PYTHON) -m black --quiet --check --diff lib tests bench $(SCRIPTS)
+	$(PYTHON) -m mypy
+
+# make format  put the code into the one form that lint accepts
+format:
+	$(PYTHON) -m black --quiet lib tests bench $(SCRIPTS)
+
+-include bench/bench.mk
+-include tests/kernels/kernels.mk

@@ -1,9 +1,13 @@
 #!/bin/sh
-# First process in the userland of a test machine: sets up what the tests count on, runs them, hands the results over, powers off.
-# job.sh, written for each run, says what to do: row, release, options, action (test or shell), tests, rows, columns.
+# First process in the userland of a test machine: sets up what the tests count on, runs them, hands
+# the results over, powers off. job.sh, written for each run, says what to do: row, release, options,
+# action (test or shell), tests and seconds (from the start), rows and columns.
 
 . /run/job.sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=linux PYTOOLS_KERNEL="$row" PYTOOLS_SCRATCH=/scratch
+# The first process has its environment from the kernel's command line and from the initramfs.
+unset COLUMNS LINES OLDPWD SHLVL
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=linux
+export PYTOOLS_KERNEL="$row" PYTOOLS_SCRATCH=/scratch
 
 end() {
 	sync
@@ -54,9 +58,11 @@ case " $options " in
 esac
 
 modprobe virtio_console 2>/dev/null # built in since 6.x
-modprobe veth || broken "no veth"
+for module in veth loop; do
+	modprobe $module || broken "no module $module"
+done
 ip link set lo up
-hostname "pytools-$row"
+hostname "pytools-$(echo "$row" | tr . -)"
 mount -t ext4 /run/disk-scratch /scratch || broken "cannot mount the scratch disk"
 tar -C /pytools -xf /run/disk-checkout || broken "cannot unpack the checkout"
 cd /pytools || broken "no checkout"
@@ -80,13 +86,18 @@ if [ "$action" = shell ]; then
 	end
 fi
 
-# -v: should the machine die, the last line names the test. Tests marked host look at the checkout and at no kernel.
-set -- --junitxml=/run/results/junit.xml -p no:cacheprovider -v --durations=10 -o junit_family=xunit2 -o faulthandler_timeout=300 -m "not host" --ignore=tests/kernels
+# -v: should the machine die, the last line names the test. What is marked host or rendering depends
+# on no running kernel.
+set -- -v --durations=10 -p no:cacheprovider -o faulthandler_timeout=300 --ignore=tests/kernels
+set -- "$@" --junitxml=/run/results/junit.xml -o junit_family=xunit2 -m "not host and not rendering"
 [ -n "$tests" ] && set -- "$@" -k "$tests"
 output=$(port output)
 results=$(port results)
 echo "guest: tests start" >/dev/console
-PYTHONUNBUFFERED=1 /usr/bin/python3 -m pytest "$@" tests >"$output" 2>&1 </dev/null
+# -u, and not PYTHONUNBUFFERED, which the tools would inherit.
+# Interrupted in time, pytest still says what it knows.
+seconds=$((seconds - $(cut -d. -f1 /proc/uptime)))
+timeout --signal=INT --kill-after=30 "$seconds" /usr/bin/python3 -u -m pytest "$@" tests >"$output" 2>&1 </dev/null
 echo $? >/run/results/status
 echo "guest: tests end" >/dev/console
 tar -C /run/results -cf "$results" .

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from images import ImageError, Kernel, Tools, Userland
+from images import Kernel, Tools, Userland
 from matrix import Row
 
 __all__ = ["Machine", "checkout_files", "write_checkout", "write_initramfs"]
@@ -34,6 +34,11 @@ KERNEL_ARGUMENTS = (
     # Emulated processors are slow enough to look locked up, and have nothing to mitigate.
     "nowatchdog",
     "mitigations=off",
+    # The emulated time stamp counter is sound, though older kernels suspect it and turn to a timer
+    # that is far slower to read.
+    "tsc=reliable",
+    # Every module must come from the build that the kernel comes from.
+    "module.sig_enforce=1",
     # 5.10 waits for entropy otherwise.
     "random.trust_cpu=on",
 )
@@ -43,13 +48,26 @@ CONSOLE_LINES = 20
 
 def checkout_files(root: Path) -> list[str]:
     """The files of a git checkout as it is: tracked ones, and new ones that aren't ignored."""
-    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode(errors="surrogateescape").split("\0")
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    names = (
+        subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        .stdout.decode(errors="surrogateescape")
+        .split("\0")
+    )
     return sorted(name for name in set(names) if name and os.path.lexists(root / name))
 
 
 def write_checkout(root: Path, target: Path, without: Path | None = None) -> None:
-    """Pack the checkout at ``root`` as a tar file, which a machine reads from a disk; all files belong to root there."""
+    """Pack the checkout at ``root`` as a tar file, for a disk; all files belong to root in it."""
 
     def owned(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
@@ -64,8 +82,13 @@ def write_checkout(root: Path, target: Path, without: Path | None = None) -> Non
 
 
 def write_initramfs(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write a cpio archive of executable ``files`` and their directories (kernel: Documentation/driver-api/early-userspace/buffer-format.rst)."""
-    directories = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
+    """Write a cpio archive of executable ``files`` and their directories.
+
+    Kernel: Documentation/driver-api/early-userspace/buffer-format.rst, format newc.
+    """
+    directories = {
+        str(parent) for name in files for parent in Path(name).parents if str(parent) != "."
+    }
     directories |= {"dev", "proc", "root", "sys"}
     members = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(directories)]
     members += [(name, stat.S_IFREG | 0o755, content) for name, content in files.items()]
@@ -82,7 +105,8 @@ def write_initramfs(target: Path, files: Mapping[str, bytes]) -> None:
 class Machine:
     """A virtual machine that runs the tests of a checkout, or a shell, on the kernel of ``row``.
 
-    Files below ``directory``: console.log, output.log (what pytest printed), results.tar; and ``temporary``, removed by `end`.
+    It writes below ``directory``: console.log, output.log (what pytest prints), results.tar; and
+    ``temporary``, which `end` removes.
     """
 
     def __init__(self, row: Row, directory: Path, timeout: float = 900) -> None:
@@ -93,27 +117,49 @@ class Machine:
         self.console = directory / "console.log"
         self.output = directory / "output.log"
         self.results = directory / "results.tar"
+        self.junit = directory / "junit.xml"
+        # The rest is for QEMU's start and for pytest's report.
+        self.test_seconds = int(timeout * 0.9)
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.seconds = 0.0
         self.timed_out = False
 
-    def prepare(self, tool: Tools, kernel: Kernel, userland: Userland, checkout: Path, job: Mapping[str, str]) -> list[str]:
+    def prepare(
+        self,
+        tool: Tools,
+        kernel: Kernel,
+        userland: Userland,
+        checkout: Path,
+        job: Mapping[str, str],
+    ) -> list[str]:
         """Write the machine's files; return the command that starts it, without its console.
 
         :raises ImageError: if they can't be written.
         """
         shutil.rmtree(self.directory, ignore_errors=True)
         self.temporary.mkdir(parents=True)
-        values = {"row": self.row.name, "release": self.row.release, "options": " ".join(sorted(self.row.options)), **job}
+        values = {
+            "row": self.row.name,
+            "release": self.row.release,
+            "options": " ".join(sorted(self.row.options)),
+            **job,
+        }
         files = {
             "init": (HERE / "initramfs.sh").read_bytes(),
             "guest.sh": (HERE / "guest.sh").read_bytes(),
-            "job.sh": "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()).encode(),
+            "job.sh": "".join(
+                f"{name}={shlex.quote(value)}\n" for name, value in values.items()
+            ).encode(),
             "bin/busybox": tool.busybox.read_bytes(),
         }
         if kernel.modules.is_dir():
-            files.update({f"modules/{path.name}": path.read_bytes() for path in sorted(kernel.modules.iterdir())})
+            files.update(
+                {
+                    f"modules/{path.name}": path.read_bytes()
+                    for path in sorted(kernel.modules.iterdir())
+                }
+            )
         initramfs = self.temporary / "initramfs"
         write_initramfs(initramfs, files)
         scratch = self.temporary / "scratch.ext4"
@@ -127,20 +173,57 @@ class Machine:
             ("checkout", checkout, "readonly=on"),
             ("scratch", scratch, "cache=unsafe"),
         )
-        arguments: list[str | Path] = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        arguments += ["-accel", "tcg,thread=multi" if emulated else "kvm", "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY]
-        arguments += ["-kernel", kernel.vmlinuz, "-initrd", initramfs, "-append", " ".join(KERNEL_ARGUMENTS)]
+        arguments: list[str | Path] = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]
+        arguments += [
+            "-accel",
+            "tcg,thread=multi" if emulated else "kvm",
+            "-cpu",
+            "max",
+            "-smp",
+            str(PROCESSORS),
+            "-m",
+            MEMORY,
+        ]
+        arguments += [
+            "-kernel",
+            kernel.vmlinuz,
+            "-initrd",
+            initramfs,
+            "-append",
+            " ".join(KERNEL_ARGUMENTS),
+        ]
         for name, image, option in disks:
-            arguments += ["-drive", f"if=none,id={name},format=raw,file={str(image).replace(',', ',,')},{option}"]
-            arguments += ["-device", f"virtio-blk-pci,drive={name},serial={name}"]
+            arguments += [
+                "-drive",
+                f"if=none,id={name},format=raw,file={str(image).replace(',', ',,')},{option}",
+            ]
+            # QEMU's default is to stop a machine when the host's disk is full; its tests must fail.
+            arguments += ["-device", f"virtio-blk-pci,drive={name},serial={name},werror=report"]
         return tool.qemu(*arguments)
 
     def ports(self) -> list[str]:
-        """QEMU's arguments for the console and for the ports that results come back through, all of them files."""
+        """QEMU's arguments for console, output and results, which it writes to files."""
         arguments = ["-device", "virtio-serial-pci"]
         for name, path in (("output", self.output), ("results", self.results)):
-            arguments += ["-chardev", f"file,id={name},path={str(path).replace(',', ',,')}", "-device", f"virtserialport,chardev={name},name={name}"]
-        return ["-chardev", f"file,id=console,path={str(self.console).replace(',', ',,')}", "-serial", "chardev:console", *arguments]
+            arguments += [
+                "-chardev",
+                f"file,id={name},path={str(path).replace(',', ',,')}",
+                "-device",
+                f"virtserialport,chardev={name},name={name}",
+            ]
+        return [
+            "-chardev",
+            f"file,id=console,path={str(self.console).replace(',', ',,')}",
+            "-serial",
+            "chardev:console",
+            *arguments,
+        ]
 
     def start(self, command: Sequence[str]) -> None:
         """Start ``command``, this machine's QEMU; it ends with us, even if we are killed."""
@@ -200,12 +283,18 @@ class Machine:
                 junit = self.member(tar, "./junit.xml")
         except (tarfile.TarError, OSError, KeyError):
             return f"{self.ending()} before its results: {self.last_test()}"
-        (self.directory / "junit.xml").write_bytes(junit)
+        self.junit.write_bytes(junit)
         self.results.unlink()
+        if status == "124":
+            return f"tests still running after {self.test_seconds} s: {self.last_test()}"
         if status == "5":
             return "no test is selected"
         # 0: all passed, 1: some did not, as junit.xml says.
-        return None if status in ("0", "1") else f"pytest ended with status {status}: {self.last_line(self.output)}"
+        return (
+            None
+            if status in ("0", "1")
+            else f"pytest ended with status {status}: {self.last_line(self.output)}"
+        )
 
     @staticmethod
     def member(tar: tarfile.TarFile, name: str) -> bytes:
@@ -232,4 +321,12 @@ class Machine:
         return f"last test {tests[-1]}" if tests else "no test had started"
 
     def last_console_lines(self) -> list[str]:
-        return self.text(self.console).splitlines()[-CONSOLE_LINES:]
+        """The console's last lines; of a kernel that died, the first ones about that."""
+        lines = self.text(self.console).splitlines()
+        for number, line in enumerate(lines):
+            if re.search(
+                r"\] (BUG: |Oops: |general protection fault|Kernel panic|sysrq: Trigger a crash)",
+                line,
+            ):
+                return lines[number : number + CONSOLE_LINES]
+        return lines[-CONSOLE_LINES:]

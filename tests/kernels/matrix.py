@@ -13,12 +13,12 @@ OPTIONS = frozenset({"headers", "no-btf"})
 
 
 class MatrixError(Exception):
-    """The table, or what was asked of it, is wrong; the message is one line for the person at the prompt."""
+    """The table, or what was asked of it, is wrong; the message is one line that says how."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a kernel, where its package comes from, and the userland that runs on it."""
+    """One line of the table: a kernel, where it comes from, and the userland that runs on it."""
 
     name: str
     package: str
@@ -43,10 +43,14 @@ def read(text: str) -> list[Row]:
         if not columns:
             continue
         if len(columns) < 4:
-            raise MatrixError(f"kernel table, line {number}: want name, package, suite and userland: {line.strip()}")
+            raise MatrixError(
+                f"kernel table, line {number}: not name, package, suite, userland: {line.strip()}"
+            )
         name, package, suite, userland, *options = columns
         if not re.fullmatch(r"\d+\.\d+(-[a-z0-9]+)*", name):
-            raise MatrixError(f"kernel table, line {number}: a name starts with the kernel's release, like 6.12: {name}")
+            raise MatrixError(
+                f"kernel table, line {number}: a name starts with a release, like 6.12: {name}"
+            )
         unknown = sorted(set(options) - OPTIONS)
         if unknown:
             raise MatrixError(f"kernel table, line {number}: no such option: {' '.join(unknown)}")
@@ -57,7 +61,7 @@ def read(text: str) -> list[Row]:
 
 
 def choose(rows: list[Row], names: str) -> list[Row]:
-    """The rows that ``names`` lists, separated by spaces or commas, in the table's order; all of them if it is empty.
+    """The rows in ``names``, separated by spaces or commas, in the table's order; all if empty.
 
     :raises MatrixError: naming what the table has, if a name isn't in it.
     """

@@ -34,16 +34,22 @@ class RowResult:
 
     @property
     def passed(self) -> bool:
-        return self.trouble is None and bool(self.results) and all(result.outcome != FAIL for result in self.results)
+        return (
+            self.trouble is None
+            and bool(self.results)
+            and all(result.outcome != FAIL for result in self.results)
+        )
 
 
 def kernel_reason(reason: str, row: Row) -> bool:
-    """Whether a test was skipped because of the kernel it ran on: ``5.10 has no …``, said of the right one.
+    """Whether a test was skipped for the kernel's sake: ``5.10 has no …``, said of the right one.
 
-    The name is the row's (5.10-headers), its release (5.10) or the running kernel's (5.10.0-32-cloud-amd64).
+    The name is the row's (5.10-headers), its release (5.10) or the whole (5.10.0-32-cloud-amd64).
     """
     match = re.match(r"(?:skip(?:ped)?: )?(\S+) has no \S", reason, re.I)
-    return match is not None and (match[1] in (row.name, row.release) or match[1].startswith(row.release + "."))
+    return match is not None and (
+        match[1] in (row.name, row.release) or match[1].startswith(row.release + ".")
+    )
 
 
 def read_junit(text: bytes, row: Row) -> list[Result]:
@@ -60,7 +66,7 @@ def read_junit(text: bytes, row: Row) -> list[Result]:
         module = case.get("classname", "").replace("tests.", "", 1)
         test = "::".join(part for part in (module, case.get("name", "")) if part)
         result = judge(test, case, row)
-        # A test that passes and then fails in its teardown has two entries, one of them without a complaint.
+        # A test that passes and then fails in its teardown has two entries.
         if test not in found or found[test].outcome == PASS:
             found[test] = result
     return list(found.values())
@@ -81,7 +87,7 @@ def judge(test: str, case: ElementTree.Element, row: Row) -> Result:
 
 
 def first_line(text: str) -> str:
-    """The first line of ``text``, cut to what is read at a glance: older pytests join the lines of a message to one."""
+    """The first line of ``text``, cut: older pytests join all lines of a message to one."""
     lines = text.strip().splitlines()
     return lines[0] if lines and len(lines[0]) <= 160 else lines[0][:159] + "…" if lines else ""
 
@@ -97,11 +103,18 @@ def summary(rows: Sequence[RowResult]) -> str:
     for test, by_row in tests.items():
         lines.append([test, *(by_row[name].outcome if name in by_row else "-" for name in names)])
     for outcome in (PASS, FAIL, SKIP):
-        lines.append([f"({outcome})", *(str(sum(result.outcome == outcome for result in row.results)) for row in rows)])
+        lines.append(
+            [
+                f"({outcome})",
+                *(str(sum(result.outcome == outcome for result in row.results)) for row in rows),
+            ]
+        )
     lines.append(["(seconds)", *(f"{row.seconds:.0f}" for row in rows)])
     lines.append(["(kernel)", *("pass" if row.passed else "FAIL" for row in rows)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    ]
 
     for outcome, title in ((SKIP, "skipped"), (FAIL, "failed")):
         reasons: dict[tuple[str, str], list[str]] = {}
@@ -111,7 +124,10 @@ def summary(rows: Sequence[RowResult]) -> str:
                     reasons.setdefault((result.test, result.reason), []).append(row.row.name)
         if reasons:
             text += ["", f"{title}:"]
-            text += [f"  {test} [{', '.join(where)}]: {reason}" for (test, reason), where in reasons.items()]
+            text += [
+                f"  {test} [{', '.join(where)}]: {reason}"
+                for (test, reason), where in reasons.items()
+            ]
     troubled = [row for row in rows if row.trouble is not None]
     if troubled:
         text += ["", "proved nothing:"]

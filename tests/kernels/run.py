@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Run the tests on every supported kernel, each in a virtual machine with the Debian userland that belongs to it.
+"""Run the tests on every supported kernel, each in a virtual machine with a matching userland.
 
     run.py test                                  all kernels
     run.py test --kernels 6.12,7.3               these
@@ -27,7 +27,8 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from images import ImageError, Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
+from debian import ImageError  # noqa: E402
+from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
 from machine import Machine, write_checkout  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
 from results import RowResult, read_junit, summary  # noqa: E402
@@ -38,6 +39,18 @@ RESULTS = CHECKOUT / "build" / "kernels"
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within it SIGTERM and SIGHUP are like Ctrl-C: all that runs is ended on the way out."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
 
 
 class Images:
@@ -53,7 +66,12 @@ class Images:
             self.kernels[row.name] = kernel(row, self.tools, say)
 
 
-def run_machines(machines: list[Machine], command: Callable[[Machine], list[str]], jobs: int, ended: Callable[[Machine], None]) -> None:
+def run_machines(
+    machines: list[Machine],
+    command: Callable[[Machine], list[str]],
+    jobs: int,
+    ended: Callable[[Machine], None],
+) -> None:
     """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running."""
     waiting = list(machines)
     active: list[Machine] = []
@@ -89,13 +107,16 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
 
     def ended(machine: Machine) -> None:
         result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
-        if result.trouble is None:
-            try:
-                result.results = read_junit((machine.directory / "junit.xml").read_bytes(), machine.row)
-            except ValueError as error:
-                result.trouble = str(error)
+        try:
+            if machine.junit.exists():
+                result.results = read_junit(machine.junit.read_bytes(), machine.row)
+        except ValueError as error:
+            result.trouble = result.trouble or str(error)
         done[machine.row.name] = result
-        say(f"{machine.row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s{': ' + result.trouble if result.trouble else ''}")
+        say(
+            f"{machine.row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s"
+            + (f": {result.trouble}" if result.trouble else "")
+        )
         if result.trouble is not None:
             for line in machine.last_console_lines():
                 say(f"  | {line}")
@@ -104,8 +125,17 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
 
         def command(machine: Machine) -> list[str]:
             row = machine.row
-            job = {"action": "test", "tests": tests}
-            return [*machine.prepare(images.tools, images.kernels[row.name], images.userlands[row.userland], disk, job), *machine.ports()]
+            job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
+            return [
+                *machine.prepare(
+                    images.tools,
+                    images.kernels[row.name],
+                    images.userlands[row.userland],
+                    disk,
+                    job,
+                ),
+                *machine.ports(),
+            ]
 
         run_machines(machines, command, jobs, ended)
     results = [done[row.name] for row in rows]
@@ -118,14 +148,20 @@ def shell(row: Row) -> int:
     """Run a shell on ``row``, on this terminal."""
     images = Images([row])
     columns, lines = shutil.get_terminal_size()
-    with checkout_disk() as disk, tempfile.TemporaryDirectory(prefix="pytools-kernels-") as directory:
+    with checkout_disk() as disk, tempfile.TemporaryDirectory(
+        prefix="pytools-kernels-"
+    ) as directory:
         machine = Machine(row, Path(directory) / row.name)
         job = {"action": "shell", "rows": str(lines), "columns": str(columns)}
-        command = machine.prepare(images.tools, images.kernels[row.name], images.userlands[row.userland], disk, job)
+        command = machine.prepare(
+            images.tools, images.kernels[row.name], images.userlands[row.userland], disk, job
+        )
         say("Ctrl-A X ends the machine")
-        # On the terminal, with it and in its process group: Ctrl-C is the shell's, and goes through QEMU.
+        # In the terminal's own process group: QEMU reads it, and Ctrl-C is for the shell inside.
         environment = {**os.environ, "TMPDIR": directory}
-        qemu = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command, "-serial", "mon:stdio"], env=environment)
+        qemu = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command, "-serial", "mon:stdio"], env=environment
+        )
         try:
             return qemu.wait()
         finally:
@@ -135,39 +171,45 @@ def shell(row: Row) -> int:
 
 def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n\n")[0], epilog=(__doc__ or "").partition("\n\n")[2], formatter_class=argparse.RawDescriptionHelpFormatter
+        description=(__doc__ or "").partition("\n\n")[0],
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     environment = os.environ
     parser.add_argument("action", choices=("test", "shell", "images", "list"))
-    parser.add_argument("kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell")
-    parser.add_argument("--kernels", default=environment.get("KERNELS", ""), help="names from the table (default: $KERNELS, else all)")
-    parser.add_argument("--tests", default=environment.get("TESTS", ""), help="pytest's -k expression (default: $TESTS, else all tests)")
-    parser.add_argument("--jobs", type=int, default=int(environment.get("JOBS") or 2), help="machines at a time (default: $JOBS, else %(default)s)")
     parser.add_argument(
-        "--timeout", type=float, default=float(environment.get("TIMEOUT") or 900), help="seconds for one machine (default: $TIMEOUT, else %(default)s)"
+        "kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell"
+    )
+    parser.add_argument(
+        "--kernels",
+        default=environment.get("KERNELS", ""),
+        help="names from the table (default: $KERNELS, else all)",
+    )
+    parser.add_argument(
+        "--tests",
+        default=environment.get("TESTS", ""),
+        help="pytest's -k expression (default: $TESTS, else all tests)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=environment.get("JOBS") or "2",
+        help="machines at a time (default: $JOBS, else %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=environment.get("TIMEOUT") or "900",
+        help="seconds for one machine (default: $TIMEOUT, else %(default)s)",
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
-    # Like Ctrl-C: what runs is ended and what is half made is removed on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
     chosen = options(arguments)
     try:
-        rows = read(TABLE.read_text())
-        if chosen.action == "list":
-            print("\n".join(row.name for row in rows))
-            return 0
-        if chosen.action == "shell":
-            if not chosen.kernel:
-                raise MatrixError(f"which kernel? The table has: {' '.join(row.name for row in rows)}")
-            return shell(choose(rows, chosen.kernel)[0])
-        rows = choose(rows, chosen.kernels)
-        if chosen.action == "images":
-            Images(rows)
-            return 0
-        return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout)
+        with interruptible():
+            return act(chosen)
     except (MatrixError, ImageError) as error:
         say(f"kernels: {error}")
     except OSError as error:
@@ -178,6 +220,23 @@ def main(arguments: list[str]) -> int:
         say("kernels: interrupted")
         return 130
     return 1
+
+
+def act(chosen: argparse.Namespace) -> int:
+    """Do what the command line asks for; the exit status."""
+    rows = read(TABLE.read_text())
+    if chosen.action == "list":
+        print("\n".join(row.name for row in rows))
+        return 0
+    if chosen.action == "shell":
+        if not chosen.kernel:
+            raise MatrixError(f"which kernel? The table has: {' '.join(row.name for row in rows)}")
+        return shell(choose(rows, chosen.kernel)[0])
+    rows = choose(rows, chosen.kernels)
+    if chosen.action == "images":
+        Images(rows)
+        return 0
+    return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout)
 
 
 if __name__ == "__main__":

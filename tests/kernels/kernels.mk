@@ -1,0 +1,18 @@
+# The tests on every supported kernel, in virtual machines: docs/kernels.md. Variables are read
+# from the environment, where make puts those of its command line.
+
+KERNELS_RUN := $(PYTHON) tests/kernels/run.py
+
+.PHONY: test-kernels kernel-images vm
+
+# make test-kernels  the tests on all kernels, or KERNELS=6.12,7.3; TESTS='opensnoop and not json'
+test-kernels:
+	@$(KERNELS_RUN) test
+
+# make kernel-images  build what test-kernels needs, and run nothing
+kernel-images:
+	@$(KERNELS_RUN) images
+
+# make vm KERNEL=7.3  a shell on that kernel
+vm:
+	@$(KERNELS_RUN) shell

@@ -1,0 +1,540 @@
+"""The kernel matrix's own parts, without a network and without a virtual machine."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import cache  # noqa: E402
+import debian  # noqa: E402
+from debian import ImageError  # noqa: E402
+from images import needed_modules  # noqa: E402
+from machine import Machine, write_checkout, write_initramfs  # noqa: E402
+from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
+from results import Result, RowResult, kernel_reason, read_junit, summary  # noqa: E402
+from run import run_machines  # noqa: E402
+
+ROW = Row("5.10", "linux-image-5.10.*-cloud-amd64", "bullseye", "bullseye")
+HEADERS = Row("5.10-headers", ROW.package, "bullseye", "bullseye", frozenset({"headers"}))
+
+
+# The table.
+
+
+def test_table_has_the_kernels_that_count() -> None:
+    rows = read(TABLE.read_text())
+    assert {row.release for row in rows} >= {"5.10", "6.1", "6.12", "6.18", "7.0", "7.3"}
+    without_btf = [row for row in rows if "no-btf" in row.options]
+    assert {row.release for row in without_btf} >= {"5.10", "6.1"}
+    assert all("headers" in row.options for row in without_btf)
+
+
+def test_a_line_is_a_row() -> None:
+    text = "# comment\n\n6.1-headers  linux-image-6.1.*  bookworm  trixie  headers no-btf\n"
+    (row,) = read(text)
+    assert row == Row(
+        "6.1-headers",
+        "linux-image-6.1.*",
+        "bookworm",
+        "trixie",
+        frozenset({"headers", "no-btf"}),
+    )
+    assert row.release == "6.1"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("6.1 linux-image-6.1.* bookworm", "line 1: not name, package, suite, userland"),
+        ("new linux-image-6.1.* bookworm bookworm", "line 1: a name starts with a release"),
+        ("6.1 linux-image-6.1.* bookworm bookworm no-bfd", "line 1: no such option: no-bfd"),
+        ("6.1 a b c\n6.1 a b c", "line 2: 6.1 is there twice"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, complaint: str) -> None:
+    with pytest.raises(MatrixError, match=complaint):
+        read(line)
+
+
+def test_kernels_are_chosen_by_exact_name_in_the_order_of_the_table() -> None:
+    rows = read("5.10 a b c\n6.1 a b c\n6.1-headers a b c\n6.12 a b c\n")
+    assert [row.name for row in choose(rows, "6.12,6.1")] == ["6.1", "6.12"]
+    assert [row.name for row in choose(rows, " 6.12 5.10 ")] == ["5.10", "6.12"]
+    assert choose(rows, "") == rows
+    with pytest.raises(MatrixError, match="no kernel 6.13 in the table, which has: 5.10 6.1 "):
+        choose(rows, "6.13")
+
+
+# The cache.
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_directory() == tmp_path / "pytools" / "kernels"
+    return cache.cache_directory()
+
+
+def build_disk(place: Path, scratch: Path) -> None:
+    (scratch / "disk.tar").write_bytes(b"half done")
+    (place / "parts").mkdir()
+    (place / "parts" / "disk").write_bytes(b"x" * 100_000)
+
+
+def entry(*inputs: object, build: Callable[[Path, Path], None] = build_disk) -> Path:
+    return cache.entry("userland", "sid", inputs, build, lambda text: None)
+
+
+def no_build(place: Path, scratch: Path) -> None:
+    raise AssertionError("built again")
+
+
+def test_key_changes_with_every_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {cache.key("sid", ["a"]), cache.key("sid", ["b"]), cache.key("trixie", ["a"])}
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    keys.add(cache.key("sid", ["a"]))
+    assert len(keys) == 4
+
+
+def test_an_entry_is_built_once_and_again_when_its_inputs_change(cached: Path) -> None:
+    first = entry("a")
+    assert entry("a", build=no_build) == first
+    second = entry("b")
+    assert second != first
+    assert sorted(cached.iterdir()) == sorted([cached / "lock", second]), "the old one is removed"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "added", "no manifest"])
+def test_a_damaged_entry_is_refused_and_removed(cached: Path, damage: str) -> None:
+    place = entry("a")
+    disk = place / "parts" / "disk"
+    if damage == "truncated":
+        os.truncate(disk, 99_999)
+    elif damage == "changed":
+        disk.write_bytes(b"x" * 99_999 + b"y")
+    elif damage == "missing":
+        disk.unlink()
+    elif damage == "added":
+        (place / "parts" / "other").touch()
+    else:
+        (place / "manifest.json").unlink()
+    assert cache.load(place) is None
+    assert not place.exists()
+    assert entry("a") == place, "it is built anew"
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (ImageError("E: no network"), "cannot build userland sid: E: no network"),
+        (OSError(28, "No space left on device", "disk"), "No space left on device: disk"),
+        (KeyboardInterrupt(), ""),
+    ],
+)
+def test_a_failed_build_leaves_nothing(cached: Path, error: BaseException, seen: str) -> None:
+    def build(place: Path, scratch: Path) -> None:
+        build_disk(place, scratch)
+        raise error
+
+    expected = ImageError if isinstance(error, Exception) else KeyboardInterrupt
+    with pytest.raises(expected, match=seen):
+        entry("a", build=build)
+    assert list(cached.iterdir()) == [cached / "lock"]
+
+
+def test_leftovers_of_a_killed_build_are_removed(cached: Path) -> None:
+    (cached / "building-entry" / "parts").mkdir(parents=True)
+    (cached / "building-scratch").mkdir()
+    place = entry("a")
+    assert sorted(cached.iterdir()) == sorted([cached / "lock", place])
+
+
+def test_a_build_does_not_start_on_a_full_disk(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "BUILD_SPACE", 1 << 60)
+    with pytest.raises(ImageError, match=r"cannot build userland sid: it takes \d+ MiB, and \d+ "):
+        entry("a", build=no_build)
+
+
+# Debian.
+
+
+def test_a_failed_command_gives_its_most_telling_line(tmp_path: Path) -> None:
+    script = "echo 'W: a warning'; echo 'E: Failed to fetch it'; echo done; exit 1"
+    with pytest.raises(ImageError, match="^sh: E: Failed to fetch it$"):
+        debian.run(["sh", "-c", script], tmp_path / "log")
+    with pytest.raises(ImageError, match="^no-such-command isn't installed$"):
+        debian.run(["no-such-command"], tmp_path / "log")
+
+
+def test_pinned_parts_are_found_by_package_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "PINNED", tmp_path / "pinned.txt")
+    debian.PINNED.write_text("# comment\nabc  main/l/linux/linux-modules-7.0_7.0-1_amd64.deb\n")
+    assert debian.pinned("linux-modules-7.0") == (
+        "main/l/linux/linux-modules-7.0_7.0-1_amd64.deb",
+        "abc",
+    )
+    with pytest.raises(ImageError, match="the suite no longer has linux-modules-7"):
+        debian.pinned("linux-modules-7")
+
+
+def test_modules_come_after_those_they_need(tmp_path: Path) -> None:
+    (tmp_path / "modules.builtin").write_text("kernel/drivers/virtio/virtio_pci.ko\n")
+    (tmp_path / "modules.dep").write_text(
+        "k/virtio_blk.ko.xz: k/virtio.ko.xz k/virtio-ring.ko.xz\n"
+        "k/virtio.ko.xz: k/virtio-ring.ko.xz\nk/virtio-ring.ko.xz:\nk/unrelated.ko.xz:\n"
+    )
+    names = [path.name for path in needed_modules(tmp_path)]
+    assert names == ["virtio-ring.ko.xz", "virtio.ko.xz", "virtio_blk.ko.xz"]
+
+
+# What a machine is given.
+
+
+def test_the_checkout_is_what_git_would_add(tmp_path: Path) -> None:
+    root = tmp_path / "checkout"
+    (root / "build" / "kernels").mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    for name in (".gitignore", "tracked", "new", "ignored", "gone", "build/kernels/junit.xml"):
+        (root / name).write_text("ignored\n")
+    subprocess.run(["git", "-C", str(root), "add", "tracked", "gone"], check=True)
+    (root / "gone").unlink()
+    (root / "tracked").chmod(0o755)
+    write_checkout(root, tmp_path / "checkout.tar", without=root / "build" / "kernels")
+    with tarfile.open(tmp_path / "checkout.tar") as tar:
+        assert tar.getnames() == [".gitignore", "new", "tracked"]
+        assert tar.getmember("tracked").mode & 0o111
+        assert {member.uid for member in tar} == {0}
+
+
+def test_the_initramfs_can_be_unpacked(tmp_path: Path) -> None:
+    files = {"init": b"#!/bin/sh\n", "bin/busybox": b"x" * 4097, "modules/00-a.ko": b""}
+    write_initramfs(tmp_path / "initramfs", files)
+    data = io.BytesIO((tmp_path / "initramfs").read_bytes())
+    found: dict[str, bytes] = {}
+    while True:
+        header = data.read(110)
+        assert header[:6] == b"070701"
+        size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+        name = data.read(name_size).rstrip(b"\0").decode()
+        data.seek(-data.tell() % 4, io.SEEK_CUR)
+        content = data.read(size)
+        data.seek(-data.tell() % 4, io.SEEK_CUR)
+        if name == "TRAILER!!!":
+            break
+        found[name] = content
+    assert {name: found[name] for name in files} == files
+    assert list(found).index("bin") < list(found).index("bin/busybox")
+
+
+# How a machine ends. Its QEMU is a shell script.
+
+
+def machine(tmp_path: Path, row: Row = ROW, timeout: float = 60) -> Machine:
+    made = Machine(row, tmp_path / row.name, timeout)
+    made.temporary.mkdir(parents=True)
+    return made
+
+
+def script(text: str) -> Callable[[Machine], list[str]]:
+    """A command for `run_machines`; in ``text``, $1 is the machine's directory."""
+    return lambda machine: ["sh", "-c", text, "sh", str(machine.directory)]
+
+
+def run_one(made: Machine, text: str) -> str | None:
+    """Run ``text`` as the machine's QEMU to its end; why it proved nothing."""
+    ended: list[Machine] = []
+    run_machines([made], script(text), 1, ended.append)
+    assert ended == [made]
+    assert not made.temporary.exists()
+    return made.unpack()
+
+
+RESULTS = """
+mkdir $1/in; cd $1/in; echo {status} >status; echo '<testsuites/>' >junit.xml
+tar -cf ../results.tar ./status ./junit.xml
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble"),
+    [
+        ("0", None),
+        ("1", None),
+        ("2", "pytest ended with status 2: no output"),
+        ("5", "no test is selected"),
+        ("124", "tests still running after 54 s: no test had started"),
+    ],
+)
+def test_results_are_unpacked(tmp_path: Path, status: str, trouble: str | None) -> None:
+    made = machine(tmp_path)
+    assert run_one(made, RESULTS.format(status=status)) == trouble
+    assert (made.directory / "junit.xml").read_text() == "<testsuites/>\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("kill -KILL $$", "killed by SIGKILL before its results: no test had started"),
+        ("exit 0", "ended before its results: no test had started"),
+        (
+            "echo 'tests/test_a.py::test_x[1 2] ' >$1/output.log; echo half >$1/results.tar",
+            r"ended before its results: last test tests/test_a.py::test_x[1 2] ",
+        ),
+        ("echo 'qemu: bad disk' >&2; exit 1", "QEMU failed (qemu: bad disk) before its results: "),
+        (
+            "echo '[ 1.5] Kernel panic - not syncing: Fatal exception' >$1/console.log",
+            "kernel panic: Fatal exception: no test had started",
+        ),
+        (
+            "echo 'guest: tests start' >$1/console.log; echo 'guest: no BTF' >>$1/console.log",
+            "no BTF",
+        ),
+    ],
+)
+def test_a_machine_without_results_proves_nothing(tmp_path: Path, text: str, trouble: str) -> None:
+    found = run_one(machine(tmp_path), text)
+    assert found is not None and found.startswith(trouble)
+
+
+def test_a_panic_counts_whatever_the_results_say(tmp_path: Path) -> None:
+    panic = "echo 'Kernel panic - not syncing: oops' >$1/console.log;"
+    found = run_one(machine(tmp_path), panic + RESULTS.format(status=0))
+    assert found == "kernel panic: oops: no test had started"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet waited for doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_a_machine_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    made = machine(tmp_path, timeout=1)
+    found = run_one(made, "sleep 1000 & echo $! >$1/pid; wait")
+    assert found == "still running after 1 s: no test had started"
+    assert gone(int((made.directory / "pid").read_text()))
+
+
+def test_two_machines_run_at_a_time(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    machines = [
+        machine(tmp_path, Row(f"6.{number}", "p", "s", "u"), timeout=60) for number in range(3)
+    ]
+    text = f"echo start >>{log}; sleep 0.5; echo end >>{log}"
+    run_machines(machines, script(text), 2, lambda machine: None)
+    events = log.read_text().split()
+    running = [events[:count].count("start") - events[:count].count("end") for count in range(7)]
+    assert max(running) == 2
+    assert len(events) == 6
+
+
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from machine import Machine
+from matrix import Row
+from run import interruptible, run_machines
+made = Machine(Row("5.10", "p", "s", "u"), Path(sys.argv[1]))
+made.temporary.mkdir(parents=True)
+with interruptible():
+    command = ["sh", "-c", "echo $$ >" + sys.argv[1] + "/pid; sleep 1000"]
+    run_machines([made], lambda machine: command, 1, print)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_machine_outlives_the_harness(tmp_path: Path, number: signal.Signals) -> None:
+    place = tmp_path / "machine"
+    harness = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(place)], cwd=HERE, stderr=subprocess.DEVNULL
+    )
+    pid = place / "pid"
+    deadline = time.monotonic() + 10
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    harness.send_signal(number)
+    assert harness.wait(10) != 0
+    assert gone(int(pid.read_text()))
+    assert number == signal.SIGKILL or not (place / "temporary").exists()
+
+
+def test_what_ran_before_the_time_was_over_counts(tmp_path: Path) -> None:
+    made = machine(tmp_path)
+    found = run_one(made, RESULTS.format(status=124))
+    assert found is not None and found.startswith("tests still running")
+    assert made.junit.exists()
+
+
+# Results.
+
+
+@pytest.mark.parametrize(
+    ("reason", "row", "counts"),
+    [
+        ("5.10 has no tracepoint block_io_start", ROW, True),
+        ("skip: 5.10 has no tracepoint block_io_start", ROW, True),
+        ("Skipped: 5.10 has no fentry on return", ROW, True),
+        ("5.10.0-32-cloud-amd64 has no fentry", ROW, True),
+        ("5.10 has no BTF", HEADERS, True),
+        ("5.10-headers has no BTF", HEADERS, True),
+        ("5.10-headers has no BTF", ROW, False),
+        ("6.1 has no BTF", ROW, False),
+        ("5.100 has no BTF", ROW, False),
+        ("5.10 has no", ROW, False),
+        ("this kernel has no BTF", ROW, False),
+        ("needs root", ROW, False),
+        ("", ROW, False),
+    ],
+)
+def test_a_skip_needs_a_reason_of_this_kernel(reason: str, row: Row, counts: bool) -> None:
+    assert kernel_reason(reason, row) == counts
+
+
+JUNIT = """<?xml version="1.0"?>
+<testsuites><testsuite name="pytest">
+<testcase classname="tests.test_a" name="test_passes" time="0.1"/>
+<testcase classname="tests.test_a" name="test_fails"><failure message="assert 1 == 2
+ +1">trace</failure></testcase>
+<testcase classname="tests.test_a.TestB" name="test_skips"><skipped type="pytest.skip"
+ message="5.10 has no fun">tests/test_a.py:3: 5.10 has no fun</skipped></testcase>
+<testcase classname="tests.test_a" name="test_skips_badly"><skipped type="pytest.skip"
+ message="not today"/></testcase>
+<testcase classname="tests.test_a" name="test_is_expected_to_fail"><skipped type="pytest.xfail"
+ message=""/></testcase>
+<testcase classname="tests.test_a" name="test_tears_down"/>
+<testcase classname="tests.test_a" name="test_tears_down"><error message="failed on teardown"/>
+</testcase>
+</testsuite></testsuites>
+"""
+
+
+def test_junit_is_read() -> None:
+    results = read_junit(JUNIT.encode(), ROW)
+    assert results == [
+        Result("test_a::test_passes", "pass"),
+        Result("test_a::test_fails", "FAIL", "assert 1 == 2  +1"),
+        Result("test_a.TestB::test_skips", "skip", "5.10 has no fun"),
+        Result("test_a::test_skips_badly", "FAIL", "skipped without a kernel's reason: not today"),
+        Result(
+            "test_a::test_is_expected_to_fail",
+            "FAIL",
+            "skipped without a kernel's reason: no reason",
+        ),
+        Result("test_a::test_tears_down", "FAIL", "failed on teardown"),
+    ]
+    with pytest.raises(ValueError, match="junit.xml can't be read"):
+        read_junit(JUNIT.encode()[:200], ROW)
+
+
+def test_a_row_passes_only_with_results_and_without_trouble() -> None:
+    good, skipped = Result("a", "pass"), Result("b", "skip", "5.10 has no b")
+    assert RowResult(ROW, 1, [good, skipped]).passed
+    assert not RowResult(ROW, 1, [good, Result("b", "FAIL")]).passed
+    assert not RowResult(ROW, 1, []).passed
+    assert not RowResult(ROW, 1, [good], "kernel panic").passed
+
+
+def test_summary_is_one_table() -> None:
+    new = Row("7.3", "p", "s", "sid")
+    rows = [
+        RowResult(ROW, 12.3, [Result("t::a", "pass"), Result("t::b", "skip", "5.10 has no b")]),
+        RowResult(HEADERS, 60, [], "kernel panic: oops"),
+        RowResult(new, 9.8, [Result("t::a", "pass"), Result("t::b", "FAIL", "assert 0")]),
+    ]
+    assert (
+        summary(rows)
+        == """\
+test       5.10  5.10-headers  7.3
+t::a       pass  -             pass
+t::b       skip  -             FAIL
+(pass)     1     0             1
+(FAIL)     0     0             1
+(skip)     1     0             0
+(seconds)  12    60            10
+(kernel)   pass  FAIL          FAIL
+
+skipped:
+  t::b [5.10]: 5.10 has no b
+
+failed:
+  t::b [7.3]: assert 0
+
+proved nothing:
+  5.10-headers: kernel panic: oops"""
+    )
+
+
+# The command.
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HERE / "run.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+
+
+def test_list_prints_the_names_in_the_table() -> None:
+    result = run_command("list")
+    assert result.returncode == 0
+    assert result.stdout.split() == [row.name for row in read(TABLE.read_text())]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("test", "--kernels", "4.4"), ("shell", "4.4"), ("images", "--kernels", "4.4")]
+)
+def test_an_unknown_kernel_is_one_line(arguments: tuple[str, ...]) -> None:
+    result = run_command(*arguments)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("kernels: no kernel 4.4 in the table, which has: 5.10 ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(
+    shutil.which("mmdebstrap") is None or os.geteuid() != 0, reason="needs mmdebstrap and root"
+)
+def test_no_network_is_one_clear_line_and_no_image(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    result = subprocess.run(
+        ["unshare", "--net", str(HERE / "run.py"), "images", "--kernels", "7.3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+        env=environment,
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("kernels: cannot build tools qemu: ")
+    assert "fetch" in result.stderr
+    assert [path.name for path in (tmp_path / "pytools" / "kernels").iterdir()] == ["lock"]

@@ -86,13 +86,6 @@ def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
     found = {record["key"]["tid"]: record for record in histograms(output)}
     for tid in tids:
         record = found[tid]
-        print(
-            tid,
-            record["samples"] - (after[tid].slices - before[tid].slices),
-            record.get("lost"),
-            tool.messages,
-        )
-        #        assert record["samples"] == after[tid].slices - before[tid].slices
         assert record["samples"] == about(after[tid].slices - before[tid].slices)
         assert record["samples"] > 20
         waited = after[tid].waited - before[tid].waited

@@ -10,16 +10,21 @@ commit that made the difference, and the version it first came with.
 """
 from __future__ import annotations
 
+import os
+
 from pytools.errors import Failure
 from pytools.kernel import Kernel
 
 __all__ = [
-    "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "CFS_NR_RUNNING", "DELAYED_TASKS",
-    "RUNNABLE_WEIGHT_FIELD", "TASK_STATE", "resolve",
+    "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "DELAYED_TASKS",
+    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
+    "STRUCT_MOUNT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
-def _has(kernel: Kernel, struct: str, member: str, since: tuple[int, int], before: bool = False) -> bool:
+def _has(
+    kernel: Kernel, struct: str, member: str, since: tuple[int, int], before: bool = False
+) -> bool:
     """Whether BTF lists the member; without BTF, whether the kernel is at least
     ``since`` (or, with ``before``, older than that)."""
     known = kernel.has_field(struct, member)
@@ -30,6 +35,16 @@ def TASK_STATE(kernel: Kernel) -> str:
     """task_struct's scheduling state. Since Linux commit 2f064a59a11f (v5.14)
     the member is ``__state``, 4 bytes wide; before, ``state``, 8 bytes."""
     return "__state" if _has(kernel, "task_struct", "__state", (5, 14)) else "state"
+
+
+def PREV_STATE(kernel: Kernel) -> str:
+    """The state of the task that sched_switch switches out. Since Linux commit
+    fa2c3254d7cf (v5.18) the tracepoint's fourth argument: the task's own may
+    have been changed by a waker meanwhile."""
+    arguments = kernel.btf.raw_tracepoint("sched_switch") if kernel.has_btf else None
+    if len(arguments) > 3 if arguments else kernel.version >= (5, 18):
+        return "(unsigned int)ctx->args[3]"
+    return f"prev->{TASK_STATE(kernel)}"
 
 
 def RUNNABLE_WEIGHT_FIELD(kernel: Kernel) -> str:
@@ -64,8 +79,14 @@ def CFS_RQ_OFFSET_CHECK(kernel: Kernel) -> str:
 def DELAYED_TASKS(kernel: Kernel) -> str:
     """Tasks that sleep but are still queued on the ``rq`` at hand ("delayed
     dequeue"), counted in ``rq->nr_running``. Since Linux commit 152e11f6df29
-    (v6.12); told from the runnable ones since commit 11b1b8bc2b98 (v6.14, and
-    in v6.12's stable series), before which ``h_nr_delayed`` counts them."""
+    (v6.12). The runnable ones are counted apart since commit c2a295bffeaf
+    (v6.14, and v6.12.37); ``h_nr_delayed`` counts the sleepers from commit
+    76f2f783294d (v6.13, and v6.12.7) until then."""
+    if not kernel.has_btf:
+        raise Failure(
+            "the CPU's own queue (struct rq) is known from type information (BTF) only, "
+            "which this kernel lacks: use --cfs"
+        )
     if _has(kernel, "cfs_rq", "h_nr_runnable", (6, 14)):
         return "rq->cfs.h_nr_queued - rq->cfs.h_nr_runnable"
     if _has(kernel, "cfs_rq", "h_nr_delayed", (6, 12)):
@@ -78,11 +99,92 @@ def CGROUP_ANCESTOR_ID(kernel: Kernel) -> str:
     7f203bc89eb6 (v6.1) cgroup has pointers in ``ancestors``; before, the ids
     themselves in ``ancestor_ids``."""
     if _has(kernel, "cgroup", "ancestors", (6, 1)):
-        return "cgroup->ancestors[level]->kn->id"
-    return "cgroup->ancestor_ids[level]"
+        return "(*((struct cgroup **)&cgroup->ancestors + level))->kn->id"
+    return "*((u64 *)&cgroup->ancestor_ids + level)"
+
+
+def USER_REGISTERS(kernel: Kernel) -> str:
+    """Declares ``registers``, the current task's registers as its system call
+    found them, where ``context`` is a system call tracepoint's record. Since
+    Linux commit dd6e10fbd9fb (v5.15) a helper gives them, for which the kernel
+    must have BTF. Before, they are what the hidden first word of the record
+    points to, as bpf_get_stack() takes it (commit cf5f5cea270b, v4.14)."""
+    helpers = {"BPF_FUNC_get_current_task_btf", "BPF_FUNC_task_pt_regs"}
+    numbers = kernel.btf.enumerators(helpers) if kernel.has_btf else {}
+    if len(numbers) == len(helpers):
+        # By number: older versions of bcc do not know the names.
+        return (
+            "struct task_struct *(*current_task)(void) = "
+            f"(void *){numbers['BPF_FUNC_get_current_task_btf']};\n"
+            "\tstruct pt_regs *(*registers_of)(struct task_struct *) = "
+            f"(void *){numbers['BPF_FUNC_task_pt_regs']};\n"
+            "\tstruct pt_regs *registers = registers_of(current_task());\n"
+        )
+    return (
+        "struct pt_regs copy = {}, *registers = NULL;\n\n"
+        "\tbpf_probe_read_kernel(&registers, sizeof(registers), context);\n"
+        "\tbpf_probe_read_kernel(&copy, sizeof(copy), registers);\n"
+        "\tregisters = &copy;\n"
+    )
+
+
+# The members of struct pt_regs that hold a system call's arguments when it ends
+# (syscall_get_arguments() in the kernel's arch/*/include/asm/syscall.h).
+_ARGUMENTS = {
+    "x86_64": ["di", "si", "dx", "r10"],
+    "aarch64": ["orig_x0", "regs[1]", "regs[2]", "regs[3]"],
+    "riscv64": ["orig_a0", "a1", "a2", "a3"],
+    "s390x": ["orig_gpr2", "gprs[3]", "gprs[4]", "gprs[5]"],
+    "ppc64le": ["orig_gpr3", "gpr[4]", "gpr[5]", "gpr[6]"],
+}
+
+
+def _argument(kernel: Kernel, number: int) -> str:
+    for machine, members in _ARGUMENTS.items():
+        known = [kernel.has_field("pt_regs", member.partition("[")[0]) for member in members]
+        if all(known) or (known[0] is None and os.uname().machine == machine):
+            return members[number]
+    raise Failure(f"system calls' arguments are not known on {os.uname().machine}")
+
+
+def FIRST_ARGUMENT(kernel: Kernel) -> str:
+    """The first argument of a system call; by architecture, as the others are."""
+    return _argument(kernel, 0)
+
+
+def SECOND_ARGUMENT(kernel: Kernel) -> str:
+    """The second argument of a system call."""
+    return _argument(kernel, 1)
+
+
+def THIRD_ARGUMENT(kernel: Kernel) -> str:
+    """The third argument of a system call."""
+    return _argument(kernel, 2)
+
+
+def FOURTH_ARGUMENT(kernel: Kernel) -> str:
+    """The fourth argument of a system call."""
+    return _argument(kernel, 3)
+
+
+def STRUCT_MOUNT(kernel: Kernel) -> str:
+    """The head of struct mount, which is in BTF but in no installed header;
+    unchanged from Linux v5.10 to v7.3 (fs/mount.h)."""
+    if kernel.has_btf:
+        return ""
+    return (
+        "struct mount {\n"
+        "\tstruct hlist_node mnt_hash;\n"
+        "\tstruct mount *mnt_parent;\n"
+        "\tstruct dentry *mnt_mountpoint;\n"
+        "\tstruct vfsmount mnt;\n"
+        "};"
+    )
 
 
 def resolve(name: str, kernel: Kernel) -> str | None:
     """The C text of the difference of that name; None if there is none."""
-    function = globals().get(name)
-    return function(kernel) if name in __all__ and name != "resolve" else None
+    if name == "resolve" or name not in __all__:
+        return None
+    text: str = globals()[name](kernel)
+    return text

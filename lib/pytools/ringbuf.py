@@ -1,16 +1,18 @@
 """The BPF ring buffer, read from the mapping it shares with the kernel.
 
 Layout: kernel/bpf/ringbuf.c (Linux commit 457f44363a88, v5.8). One page holds
-the consumer's position, the next the producer's; the data follows, mapped
-twice in a row so that no record is ever cut.
+the consumer's position, the next the producer's; the data follows, twice in a
+row so that no record is ever cut. Only the first is mapped here: every mapped
+page counts as memory of the process.
 """
 from __future__ import annotations
 
 import mmap
 import os
 import threading
-from typing import Callable
+from typing import Any
 
+from pytools.layout import Layout
 from pytools.maps import Map
 from pytools.system import page_size
 
@@ -21,73 +23,104 @@ LENGTH = DISCARDED - 1
 HEADER_BYTES = 8
 # Room is given back to the kernel after this many bytes, not only at the end
 # of a long batch.
-RELEASE_BYTES = 256 * 1024
+RELEASE_BYTES = 64 * 1024
 
 
 class RingBuffer:
     """The reading end of a ring buffer map.
 
-    ``fd`` becomes readable when the program wakes its reader up.
+    ``fd`` becomes readable when the program wakes its reader up. ``members`` are
+    those of a record; if the last is an array of char, a record may be shorter
+    than its struct, and that member then has what there is.
     """
 
     def __init__(self, ring: Map) -> None:
         self.fd = ring.fd
-        self.layout = ring._value
         self._size = ring.spec.max_entries
-        page = page_size()
-        self._consumer_page = mmap.mmap(ring.fd, page)
-        self._producer_pages = mmap.mmap(
-            ring.fd, page + 2 * self._size, prot=mmap.PROT_READ, offset=page
+        self._page = page_size()
+        self._consumer_page = mmap.mmap(ring.fd, self._page)
+        self._pages = mmap.mmap(
+            ring.fd, self._page + self._size, prot=mmap.PROT_READ, offset=self._page
         )
         self._consumer = memoryview(self._consumer_page).cast("Q")
-        self._producer = memoryview(self._producer_pages)[:8].cast("Q")
-        self._data = memoryview(self._producer_pages)[page:]
-        self._headers = self._data.cast("I")
+        self._producer = memoryview(self._pages)[:8].cast("Q")
+        self._headers = memoryview(self._pages)[self._page :].cast("I")
         self._position = self._consumer[0]
         # Taking and giving a lock is Python's only memory barrier. A processor
         # that reorders loads (arm64) must not read a record before its header,
         # nor give room back before the record is read.
         self._lock = threading.Lock()
         self._lock.acquire()
+        self._layout, self._tail = _split(ring.spec.value, ring.spec.value_size)
+        self.members = self._layout.names + ([self._tail] if self._tail else [])
 
     def _barrier(self) -> None:
         self._lock.release()
         self._lock.acquire()
 
-    def read(self, handle: Callable[[memoryview, int, int], None]) -> int:
-        """Call ``handle(data, offset, length)`` for each record that is ready,
-        oldest first, and give its room back; returns how many there were. The
-        data is valid during the call only."""
-        headers, data, mask = self._headers, self._data, self._size - 1
-        count = 0
-        while True:
-            # First which records there are, then, behind a barrier, what is in them.
-            position, producer = self._position, self._producer[0]
-            self._barrier()
-            records = []
-            limit = min(producer, position + RELEASE_BYTES)
-            while position < limit:
-                offset = position & mask
-                header = headers[offset >> 2]
-                if header & BUSY:
-                    break
-                length = header & LENGTH
-                if not header & DISCARDED:
-                    records.append((offset + HEADER_BYTES, length))
-                position += (length + HEADER_BYTES + 7) & ~7
-            if position == self._position:
-                return count
-            self._barrier()
-            for offset, length in records:
-                handle(data, offset, length)
-            count += len(records)
-            self._barrier()
-            self._position = position
-            self._consumer[0] = position
+    def read(self) -> list[tuple[Any, ...]]:
+        """The records that are ready, oldest first, each a tuple of its members;
+        empty when there are none, and not all of them when there are many."""
+        headers, mask = self._headers, self._size - 1
+        # First where the records are, then, behind a barrier, what is in them.
+        position, producer = self._position, self._producer[0]
+        self._barrier()
+        found = []
+        limit = min(producer, position + RELEASE_BYTES, (position | mask) + 1)
+        while position < limit:
+            header = headers[(position & mask) >> 2]
+            if header < DISCARDED:
+                found.append((position & mask, header))
+            elif header & BUSY:
+                break
+            else:
+                header &= LENGTH
+            position += (header + HEADER_BYTES + 7) & ~7
+        if position == self._position:
+            return []
+        self._barrier()
+        records = self._decode(found)
+        self._barrier()
+        self._position = position
+        self._consumer[0] = position
+        # Records that were all discarded: there may be more behind them.
+        return records or self.read()
+
+    def _decode(self, found: list[tuple[int, int]]) -> list[tuple[Any, ...]]:
+        if not found:
+            return []
+        pages, start = self._pages, self._page + HEADER_BYTES
+        unpack, tail = self._layout.unpack_from, start + self._layout.size
+        offset, length = found[-1]
+        behind = HEADER_BYTES + offset + length - self._size
+        if behind > 0:  # it goes on at the start of the ring
+            found.pop()
+        if self._tail:
+            records = [
+                (*unpack(pages, start + offset), pages[tail + offset : start + offset + length])
+                for offset, length in found
+            ]
+        else:
+            records = [unpack(pages, start + offset) for offset, _ in found]
+        if behind > 0:
+            data = pages[start + offset :] + pages[self._page : self._page + behind]
+            rest = (data[self._layout.size :],) if self._tail else ()
+            records.append((*unpack(data), *rest))
+        return records
 
     def close(self) -> None:
-        for view in (self._headers, self._data, self._producer, self._consumer):
+        for view in (self._headers, self._producer, self._consumer):
             view.release()
-        self._producer_pages.close()
+        self._pages.close()
         self._consumer_page.close()
         os.close(self.fd)
+
+
+def _split(description: Any, size: int) -> tuple[Layout, str]:
+    """The members of a struct; if the last is an array of char, those before it,
+    and its name."""
+    name, members, word = description
+    *head, last = [member for member in members if not member[0].startswith("__pad_end")]
+    if len(last) == 3 and last[1] == "char":
+        return Layout([name, head, word]), last[0]
+    return Layout(description, size), ""

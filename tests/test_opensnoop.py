@@ -1,0 +1,630 @@
+"""opensnoop reports every open once, exactly, in order, whatever its name."""
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+from support import PATIENCE, Tool, python_child, run_tool
+
+X86 = os.uname().machine == "x86_64"
+NOBODY = 65534
+# The children of the tests that do not filter by process run as this user, who has
+# no other processes: what else the machine opens must not fill the buffer.
+USER = 12345
+
+# What every child begins with: system calls as they are, each reported as
+# [name of the call, result, errno, flags, mode, name in hex] to the test.
+CHILD = r"""
+import ctypes, errno, json, mmap, os, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+NUMBERS = {"openat": 257, "openat2": 437, "open": 2, "creat": 85}
+if os.uname().machine != "x86_64":
+    NUMBERS = {"openat": 56, "openat2": 437}
+CWD = -100
+calls = []
+
+def call(kind, name, flags=0, mode=0, dirfd=CWD, resolve=0):
+    pointer = name if isinstance(name, int) else ctypes.c_char_p(name)
+    if kind == "openat":
+        rest = [dirfd, pointer, flags, mode]
+    elif kind == "openat2":
+        how = (ctypes.c_uint64 * 3)(flags, mode, resolve)
+        rest = [dirfd, pointer, how, 24]
+    elif kind == "open":
+        rest = [pointer, flags, mode]
+    else:
+        rest = [pointer, mode]
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+    rest = [ctypes.c_long(value) if isinstance(value, int) else value for value in rest]
+    fd = libc.syscall(ctypes.c_long(NUMBERS[kind]), *rest)
+    error = ctypes.get_errno() if fd < 0 else 0
+    if fd >= 0:
+        os.close(fd)
+    said = None if isinstance(name, int) else name.hex()
+    calls.append([kind, fd, error, flags, mode, said])
+
+def become(comm):
+    libc.prctl(15, comm, 0, 0, 0)
+
+def ready():
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+def done():
+    print(json.dumps(calls), flush=True)
+    sys.stdin.readline()
+"""
+
+
+class Opener:
+    """A child that runs a piece of Python, when it is told to."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.expect(b"ready\n")
+
+    def expect(self, line: bytes) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == line
+
+    def run(self) -> list[list[Any]]:
+        """Let it make its calls; what it says it did."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+        calls: list[list[Any]] = json.loads(self.process.stdout.readline())
+        return calls
+
+
+def opener(code: str, *arguments: str) -> Any:
+    return python_child(CHILD + code, *arguments)
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert not [line for line in lines if "lost" in line]
+    return lines
+
+
+def raw(path: str | None) -> bytes | None:
+    return None if path is None else path.encode("utf-8", "surrogateescape")
+
+
+def assert_same(got: list[Any], wanted: list[Any]) -> None:
+    """Equality of long lists: pytest would take minutes to show how they differ."""
+    for number, (one, other) in enumerate(zip(got, wanted)):
+        assert one == other, f"number {number} of {len(got)}, which must be {len(wanted)}"
+    assert len(got) == len(wanted)
+
+
+def traced(code: str, *options: str, arguments: tuple[str, ...] = ()) -> tuple[Any, ...]:
+    """(calls as the child reports them, events of its process)"""
+    with opener(code, *arguments) as process:
+        child = Opener(process)
+        with Tool("opensnoop", "--json", "-p", str(child.pid), *options) as tool:
+            calls = child.run()
+            return calls, events(tool.stop())
+
+
+MIXED = r"""
+base = sys.argv[1].encode()
+os.chdir(base)
+directory = os.open(base, os.O_RDONLY)
+odd = [b"two\nlines", b"\x1b[31mred\x1b[0m\r", b"\xff\xfe not UTF-8 \x80",
+       "\u202egnp.exe".encode(),
+       b"back\\slash \"quoted\", comma", "gr\u00fc\u00df \U0001f980".encode(), b" ", b"\x7f\x01"]
+for name in [b"file", *odd]:
+    open(name, "w").close()
+open("secret", "w").close()
+os.chmod("secret", 0o600)
+kinds = [
+    lambda i: call("openat", b"file"),
+    lambda i: call("openat", b"missing %d" % i),
+    lambda i: call("openat", odd[i // len(kinds) % len(odd)], os.O_RDWR | os.O_CLOEXEC),
+    lambda i: call("openat", b"file", os.O_WRONLY | os.O_APPEND, dirfd=directory),
+    lambda i: call("openat", base + b"/new %d" % i, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640),
+    lambda i: call("openat", b"./" * 2047 + b"f"),
+    lambda i: call("openat", b"./" * 2045 + b"file"),
+    lambda i: call("openat", b"x" * 4095),
+    lambda i: call("openat", 8),
+    lambda i: call("openat", base, os.O_WRONLY),
+    lambda i: call("openat", b"file", dirfd=9999),
+    lambda i: call("openat", b""),
+    lambda i: call("openat2", b"file", os.O_RDONLY | os.O_NOFOLLOW),
+    lambda i: call("openat2", b"again %d" % i, os.O_CREAT | os.O_RDWR, 0o4711, directory),
+    lambda i: call("openat2", b"file", 1 << 40),
+    lambda i: call("openat", base + b"/" + odd[i // len(kinds) % len(odd)], os.O_DIRECTORY),
+    lambda i: call("openat", b"x" * 255 + b"/%d" % i),
+]
+if "open" in NUMBERS:
+    kinds += [
+        lambda i: call("open", b"file", os.O_NONBLOCK),
+        lambda i: call("open", b"opened %d" % i, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o755),
+        lambda i: call("creat", b"created %d" % i, 0, 0o600),
+    ]
+total = int(sys.argv[2])
+ready()
+for i in range(total * 9 // 10):
+    kinds[i % len(kinds)](i)
+os.chmod(base, 0o755)
+os.setresuid(65534, 65534, 65534)
+while len(calls) < total:
+    call("openat", b"secret", dirfd=directory)
+done()
+"""
+
+
+def mixed_calls(folder: Path, total: int = 10_000) -> tuple[Any, ...]:
+    return traced(MIXED, arguments=(str(folder), str(total)))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    return mixed_calls(tmp_path_factory.mktemp("mixed"))
+
+
+def test_reports_each_of_10_000_opens_once_and_in_order(mixed: Any) -> None:
+    calls, reported = mixed
+    assert len(calls) == 10_000
+    got = [(event["fd"], event["err"], raw(event["path"])) for event in reported]
+    wanted = [
+        (fd, error, None if name is None else bytes.fromhex(name))
+        for _, fd, error, _, _, name in calls
+    ]
+    assert_same(got, wanted)
+
+
+def test_the_mix_has_every_kind_of_call_and_error(mixed: Any) -> None:
+    calls, reported = mixed
+    errors = Counter(error for _, _, error, _, _, _ in calls)
+    for number in (
+        0, errno.ENOENT, errno.EACCES, errno.ENAMETOOLONG, errno.EFAULT, errno.EISDIR,
+        errno.EBADF, errno.ENOTDIR, errno.EINVAL,
+    ):  # fmt: skip
+        assert errors[number] > 100
+    kinds = {kind for kind, *_ in calls}
+    assert kinds == ({"open", "creat", "openat", "openat2"} if X86 else {"openat", "openat2"})
+    assert max(len(name or "") // 2 for *_, name in calls) == 4095
+
+
+def test_flags_and_modes_are_those_of_the_calls(mixed: Any) -> None:
+    calls, reported = mixed
+    got = [(event["flags"], event["mode"]) for event in reported]
+    assert_same(
+        got, [(flags, mode if flags & os.O_CREAT else None) for *_, flags, mode, _ in calls]
+    )
+    assert {event["flag_names"] for event in reported} >= {
+        "O_RDONLY", "O_RDWR|O_CLOEXEC", "O_WRONLY|O_APPEND", "O_WRONLY|O_CREAT|O_EXCL",
+        "O_RDONLY|0x10000000000", "O_RDONLY|O_NOFOLLOW", "O_RDONLY|O_DIRECTORY",
+    }  # fmt: skip
+
+
+def test_user_process_and_time_are_those_of_the_call(mixed: Any) -> None:
+    calls, reported = mixed
+    for event, (_, _, error, *_) in zip(reported, calls):
+        assert event["uid"] == (NOBODY if error == errno.EACCES else 0)
+        assert event["pid"] == event["tid"]
+        assert event["comm"].startswith("python")
+    times = [event["ts"] for event in reported]
+    assert_same(times, sorted(times))
+
+
+def test_csv_has_the_same_events(tmp_path: Path) -> None:
+    with opener(MIXED, str(tmp_path), "300") as process:
+        child = Opener(process)
+        with Tool("opensnoop", "--csv", "-p", str(child.pid)) as tool:
+            calls = child.run()
+            rows = list(csv.DictReader(io.StringIO(tool.stop())))
+    got = [(int(row["fd"]), int(row["err"])) for row in rows]
+    assert_same(got, [(fd, error) for _, fd, error, *_ in calls])
+    assert rows[0]["path"] == "file" and rows[0]["flag_names"] == "O_RDONLY"
+
+
+def test_text_has_no_control_characters_and_one_line_an_event(tmp_path: Path) -> None:
+    with opener(MIXED, str(tmp_path), "300") as process:
+        child = Opener(process)
+        with Tool("opensnoop", "-e", "-U", "-T", "-p", str(child.pid)) as tool:
+            calls = child.run()
+            text = tool.stop()
+    head, *lines = text.split("\n")[:-1]
+    assert head.split() == "TIME(s) UID PID COMM FD ERR FLAGS MODE PATH".split()
+    assert len(lines) == len(calls)
+    assert all(line.isprintable() for line in lines)
+    assert not [c for line in lines for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs")]
+    assert "two\\x0alines" in text and "\\x1b[31mred" in text and "\\xff\\xfe" in text
+
+
+def test_strace_counts_the_same_calls() -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    script = "for i in 1 2 3 4 5 6 7 8; do cat /etc/passwd /nonexistent$i > /dev/null; done"
+    with Tool("opensnoop", "--json", "-u", str(USER)) as tool:
+        strace = subprocess.run(
+            ["strace", "-f", "-e", "trace=open,creat,openat,openat2", "-o", "|cat", "--",
+             "sh", "-c", script],
+            user=USER, cwd="/",
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
+        reported = events(tool.stop())
+    witnessed = Counter(
+        int(line.split()[0])
+        for line in strace.stdout.splitlines()
+        if line.split()[1].startswith(("open", "creat"))
+    )
+    got = Counter(event["pid"] for event in reported if event["pid"] in witnessed)
+    assert sum(witnessed.values()) > 24
+    assert got == witnessed
+
+
+UNTOUCHED = r"""
+name = sys.argv[1].encode()
+with open(name, "wb") as file:
+    file.write((name + b"\0").ljust(mmap.PAGESIZE, b"\0"))
+backing = os.open(name, os.O_RDWR)
+memory = mmap.mmap(backing, mmap.PAGESIZE, mmap.MAP_PRIVATE)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+ready()
+for i in range(200):
+    assert libc.madvise(address, mmap.PAGESIZE, 4) == 0  # MADV_DONTNEED
+    call("openat", address)
+done()
+"""
+
+
+def test_a_name_in_a_page_that_is_not_in_memory_is_not_lost(tmp_path: Path) -> None:
+    name = tmp_path / "name"
+    calls, reported = traced(UNTOUCHED, arguments=(str(name),))
+    assert_same([event["path"] for event in reported], [str(name)] * 200)
+    assert all(event["fd"] >= 0 for event in reported)
+
+
+# -F
+
+
+def full_paths(code: str, *arguments: str) -> list[Any]:
+    _, reported = traced(code, "-F", arguments=arguments)
+    return [event["path"] for event in reported]
+
+
+def test_full_paths_start_at_the_working_directory_or_the_dirfd(tmp_path: Path) -> None:
+    code = r"""
+base = sys.argv[1].encode()
+os.makedirs(base + b"/one/two")
+os.chdir(base + b"/one")
+two = os.open("two", os.O_RDONLY)
+ready()
+call("openat", b"name")
+call("openat", b"../name")
+call("openat", b"name", dirfd=two)
+call("openat", b"/etc/passwd", dirfd=two)
+call("openat", b"/etc/passwd", dirfd=9999)
+call("openat", b"name", dirfd=9999)
+call("openat2", b"/in/root", 0, 0, two, 0x10)
+call("openat2", b"name", 0, 0, two)
+call("openat", b"two")
+os.chdir("/")
+call("openat", b"name")
+os.chdir("/proc/self")
+call("openat", b"name")
+call("openat", 8)
+done()
+"""
+    assert full_paths(code, str(tmp_path))[:-2] == [
+        f"{tmp_path}/one/name",
+        f"{tmp_path}/one/../name",
+        f"{tmp_path}/one/two/name",
+        "/etc/passwd",
+        "/etc/passwd",
+        "name",
+        f"{tmp_path}/one/two/in/root",
+        f"{tmp_path}/one/two/name",
+        f"{tmp_path}/one/two",
+        "/name",
+    ]
+
+
+def test_full_paths_in_proc_and_of_an_unreadable_name() -> None:
+    code = r"""
+os.chdir("/proc/self")
+ready()
+call("openat", b"name")
+call("openat", 8)
+done()
+"""
+    path, unreadable = full_paths(code)
+    assert path.startswith("/proc/") and path.endswith("/name")
+    assert unreadable is None
+
+
+def test_full_paths_end_at_the_root_of_a_chroot(tmp_path: Path) -> None:
+    code = r"""
+base = sys.argv[1]
+os.makedirs(base + "/root/inner")
+outside = os.open(base, os.O_RDONLY)
+os.chroot(base + "/root")
+os.chdir("/inner")
+ready()
+call("openat", b"name")
+call("openat", b"name", dirfd=outside)
+done()
+"""
+    assert full_paths(code, str(tmp_path)) == ["/inner/name", f"(unreachable){tmp_path}/name"]
+
+
+def test_full_paths_cross_mounts_of_a_private_namespace(tmp_path: Path) -> None:
+    code = r"""
+base = sys.argv[1]
+os.makedirs(base + "/mount"); os.makedirs(base + "/source/deep"); os.makedirs(base + "/bound")
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(b"none", b"/", None, ctypes.c_ulong(16384 | 1 << 18), None) == 0
+assert libc.mount(b"tmpfs", base.encode() + b"/mount", b"tmpfs", ctypes.c_ulong(0), None) == 0
+assert libc.mount((base + "/source").encode(), (base + "/bound").encode(), None,
+                  ctypes.c_ulong(4096), None) == 0
+os.makedirs(base + "/mount/inside")
+ready_at = [base + "/mount/inside", base + "/mount", base + "/bound/deep", base + "/bound"]
+ready()
+for path in ready_at:
+    os.chdir(path)
+    call("openat", b"name")
+done()
+"""
+    assert full_paths(code, str(tmp_path)) == [
+        f"{tmp_path}/mount/inside/name",
+        f"{tmp_path}/mount/name",
+        f"{tmp_path}/bound/deep/name",
+        f"{tmp_path}/bound/name",
+    ]
+
+
+def test_a_path_that_is_too_deep_is_marked() -> None:
+    code = r"""
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(b"none", b"/", None, ctypes.c_ulong(16384 | 1 << 18), None) == 0
+assert libc.mount(b"tmpfs", b"/mnt", b"tmpfs", ctypes.c_ulong(0), None) == 0
+ready()
+os.chdir("/mnt")
+for i in range(300):
+    os.mkdir("d%d" % i)
+    os.chdir("d%d" % i)
+    if i in (99, 299):
+        call("openat", b"name")
+done()
+"""
+    deep, too_deep = full_paths(code)
+    assert deep == "/mnt/" + "".join(f"d{i}/" for i in range(100)) + "name"
+    assert too_deep.startswith(".../d") and too_deep.endswith("/d298/d299/name")
+    first = int(too_deep.split("/")[1][1:])
+    assert too_deep == ".../" + "".join(f"d{i}/" for i in range(first, 300)) + "name"
+    assert 300 - first >= 64
+
+
+# Filters: one open that passes and one that does not, always.
+
+SIMPLE = r"""
+os.setresuid(12345, 12345, 12345)
+ready()
+call("openat", sys.argv[1].encode(), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+done()
+"""
+
+
+def seen(options: list[str], *codes: tuple[str, ...]) -> set[str]:
+    """Which of the names /pytools-test/NAME, opened by the children, are reported."""
+    user = [] if "-u" in options else ["-u", str(USER)]
+    with Tool("opensnoop", "--json", *user, *options) as tool:
+        for code, *arguments in codes:
+            with opener(code, *arguments) as process:
+                Opener(process).run()
+        paths = [event["path"] or "" for event in events(tool.stop())]
+    return {path.rpartition("/")[2] for path in paths if path.startswith("/pytools-test/")}
+
+
+def test_without_a_filter_every_process_is_seen() -> None:
+    with opener(SIMPLE, "/pytools-test/one") as one, opener(SIMPLE, "/pytools-test/two") as two:
+        children = Opener(one), Opener(two)
+        with Tool("opensnoop", "--json") as tool:
+            for child in children:
+                child.run()
+            lines = [json.loads(line) for line in tool.stop().splitlines()]
+    pids = {line.get("pid") for line in lines}
+    # Of a machine that opens files faster than they can be printed, some are lost.
+    assert pids >= {child.pid for child in children} or "lost" in lines[-1]
+
+
+def test_pid_and_tid() -> None:
+    code = r"""
+def other():
+    print(threading.get_native_id(), flush=True)
+    sys.stdin.readline()
+    call("openat", b"/pytools-test/thread")
+thread = threading.Thread(target=other)
+thread.start()
+thread.join()
+call("openat", b"/pytools-test/main")
+done()
+"""
+    for option in ("-p", "-t"):
+        with opener(code) as process:
+            assert process.stdout is not None and process.stdin is not None
+            tid = process.stdout.readline().decode().strip()
+            wanted = tid if option == "-t" else str(process.pid)
+            with Tool("opensnoop", "--json", option, wanted) as tool, opener(
+                SIMPLE, "/pytools-test/other"
+            ) as stranger:
+                Opener(stranger).run()
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+                process.stdout.readline()
+                reported = events(tool.stop())
+        names = [event["path"].rpartition("/")[2] for event in reported]
+        assert names == (["thread"] if option == "-t" else ["thread", "main"])
+        assert reported[0]["tid"] == int(tid) and reported[0]["pid"] == process.pid
+
+
+def test_uid() -> None:
+    other = SIMPLE.replace("12345", "23456")
+    both = (SIMPLE, "/pytools-test/one"), (other, "/pytools-test/other")
+    assert seen(["-u", "12345"], *both) == {"one"}
+    assert seen(["-u", "23456"], *both) == {"other"}
+
+
+def test_failed_only(tmp_path: Path) -> None:
+    calls, reported = traced(MIXED, "-x", arguments=(str(tmp_path), "400"))
+    assert_same([event["err"] for event in reported], [call[2] for call in calls if call[2]])
+
+
+@pytest.mark.parametrize("name", ["abc", "bcd", "abcdefghijklmno", "o", "mno"])
+def test_name_is_looked_for_anywhere_in_the_command(name: str) -> None:
+    wanted = 'become(b"abcdefghijklmno")\n' + SIMPLE
+    other = 'become(b"abXcdefXhijklmn")\n' + SIMPLE
+    both = (wanted, "/pytools-test/wanted"), (other, "/pytools-test/other")
+    assert seen(["-n", name], *both) == {"wanted"}
+
+
+def test_name_is_bytes_not_c() -> None:
+    wanted = r"""become(b'a"\\;}\xff')""" + "\n" + SIMPLE
+    both = (wanted, "/pytools-test/wanted"), (SIMPLE, "/pytools-test/other")
+    name = os.fsdecode(b'"\\;}\xff')
+    assert seen(["-n", name], *both) == {"wanted"}
+
+
+ACCESS = [
+    (SIMPLE, "/pytools-test/read", str(os.O_RDONLY)),
+    (SIMPLE, "/pytools-test/write", str(os.O_WRONLY | os.O_TRUNC)),
+    (SIMPLE, "/pytools-test/both", str(os.O_RDWR | os.O_DSYNC)),
+    (SIMPLE, "/pytools-test/directory", str(os.O_RDONLY | os.O_DIRECTORY)),
+    (SIMPLE, "/pytools-test/sync", str(os.O_WRONLY | os.O_SYNC)),
+]
+
+
+@pytest.mark.parametrize(
+    "flags, names",
+    [
+        (["O_RDONLY"], {"read", "directory"}),
+        (["O_WRONLY"], {"write", "sync"}),
+        (["O_RDWR"], {"both"}),
+        (["O_WRONLY", "O_RDWR"], {"write", "both", "sync"}),
+        (["O_TRUNC", "O_DIRECTORY"], {"write", "directory"}),
+        (["O_SYNC"], {"sync"}),
+        (["O_DSYNC"], {"both", "sync"}),
+        (["O_TMPFILE"], set()),
+    ],
+)
+def test_any_of_the_flags_passes(flags: list[str], names: set[str]) -> None:
+    options = [word for flag in flags for word in ("-f", flag)]
+    assert seen(options, *ACCESS) == names
+
+
+def cgroup_mounts() -> Iterator[str]:
+    """The root of the version 2 hierarchy, and of a version 1 one with a controller."""
+    kinds = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split()
+        controllers = {"cpu", "pids", "freezer", "memory"} & set(options.split(","))
+        if kind not in kinds and (kind == "cgroup2" or (kind == "cgroup" and controllers)):
+            kinds.add(kind)
+            yield left.split()[4]
+
+
+@pytest.mark.parametrize("mount", list(cgroup_mounts()))
+def test_cgroup_and_those_below_it(mount: str) -> None:
+    top = Path(mount) / f"pytools-opensnoop-{os.getpid()}"
+    below = top / "below"
+    beside = Path(mount) / f"pytools-opensnoop-{os.getpid()}-beside"
+    join = "open(sys.argv.pop() + '/cgroup.procs', 'w').write(str(os.getpid()))\n" + SIMPLE
+    try:
+        for folder in (top, below, beside):
+            folder.mkdir()
+        children = [
+            (join, "/pytools-test/top", str(top)),
+            (join, "/pytools-test/below", str(below)),
+            (join, "/pytools-test/beside", str(beside)),
+            (SIMPLE, "/pytools-test/elsewhere"),
+        ]
+        assert seen(["--cgroup", str(top)], *children) == {"top", "below"}
+        assert seen(["--cgroup", str(below)], *children) == {"below"}
+    finally:
+        for folder in (below, top, beside):
+            folder.rmdir()
+
+
+def test_there_is_a_cgroup_hierarchy_to_test_with() -> None:
+    assert list(cgroup_mounts())
+
+
+def test_mount_namespace() -> None:
+    private = "assert libc.unshare(0x20000) == 0\n" + SIMPLE
+    with opener(private, "/pytools-test/inside") as process, opener(
+        SIMPLE, "/pytools-test/outside"
+    ) as stranger:
+        inside, outside = Opener(process), Opener(stranger)
+        with Tool("opensnoop", "--json", "--mntns", str(inside.pid)) as tool:
+            outside.run()
+            inside.run()
+            reported = events(tool.stop())
+    assert [event["path"] for event in reported] == ["/pytools-test/inside"]
+
+
+# The tool itself.
+
+
+def test_columns() -> None:
+    # With duration 0 nothing but the headings is sure to be there.
+    assert run_tool("opensnoop", "-d", "0").stdout.split()[:5] == "PID COMM FD ERR PATH".split()
+    text = run_tool("opensnoop", "-d", "0", "-U", "-e", "-t", str(os.getpid())).stdout
+    assert text.split() == "UID TID COMM FD ERR FLAGS MODE PATH".split()
+
+
+def test_a_trailing_blank_of_a_name_stays() -> None:
+    with opener(SIMPLE, "/pytools-test/blank ") as process:
+        child = Opener(process)
+        with Tool("opensnoop", "-p", str(child.pid)) as tool:
+            child.run()
+            assert tool.stop().endswith("/pytools-test/blank \n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_opened_before_the_signal_is_printed(number: int) -> None:
+    code = 'ready()\nfor i in range(5000): call("openat", b"/%d" % i)\ndone()\n'
+    with opener(code) as process:
+        child = Opener(process)
+        with Tool("opensnoop", "--json", "-p", str(child.pid)) as tool:
+            child.run()
+            reported = events(tool.stop(number))
+    assert_same([event["path"] for event in reported], [f"/{i}" for i in range(5000)])
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["-p", "4194303"], 2, "there is no process 4194303"),
+        (["-t", "4194303"], 2, "there is no"),
+        (["-f", "O_NONSENSE"], 2, "there is no flag O_NONSENSE; these are known: O_RDONLY, "),
+        (["-f", "O_RDONLY;"], 2, "there is no flag O_RDONLY;;"),
+        (["-u", "-1"], 2, "is not a whole number"),
+        (["-n", "x" * 16], 2, "at most 15"),
+        (["--cgroup", "/nonexistent"], 1, "/nonexistent: No such file or directory"),
+        (["--cgroup", "/etc"], 1, "/etc: it is not a cgroup's folder"),
+        (["--mntns", "4194303"], 2, "there is no process 4194303"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, message: str) -> None:
+    result = run_tool("opensnoop", *arguments)
+    assert result.returncode == status
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1 and message in result.stderr

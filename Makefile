@@ -12,7 +12,7 @@ TESTS ?=
 .PHONY: help try test lint format check-packages
 
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile bench/bench.mk tests/kernels/kernels.mk
+	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 try:
 	packaging/install-packages run

@@ -10,7 +10,6 @@ import struct
 
 from pytools import kernel, system
 from pytools.errors import Failure
-from pytools.image import ProgramSpec
 from pytools.kernel import Kernel
 from pytools.loader import Loaded, refusal
 
@@ -40,15 +39,23 @@ class Attachment:
 def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
     """Attach every program to the hook that its template names; those on perf
     events sample every online CPU ``frequency`` times a second."""
+    # All that must be looked up is, before the first program watches.
+    cpus = kernel.online_cpus()
+    numbers = {
+        program.target: running.tracepoint_id(*program.target.split(":"))
+        for program, _ in loaded.programs
+        if program.kind == "tracepoint"
+    }
     attachment = Attachment()
     try:
         for program, fd in loaded.programs:
             if program.kind == "perf_event":
-                _sample(attachment, fd, frequency)
+                _sample(attachment, fd, frequency, cpus)
             elif program.kind == "tracepoint":
-                _tracepoint(attachment, program, fd, running)
+                # It runs on every CPU, whichever the event is opened for.
+                _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
             else:
-                _raw_tracepoint(attachment, program, fd)
+                _raw_tracepoint(attachment, program.target, fd)
     except BaseException:
         attachment.detach()
         raise
@@ -59,12 +66,12 @@ def _perf_attributes(kind: int, config: int, period: int, flags: int) -> bytes:
     return struct.pack("=IIQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, 0)
 
 
-def _sample(attachment: Attachment, program: int, frequency: int) -> None:
+def _sample(attachment: Attachment, program: int, frequency: int, cpus: list[int]) -> None:
     attributes = _perf_attributes(
         PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, frequency, PERF_ATTR_FREQ
     )
     sampled = []
-    for cpu in kernel.online_cpus():
+    for cpu in cpus:
         try:
             event = system.perf_event_open(attributes, cpu)
         except OSError as error:
@@ -82,33 +89,29 @@ def _sample(attachment: Attachment, program: int, frequency: int) -> None:
     attachment.said.append(f"perf event cpu-clock, {frequency} Hz, CPUs {','.join(sampled)}")
 
 
-def _tracepoint(
-    attachment: Attachment, program: ProgramSpec, fd: int, running: Kernel
-) -> None:
-    category, _, name = program.target.partition(":")
-    attributes = _perf_attributes(
-        PERF_TYPE_TRACEPOINT, running.tracepoint_id(category, name), 1, 0
-    )
-    # The program runs on every CPU, whichever CPU the event is opened for.
+def _tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:
     try:
-        event = system.perf_event_open(attributes, kernel.online_cpus()[0])
+        event = system.perf_event_open(
+            _perf_attributes(PERF_TYPE_TRACEPOINT, number, 1, 0),
+            cpu,
+        )
     except OSError as error:
-        raise refusal(f"open tracepoint {program.target}", error) from None
+        raise refusal(f"open tracepoint {target}", error) from None
     attachment.descriptors.append(event)
-    _set_program(event, fd, f"tracepoint {program.target}")
-    attachment.said.append(f"tracepoint {program.target}")
+    _set_program(event, program, f"tracepoint {target}")
+    attachment.said.append(f"tracepoint {target}")
 
 
-def _raw_tracepoint(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
-    name = ctypes.create_string_buffer(program.target.encode())
-    attributes = bytearray(struct.pack("=QI4x", ctypes.addressof(name), fd))
+def _raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
+    name = ctypes.create_string_buffer(target.encode())
+    attributes = bytearray(struct.pack("=QI4x", ctypes.addressof(name), program))
     try:
         attachment.descriptors.append(system.bpf(RAW_TRACEPOINT_OPEN, attributes))
     except OSError as error:
         if error.errno == errno.ENOENT:
-            raise Failure(f"this kernel has no raw tracepoint {program.target}") from None
-        raise refusal(f"attach to raw tracepoint {program.target}", error) from None
-    attachment.said.append(f"raw tracepoint {program.target}")
+            raise Failure(f"this kernel has no raw tracepoint {target}") from None
+        raise refusal(f"attach to raw tracepoint {target}", error) from None
+    attachment.said.append(f"raw tracepoint {target}")
 
 
 def _set_program(event: int, program: int, what: str) -> None:

@@ -32,6 +32,8 @@ TRANSPARENT = (TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG)
 POINTER_BYTES = 8
 # A chain of types that is longer than this does not come from a compiler.
 DEEPEST = 64
+# Nor does a struct with more anonymous ones inside it (the most in v6.18: 24).
+MOST_ANONYMOUS = 200
 
 
 class Member(NamedTuple):
@@ -41,6 +43,28 @@ class Member(NamedTuple):
     type_id: int
     bit_offset: int
     bits: int  # the width of a bit-field; 0 for an ordinary member
+
+
+class Wanted(NamedTuple):
+    """What is to be written of the kernel's types: the members, the typedefs, and
+    the names of structs that are taken by structs of the template's own."""
+
+    members: frozenset[str] = frozenset()
+    typedefs: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
+
+
+NOTHING = Wanted()
+PACKED = " __attribute__((packed))"
+
+
+class Written(NamedTuple):
+    """A struct as C: what is between the braces, its alignment in bytes, and its
+    attribute (``PACKED`` or nothing)."""
+
+    body: str
+    align: int
+    attribute: str
 
 
 class Btf:
@@ -54,8 +78,8 @@ class Btf:
     def __init__(self, data: bytes, source: str = "BTF") -> None:
         self.source = source
         try:
-            magic, version, _, header, type_off, type_len, str_off, str_len = (
-                struct.unpack_from("=HBBIIIII", data)
+            magic, version, _, header, type_off, type_len, str_off, str_len = struct.unpack_from(
+                "=HBBIIIII", data
             )
         except struct.error:
             raise self._damaged("shorter than its header") from None
@@ -71,6 +95,7 @@ class Btf:
         self._starts, self._by_kind = self._index()
         self._named: dict[int, dict[int, list[int]]] = {}
         self._members: dict[int, list[Member]] = {}
+        self._bodies: dict[tuple[int, Wanted], Written] = {}
 
     @classmethod
     def read(cls, path: str) -> Btf:
@@ -177,11 +202,12 @@ class Btf:
         """The members of a struct or union; those of anonymous structs and
         unions stand at their offset in the outer one."""
         if type_id not in self._members:
-            self._members[type_id] = list(self._flatten(type_id, 0, 0))
+            self._members[type_id] = list(self._flatten(type_id, 0, []))
         return self._members[type_id]
 
-    def _flatten(self, type_id: int, base: int, depth: int) -> Iterator[Member]:
-        if depth > DEEPEST:
+    def _flatten(self, type_id: int, base: int, seen: list[int]) -> Iterator[Member]:
+        seen.append(type_id)
+        if len(seen) > MOST_ANONYMOUS:
             raise self._damaged(f"type {type_id} contains itself")
         kind, count, flag, _, extra = self._head(type_id)
         if kind not in (STRUCT, UNION):
@@ -195,7 +221,7 @@ class Btf:
             if name:
                 yield Member(name, member_type, base + offset, bits)
             else:
-                yield from self._flatten(self.strip(member_type), base + offset, depth + 1)
+                yield from self._flatten(self.strip(member_type), base + offset, seen)
 
     # Questions by name.
 
@@ -238,9 +264,9 @@ class Btf:
         if kind == ENUM64:
             value |= self._words[word + 2] << 32
             bits = 64
-        # Before v6.0 no flag told the sign, and compilers made all enums that
-        # have a negative value signed: read ENUM as signed, as the kernel did.
-        if (signed or kind == ENUM) and value >> (bits - 1):
+        # The flag that tells the sign came with ENUM64, and is clear in older
+        # BTF: there, read ENUM as signed, as the kernel did.
+        if (signed or not self._by_kind[ENUM64]) and value >> (bits - 1):
             value -= 1 << bits
         return value
 
@@ -270,18 +296,19 @@ class Btf:
 
     # C.
 
-    def declaration(self, type_id: int, name: str, inline: Iterable[str] = ()) -> str:
-        """A C declaration of ``name`` with that type. Typedefs are resolved.
-        An anonymous struct is written out with the members in ``inline``."""
+    def declaration(self, type_id: int, name: str, wanted: Wanted = NOTHING) -> str:
+        """A C declaration of ``name`` with that type. Typedefs are resolved, but
+        for those in ``wanted`` that name an anonymous struct; any other anonymous
+        struct is written out with its members in ``wanted``."""
         for _ in range(DEEPEST):
-            type_id = self.strip(type_id)
+            type_id = self._strip_to_typedef(type_id, wanted)
             kind, _, flag, target, extra = self._head(type_id)
             if kind == PTR:
                 name = "*" + name
-                type_id = self.strip(target)
+                type_id = self._strip_to_typedef(target, wanted)
                 pointee = self.kind(type_id)
-                anonymous = pointee in (STRUCT, UNION, FWD) and not self.name(type_id)
-                if pointee in (0, FUNC_PROTO, FUNC) or anonymous:
+                composite = pointee in (STRUCT, UNION, FWD)
+                if pointee in (0, FUNC_PROTO, FUNC) or composite and self._inline(type_id, wanted):
                     return join_name("void", name)
                 if pointee == ARRAY:
                     name = f"({name})"
@@ -290,13 +317,14 @@ class Btf:
                 name += f"[{self._words[extra + 2]}]"
                 type_id = self._words[extra]
                 continue
+            if kind == TYPEDEF:
+                return join_name(self.name(type_id), name)
             if kind in (STRUCT, UNION, FWD):
                 word = "union" if kind == UNION or (kind == FWD and flag) else "struct"
-                label = self.name(type_id)
-                if label:
-                    return join_name(f"{word} {label}", name)
-                body = self.body(type_id, set(inline))
-                return join_name(f"{word} {{\n{indent(body)}}}", name)
+                if not self._inline(type_id, wanted):
+                    return join_name(f"{word} {self.name(type_id)}", name)
+                written = self._written(type_id, wanted)
+                return join_name(f"struct {{\n{indent(written.body)}}}{written.attribute}", name)
             if kind in (ENUM, ENUM64):
                 # A plain integer of the enum's size: its values come apart.
                 integer = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int"}
@@ -306,53 +334,105 @@ class Btf:
             return join_name(self.name(type_id) or "void", name)
         raise self._damaged(f"type {type_id} is nested too deeply")
 
-    def body(self, type_id: int, wanted: set[str]) -> str:
-        """The members in ``wanted`` of a struct or union, as C, each at its true
-        offset: padding between, and unions where they overlap."""
-        fields = [self._field(m, wanted) for m in self.members(type_id) if m.name in wanted]
-        fields.sort(key=lambda field: (field.start, field.bit))
-        size = self.size(type_id)
-        groups: list[list[Field]] = []
-        end = 0
-        for field in fields:
-            if groups and field.start < end:
-                groups[-1].append(field)
-            else:
-                groups.append([field])
-            end = max(end, field.start + field.bytes)
+    def _strip_to_typedef(self, type_id: int, wanted: Wanted) -> int:
+        """The type behind qualifiers, and behind typedefs up to one in ``wanted``
+        that names an anonymous struct."""
+        target = self.strip(type_id)
+        if not wanted.typedefs or self.kind(target) not in (STRUCT, UNION) or self.name(target):
+            return target
+        while type_id != target:
+            if self.kind(type_id) == TYPEDEF and self.name(type_id) in wanted.typedefs:
+                return type_id
+            type_id = self._head(type_id)[3]
+        return target
+
+    def _inline(self, type_id: int, wanted: Wanted) -> bool:
+        """Whether a struct has no name to refer to it by: an anonymous one, or one
+        whose name stands for another struct (the template's own, or one of the
+        several that a kernel has of that name)."""
+        label = self.name(type_id)
+        if not label or label in wanted.taken:
+            return True
+        if self.kind(type_id) == FWD:
+            return False
+        chosen = self.struct(label, wanted.members)
+        if chosen is None or chosen == type_id:
+            return False
+        return self._shape(chosen, wanted) != self._shape(type_id, wanted)
+
+    def _shape(self, type_id: int, wanted: Wanted) -> tuple[int, list[tuple[str, int, int]]]:
+        members = [m for m in self.members(type_id) if m.name in wanted.members]
+        return self.size(type_id), [(m.name, m.bit_offset, m.bits) for m in members]
+
+    def _written(self, type_id: int, wanted: Wanted) -> Written:
+        """A struct or union as a C struct of its size, with the members that are
+        wanted at their true offsets: padding between them, unions where they
+        overlap."""
+        key = type_id, wanted
+        if key not in self._bodies:
+            self._bodies[key] = Written("", 1, "")  # should it contain itself
+            self._bodies[key] = self._write(type_id, wanted)
+        return self._bodies[key]
+
+    def _write(self, type_id: int, wanted: Wanted) -> Written:
+        fields = [self._field(m, wanted) for m in self.members(type_id) if m.name in wanted.members]
+        fields.sort(key=lambda field: (field.first, field.end))
+        size = 8 * self.size(type_id)
         lines: list[str] = []
-        position = 0
-        for group in groups:
-            start = group[0].start
-            if len(group) > 1:
-                columns = Field.side_by_side(group)
-                if len(columns) == 1:
-                    lines += padding(position, start) + columns[0]
-                else:
-                    lines += padding(position, start) + ["union {"]
-                    for column in columns:
-                        lines += ["\tstruct {"] + ["\t\t" + line for line in column] + ["\t};"]
-                    lines += ["};"]
+        position, align, packed = 0, 1, False
+        for group in together(fields):
+            first = group[0].first
+            columns = side_by_side(group)
+            if len(columns) == 1:
+                for field in group:
+                    lines += padding(position, field.first)
+                    lines.append(f"{field.text};")
+                    position = max(position, field.end)
+                    align = max(align, field.align)
+                    packed = packed or not field.is_aligned(0)
             else:
-                lines += padding(position, start) + group[0].lines(start)
-            position = max(field.start + field.bytes for field in group)
+                first -= first % 8
+                lines += padding(position, first)
+                union, union_align = write_union(columns, first)
+                lines += union
+                position = max(field.end for field in group)
+                # Bit-fields at the end of a union: it ends with their byte.
+                position += -position % 8
+                align = max(align, union_align)
         lines += padding(position, size)
-        return "".join(line + "\n" for line in lines)
+        packed = packed or max(size, position) % (8 * align) != 0
+        body = "".join(line + "\n" for line in lines)
+        return Written(body, 1 if packed else align, PACKED if packed else "")
 
-    def _field(self, member: Member, wanted: set[str]) -> Field:
+    def _field(self, member: Member, wanted: Wanted) -> Field:
         text = self.declaration(member.type_id, member.name, wanted)
-        size = self.size(member.type_id)
-        if not member.bits:
-            return Field(text, member.bit_offset // 8, size, 0, 0, "")
-        unit = member.bit_offset // (8 * size) * size
-        bare = self.declaration(member.type_id, "")
-        return Field(text, unit, size, member.bit_offset - 8 * unit, member.bits, bare)
+        size = 8 * self.size(member.type_id)
+        first = member.bit_offset
+        if member.bits:
+            # bits of an int, or what stands for one
+            return Field(f"{text} : {member.bits}", first, first + member.bits, size // 8, size)
+        return Field(text, first, first + size, self._alignment(member.type_id, wanted), 0)
 
-    def structs_inside(self, type_id: int, wanted: set[str]) -> Iterator[tuple[int, bool]]:
+    def _alignment(self, type_id: int, wanted: Wanted) -> int:
+        """The alignment of a type as it is written."""
+        for _ in range(DEEPEST):
+            type_id = self.strip(type_id)
+            kind, _, _, size, extra = self._head(type_id)
+            if kind == ARRAY:
+                type_id = self._words[extra]
+                continue
+            if kind == PTR:
+                return POINTER_BYTES
+            if kind in (STRUCT, UNION):
+                return self._written(type_id, wanted).align
+            return max(1, min(size, 16)) if kind in (INT, ENUM, ENUM64) else 1
+        raise self._damaged(f"type {type_id} is nested too deeply")
+
+    def structs_inside(self, type_id: int, wanted: Wanted) -> Iterator[tuple[int, bool]]:
         """The named structs that the members in ``wanted`` lead to: (struct,
         whether it lies inside this one rather than behind a pointer)."""
         for member in self.members(type_id):
-            if member.name not in wanted:
+            if member.name not in wanted.members:
                 continue
             inside, target = True, self.strip(member.type_id)
             while self.kind(target) in (PTR, ARRAY):
@@ -360,14 +440,21 @@ class Btf:
                 inside = inside and kind == ARRAY
                 target = self.strip(self._words[extra] if kind == ARRAY else pointee)
             if self.kind(target) in (STRUCT, UNION):
-                if self.name(target):
+                if not self._inline(target, wanted):
                     yield target, inside
-                else:
+                elif inside and target != type_id:
                     yield from self.structs_inside(target, wanted)
 
-    def declare(self, names: Iterable[str], members: Iterable[str]) -> str:
-        """C declarations of those structs, with those of the members that they
-        have, and of every struct that such a member leads to.
+    def declare(
+        self,
+        names: Iterable[str],
+        members: Iterable[str],
+        typedefs: Iterable[str] = (),
+        taken: Iterable[str] = (),
+    ) -> str:
+        """C declarations of those typedefs and structs, the latter with those of
+        the members that they have, and of every struct that such a member leads
+        to. The names in ``taken`` stand for other structs.
 
         >>> print(btf.declare(["load_weight"], ["weight"]))
         struct load_weight {
@@ -375,123 +462,138 @@ class Btf:
                 char _pad8[8];
         };
         """
-        wanted = set(members)
+        wanted = Wanted(frozenset(members), frozenset(typedefs), frozenset(taken))
         order: list[int] = []
-        state: dict[int, bool] = {}  # False while its insides are being written
+        seen: set[int] = set()
+        pending: list[int] = []
 
         def visit(type_id: int, depth: int) -> None:
-            if type_id in state:
+            if type_id in seen:
                 return
             if depth > DEEPEST:
                 raise self._damaged(f"type {type_id} is nested too deeply")
-            state[type_id] = False
-            behind: list[int] = []
-            for target, inside in self.structs_inside(type_id, wanted):
+            seen.add(type_id)
+            for target, inside in self.structs_inside(self.strip(type_id), wanted):
                 if inside:
                     visit(target, depth + 1)
-                else:
-                    behind.append(target)
-            state[type_id] = True
-            order.append(type_id)
-            for target in behind:
-                if self._leads_on(target, wanted):
+                elif self._leads_on(target, wanted):
                     pending.append(target)
+            order.append(type_id)
 
-        pending: list[int] = []
+        for name in sorted(wanted.typedefs):
+            pending += self.ids(name, TYPEDEF)[:1]
         for name in sorted(set(names)):
-            found = self.struct(name, wanted)
+            found = self.struct(name, wanted.members)
             if found is not None:
                 pending.append(found)
         while pending:
             visit(pending.pop(0), 0)
         text = []
-        written: set[str] = set()
+        written: set[tuple[int, str]] = set()
         for type_id in order:
-            label = self.name(type_id)
-            if label in written:  # two kernel structs of one name: the first
+            kind, label = self.kind(type_id), self.name(type_id)
+            if (kind == TYPEDEF, label) in written:  # the same struct, twice in the BTF
                 continue
-            written.add(label)
-            word = "union" if self.kind(type_id) == UNION else "struct"
-            body = self.body(type_id, wanted)
-            text.append(f"{word} {label} {{\n{indent(body)}}}{self._packed(type_id, wanted)};\n")
+            written.add((kind == TYPEDEF, label))
+            if kind == TYPEDEF:
+                others = wanted._replace(typedefs=wanted.typedefs - {label})
+                text.append(f"typedef {self.declaration(type_id, label, others)};\n")
+                continue
+            body, _, attribute = self._written(type_id, wanted)
+            if kind == UNION:
+                inner = f"struct {{\n{indent(body)}}}{attribute};\n"
+                text.append(f"union {label} {{\n{indent(inner)}}};\n")
+            else:
+                text.append(f"struct {label} {{\n{indent(body)}}}{attribute};\n")
         return "\n".join(text)
 
-    def _leads_on(self, type_id: int, wanted: set[str]) -> bool:
-        return any(member.name in wanted for member in self.members(type_id))
-
-    def _packed(self, type_id: int, wanted: set[str]) -> str:
-        for member in self.members(type_id):
-            if member.name in wanted and not member.bits:
-                if member.bit_offset // 8 % self._alignment(member.type_id):
-                    return " __attribute__((packed))"
-        return ""
-
-    def _alignment(self, type_id: int) -> int:
-        type_id = self.strip(type_id)
-        kind, _, _, size, extra = self._head(type_id)
-        if kind == ARRAY:
-            return self._alignment(self._words[extra])
-        if kind == PTR:
-            return POINTER_BYTES
-        # A struct is written with its own padding: the members decide.
-        return max(1, min(size, 16)) if kind in (INT, ENUM, ENUM64) else 1
-
-    def typedefs(self, names: Iterable[str]) -> str:
-        """C declarations of those typedefs that exist."""
-        text = []
-        for name in sorted(set(names)):
-            for type_id in self.ids(name, TYPEDEF):
-                target = self.strip(type_id)
-                inner = {member.name for member in self.members(target)}
-                text.append(f"typedef {self.declaration(target, name, inner)};\n")
-                break
-        return "".join(text)
+    def _leads_on(self, type_id: int, wanted: Wanted) -> bool:
+        return any(member.name in wanted.members for member in self.members(type_id))
 
 
 class Field(NamedTuple):
-    """A member as it is written: bytes ``start`` to ``start + bytes``; a
-    bit-field with its storage unit, first bit, width and the unit's type."""
+    """A member as it is written: from its first bit to the bit behind its last.
+    ``align`` is in bytes; ``unit`` a bit-field's type in bits, otherwise 0."""
 
     text: str
-    start: int
-    bytes: int
-    bit: int
-    bits: int
-    unit: str
+    first: int
+    end: int
+    align: int
+    unit: int
 
-    def lines(self, position: int) -> list[str]:
-        """The declaration, with the padding from byte ``position`` on."""
-        lines = padding(position, self.start)
-        if self.bits:
-            if self.bit:
-                lines.append(f"{self.unit} : {self.bit};")
-            return lines + [f"{self.text} : {self.bits};"]
-        return lines + [f"{self.text};"]
-
-    @staticmethod
-    def side_by_side(group: list[Field]) -> list[list[str]]:
-        """Overlapping fields in as few structs as there must be: bit-fields of
-        one storage unit follow each other, everything else lies beside."""
-        start = group[0].start
-        columns: list[list[str]] = []
-        ends: list[tuple[int, int]] = []  # (byte of the open unit, next free bit)
-        for field in group:
-            for number, (unit, bit) in enumerate(ends):
-                if field.bits and unit == field.start and bit <= field.bit:
-                    if field.bit > bit:
-                        columns[number].append(f"{field.unit} : {field.bit - bit};")
-                    columns[number].append(f"{field.text} : {field.bits};")
-                    ends[number] = (unit, field.bit + field.bits)
-                    break
-            else:
-                columns.append(field.lines(start))
-                ends.append((field.start if field.bits else -1, field.bit + field.bits))
-        return columns
+    def is_aligned(self, base: int) -> bool:
+        """Whether the compiler puts the member at its place by itself, in a
+        struct that begins at bit ``base``."""
+        if self.unit:
+            return (self.first - base) % self.unit + self.end - self.first <= self.unit
+        return (self.first - base) % (8 * self.align) == 0
 
 
-def padding(position: int, start: int) -> list[str]:
-    """The bytes between two members."""
-    return [f"char _pad{position}[{start - position}];"] if start > position else []
+def together(fields: list[Field]) -> Iterator[list[Field]]:
+    """Fields in order, those that share a byte in one list."""
+    group: list[Field] = []
+    end = 0
+    for field in fields:
+        if group and field.first // 8 * 8 >= end:
+            yield group
+            group = []
+        group.append(field)
+        end = max(end, field.end)
+    if group:
+        yield group
+
+
+def side_by_side(group: list[Field]) -> list[list[Field]]:
+    """Fields in as few lists as there must be, so that none overlaps another of
+    its own list."""
+    columns: list[list[Field]] = []
+    for field in group:
+        for column in columns:
+            if column[-1].end <= field.first:
+                column.append(field)
+                break
+        else:
+            columns.append([field])
+    return columns
+
+
+def write_union(columns: list[list[Field]], first: int) -> tuple[list[str], int]:
+    """A union that begins at bit ``first``: its lines, and its alignment."""
+    fields = [field for column in columns for field in column]
+    align = max(field.align for field in fields)
+    end = max(field.end for field in fields)
+    packed = (first % (8 * align) or (end - first + 7) // 8 % align) or not all(
+        field.is_aligned(first) for field in fields
+    )
+    attribute = PACKED if packed else ""
+    lines = ["union {"]
+    for number, column in enumerate(columns):
+        lines.append("\tstruct {")
+        position = first
+        for field in column:
+            # Members of anonymous structs share their names with the outer one's.
+            lines += ["\t\t" + line for line in padding(position, field.first, f"_{number}")]
+            lines += ["\t\t" + line for line in f"{field.text};".splitlines()]
+            position = field.end
+        lines.append(f"\t}}{attribute};")
+    lines.append(f"}}{attribute};")
+    return lines, 1 if packed else align
+
+
+def padding(position: int, first: int, suffix: str = "") -> list[str]:
+    """What lies between two members, from bit to bit."""
+    lines = []
+    if position % 8 and position < first:
+        bits = min(8 - position % 8, first - position)
+        lines.append(f"unsigned char : {bits};")
+        position += bits
+    if first // 8 > position // 8:
+        start = position // 8
+        lines.append(f"char _pad{start}{suffix}[{first // 8 - start}];")
+        position = first // 8 * 8
+    if position < first:
+        lines.append(f"unsigned char : {first - position};")
+    return lines
 
 
 def join_name(type_text: str, name: str) -> str:

@@ -10,17 +10,17 @@ An entry is a SHA-256 digest and the image. A damaged one is overwritten.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import time
 
 from pytools.errors import Failure
+from pytools.system import sha256
 
 __all__ = ["Cache", "key"]
 
 ROOT_FOLDER = "/var/cache/pytools"
-DIGEST_BYTES = hashlib.sha256().digest_size
+DIGEST_BYTES = sha256().digest_size
 # The largest image of the collection has 20 KiB; a tool has a few dozen option
 # combinations in use. Together: at most 64 MiB.
 LARGEST = 256 * 1024
@@ -31,11 +31,11 @@ DAY = 24 * 60 * 60
 
 def key(*parts: str) -> str:
     """The name of the entry for what the parts say together."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogateescape")
         digest.update(b"%d:" % len(data) + data)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def folder() -> str:
@@ -99,7 +99,7 @@ class Cache:
                 return None
             data = os.read(file, LARGEST)
             image = data[DIGEST_BYTES:]
-            if hashlib.sha256(image).digest() != data[:DIGEST_BYTES]:
+            if sha256(image).digest() != data[:DIGEST_BYTES]:
                 return None
             if time.time() - status.st_mtime > DAY:
                 os.utime(file)
@@ -114,14 +114,14 @@ class Cache:
         disk raises Failure."""
         if self.why_not or DIGEST_BYTES + len(image) > LARGEST:
             return
-        temporary = f".{name}.{os.getpid()}"
+        temporary = f".{name}.{os.urandom(8).hex()}"
         try:
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 file = os.open(temporary, flags, 0o600, dir_fd=self._folder)
                 with open(file, "wb") as output:
-                    output.write(hashlib.sha256(image).digest() + image)
-                os.rename(temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                    output.write(sha256(image).digest() + image)
+                self._rename(temporary, name)
             except OSError:
                 self._remove(temporary)
                 raise
@@ -133,6 +133,13 @@ class Cache:
                     "there or use --no-cache"
                 ) from None
             self.why_not = f"{self.path}: {error.strerror}"
+
+    def _rename(self, temporary: str, name: str) -> None:
+        try:
+            os.rename(temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except IsADirectoryError:  # whoever made it: nothing belongs there but an entry
+            os.rmdir(name, dir_fd=self._folder)
+            os.rename(temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _remove(self, name: str) -> None:
         try:

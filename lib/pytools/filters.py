@@ -48,7 +48,7 @@ def cgroup(path: str | None, function: str = "in_cgroup") -> Filter:
         raise Failure(f"cannot use the cgroup {path}: {error.strerror}") from None
     if controllers is None:
         raise Failure(f"cannot use the cgroup {path}: it is not a cgroup's folder")
-    relation = "dfl_cgrp"
+    find = "task->cgroups->dfl_cgrp"
     if controllers:
         # A task's place in a hierarchy of version 1 is found by a controller.
         known = [name for name in controllers if name in _SUBSYSTEMS]
@@ -56,11 +56,12 @@ def cgroup(path: str | None, function: str = "in_cgroup") -> Filter:
             raise Failure(
                 f"cannot use the cgroup {path}: its version 1 hierarchy has no controller"
             )
-        relation = f"subsys[{_SUBSYSTEMS[known[0]]}]->cgroup"
+        states = "(struct cgroup_subsys_state **)&task->cgroups->subsys"
+        find = f"(*({states} + {_SUBSYSTEMS[known[0]]}))->cgroup"
     code = (
         f"static inline bool {function}(struct task_struct *task)\n"
         "{\n"
-        f"\tstruct cgroup *cgroup = task->cgroups->{relation};\n"
+        f"\tstruct cgroup *cgroup = {find};\n"
         "\tint level = $CGROUP_LEVEL;\n\n"
         "\tif (cgroup->level < level)\n"
         "\t\treturn false;\n"
@@ -140,7 +141,9 @@ def mount_namespace(pid: int | None) -> Filter:
     try:
         inode = os.stat(f"/proc/{pid}/ns/mnt").st_ino
     except OSError as error:
-        raise Failure(f"cannot read the mount namespace of process {pid}: {error.strerror}") from None
+        raise Failure(
+            f"cannot read the mount namespace of process {pid}: {error.strerror}"
+        ) from None
     code = (
         "static inline bool in_mount_namespace(struct task_struct *task)\n"
         "{\n"

@@ -57,7 +57,7 @@ class Image(NamedTuple):
         """The image that ``dump`` wrote; raises ValueError when it is damaged."""
         try:
             maps, programs = json.loads(data)
-            return cls(
+            image = cls(
                 [MapSpec(*spec) for spec in maps],
                 [
                     ProgramSpec(
@@ -66,5 +66,26 @@ class Image(NamedTuple):
                     for name, kind, target, code, uses in programs
                 ],
             )
-        except (TypeError, KeyError) as error:
+            sound = image._is_sound()
+        except (TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"damaged image: {error}") from None
+        if not sound:
+            raise ValueError("damaged image")
+        return image
+
+    def _is_sound(self) -> bool:
+        names = {spec.name for spec in self.maps}
+        for spec in self.maps:
+            numbers = spec.type, spec.key_size, spec.value_size, spec.max_entries, spec.flags
+            if not isinstance(spec.name, str) or not all(
+                isinstance(number, int) and 0 <= number < 1 << 32 for number in numbers
+            ):
+                return False
+        for program in self.programs:
+            words = program.name, program.kind, program.target
+            count, rest = divmod(len(program.instructions), 8)
+            if not all(isinstance(word, str) for word in words) or not count or rest:
+                return False
+            if not all(name in names and 0 <= number < count for number, name in program.maps):
+                return False
+        return bool(self.programs)

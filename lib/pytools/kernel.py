@@ -5,14 +5,17 @@ rendered for any kernel whose BTF and tracepoint formats are at hand.
 """
 from __future__ import annotations
 
-import hashlib
+import gc
 import os
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytools import system
-from pytools.btf import Btf
 from pytools.errors import Failure, error_text
+from pytools.system import sha256
+
+if TYPE_CHECKING:
+    from pytools.btf import Btf
 
 __all__ = ["Kernel", "TracepointField", "running", "online_cpus", "possible_cpus", "pid_limit"]
 
@@ -73,6 +76,8 @@ class Kernel:
     def btf(self) -> Btf:
         """The kernel's types; raises Failure where there are none."""
         if self._btf is None:
+            from pytools.btf import Btf  # not needed where the image is cached
+
             try:
                 self._btf = Btf.read(self._btf_path)
             except OSError as error:
@@ -80,6 +85,11 @@ class Kernel:
                     f"cannot read the kernel's types: {self._btf_path}: {error.strerror}"
                 ) from None
         return self._btf
+
+    def forget_types(self) -> None:
+        """Give back the memory of the types, some 10 MiB; they can be read again."""
+        self._btf = None
+        gc.collect()  # functions inside functions refer to each other
 
     def has_field(self, struct_name: str, member: str) -> bool | None:
         """Whether a struct has a member; None where the kernel has no BTF to tell.
@@ -121,7 +131,9 @@ class Kernel:
         """The fields of a tracepoint's record, from its ``format`` file."""
         fields = []
         for line in self._tracepoint_file(category, name, "format").splitlines():
-            parts = dict(part.strip().partition(":")[::2] for part in line.split(";") if ":" in part)
+            parts = dict(
+                part.strip().partition(":")[::2] for part in line.split(";") if ":" in part
+            )
             if "field" in parts:
                 text = parts["field"].strip()
                 array = ""
@@ -147,7 +159,7 @@ class Kernel:
             parts.append(str(os.stat(self._btf_path).st_size))
             if not parts[3]:
                 with open(self._btf_path, "rb") as file:
-                    parts.append(hashlib.sha256(file.read()).hexdigest())
+                    parts.append(sha256(file.read()).hexdigest())
         except OSError:
             parts.append("no BTF")
         return "\n".join(parts)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 __all__ = ["Layout"]
 
@@ -47,6 +47,10 @@ class Layout:
         if size > self.struct.size:
             self.struct = struct.Struct(f"@{codes}{size - self.struct.size}x")
         self.size = self.struct.size
+        # The same as unpack, and faster where there is nothing to put together.
+        self.unpack_from: Callable[..., tuple[Any, ...]] = (
+            self.unpack if self._arrays else self.struct.unpack_from
+        )
 
     def unpack(self, data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[Any, ...]:
         values = self.struct.unpack_from(data, offset)
@@ -68,12 +72,16 @@ def _flatten(description: Any, prefix: str) -> Iterator[tuple[str | None, str, i
     if len(description) == 3 and isinstance(description[1], list):
         _, members, word = description
         if word == "union":  # the first member stands for all
-            members = members[:1]
+            sizes = [Layout(["", [member], "struct"]).size for member in members]
+            members = [members[0], ["__pad_", "char", [max(sizes) - sizes[0]]]]
         for name, *rest in members:
             if name.startswith("__pad_"):
                 yield None, "", rest[1][0]
+                continue
+            inner = f"{prefix}.{name}" if prefix and name else prefix or name
+            if rest[-1] in ("struct", "union"):  # anonymous: [members, word]
+                yield from _flatten(["", *rest], inner)
             else:
-                inner = f"{prefix}.{name}" if prefix and name else prefix or name
                 yield from _flatten(rest[0] if len(rest) == 1 else rest, inner)
         return
     # [type, [length]] of an array; bit-fields, [type, width], do not stand in maps.

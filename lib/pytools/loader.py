@@ -3,22 +3,28 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import struct
 from typing import Mapping
 
 from pytools import maps, system
 from pytools.errors import Failure, error_text
-from pytools.image import Image, ProgramSpec
+from pytools.image import Image, MapSpec, ProgramSpec
 from pytools.maps import Map
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "load", "require_permission"]
 
-PROG_LOAD = 5
+PROG_LOAD, OBJ_GET_INFO_BY_FD = 5, 15
+MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 # enum bpf_prog_type
 PROGRAM_TYPES = {"tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17}
 # Functions that only programs under the GPL may call are in every tool.
 LICENSE = b"GPL"
+# What the verifier's log has around its reason: counts, and states of registers.
+_NO_REASON = re.compile(
+    r"processed |(cur|old) state|R\d|\d+: |from \d|;|verification time|stack depth|\s"
+)
 LOG_BYTES = 16 * 1024 * 1024 - 1  # the most that every kernel takes
 LOCKDOWN_PATH = "/sys/kernel/security/lockdown"
 
@@ -52,6 +58,16 @@ def load(image: Image, sizes: Mapping[str, int] = {}) -> Loaded:
     return loaded
 
 
+def require_permission() -> None:
+    """Raise Failure where this process may create no map. bcc creates the maps
+    while it compiles, and says less about what is missing."""
+    raise_memory_limit()
+    try:
+        maps.create(MapSpec("permission", maps.ARRAY, 4, 8, 1, 0, None, None)).close()
+    except OSError as error:
+        raise refusal("create a BPF map", error) from None
+
+
 def raise_memory_limit() -> None:
     """Before Linux v5.11 maps and programs count as locked memory."""
     try:
@@ -75,7 +91,7 @@ def _load_program(program: ProgramSpec, loaded: Mapping[str, Map]) -> int:
         text = log.value.decode("utf-8", "replace").strip()
     if first.errno in (1, 13) and not text:  # EPERM, EACCES
         raise refusal("load a BPF program", first)
-    lines = [line for line in text.splitlines() if line and not line.startswith("processed ")]
+    lines = [line for line in text.splitlines() if line and not _NO_REASON.match(line)]
     why = lines[-1] if lines else error_text(first.errno or 0)
     raise Failure(
         f"the kernel refused the program for {program.target or program.name}: {why}"
@@ -102,6 +118,20 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
         name.rpartition("__")[2].encode()[: maps.NAME_BYTES],
     )
     return system.bpf(PROG_LOAD, bytearray(attributes))
+
+
+def missed(program: int) -> int:
+    """How often the kernel left a program out because another one was running
+    on that CPU (recursion_misses in struct bpf_prog_info, Linux commit
+    9ed9e9ba2337, v5.12; counted for tracepoints since dd8657894c11, v6.7)."""
+    info = ctypes.create_string_buffer(MISSES_OFFSET + 8)
+    attributes = struct.pack("=IIQ", program, len(info), ctypes.addressof(info))
+    try:
+        system.bpf(OBJ_GET_INFO_BY_FD, bytearray(attributes))
+    except OSError:
+        return 0
+    (count,) = struct.unpack_from("=Q", info, MISSES_OFFSET)
+    return int(count)
 
 
 def refusal(what: str, error: OSError) -> Failure:

@@ -71,7 +71,7 @@ class Map:
     def total(self, index: int = 0) -> int:
         """An entry of a (per-CPU) array of counters, added up over the CPUs."""
         value = self._decode_value(self._lookup(struct.pack("=I", index)) or bytes(self._stride))
-        return sum(value) if self.per_cpu else value
+        return int(sum(value) if self.per_cpu else value)
 
     def frames(self, stack_id: int) -> list[int]:
         """The instruction addresses of a stack trace, innermost first; empty
@@ -106,7 +106,9 @@ class Map:
                 # ENOTSUPP, which has no name in user space, for a map type
                 # without batches; EINVAL before v5.6.
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, 524):
-                    raise Failure(f"cannot read a BPF map: {error_text(error.errno or 0)}") from None
+                    raise Failure(
+                        f"cannot read a BPF map: {error_text(error.errno or 0)}"
+                    ) from None
                 self._batches = False
         yield from self._one_by_one(command)
 
@@ -164,7 +166,9 @@ class Map:
                 self._element(NEXT_KEY, key, ctypes.addressof(following))
             except OSError as error:
                 if error.errno != errno.ENOENT:
-                    raise Failure(f"cannot read a BPF map: {error_text(error.errno or 0)}") from None
+                    raise Failure(
+                        f"cannot read a BPF map: {error_text(error.errno or 0)}"
+                    ) from None
                 break
             keys.append(following)
             key = following
@@ -191,9 +195,7 @@ class Map:
     def _decode_value(self, data: bytes) -> Any:
         if not self.per_cpu:
             return self._value.value(data)
-        return [
-            self._value.value(data, cpu * self._cpu_stride) for cpu in range(self.per_cpu)
-        ]
+        return [self._value.value(data, cpu * self._cpu_stride) for cpu in range(self.per_cpu)]
 
 
 def create(spec: MapSpec) -> Map:

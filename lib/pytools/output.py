@@ -80,6 +80,11 @@ class Clock:
         wall = time.time_ns()
         self._offset = wall - (before + time.monotonic_ns()) // 2
 
+    @staticmethod
+    def monotonic() -> int:
+        """The kernel's monotonic time now, in nanoseconds."""
+        return time.monotonic_ns()
+
     def rfc3339(self, monotonic_ns: int | None = None) -> str:
         """RFC 3339 in UTC with microseconds; the time now by default."""
         if monotonic_ns is None:

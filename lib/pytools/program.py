@@ -32,6 +32,10 @@ class Program:
         for line in self._attachment.said:
             self._say(f"attached to {line}")
 
+    def missed(self) -> int:
+        """How often the kernel did not run a program that it should have run."""
+        return sum(loader.missed(fd) for _, fd in self._loaded.programs)
+
     def detach(self) -> None:
         """Detach; the maps stay readable, and don't change any more."""
         if self._attachment is not None:
@@ -98,12 +102,14 @@ def _compile(
     from pytools.compiler import Compiler
     from pytools.template import render
 
+    loader.require_permission()
     with Compiler() as compiler:
         rendered = render(template, running, code, values)
         types = "installed headers" if rendered.headers else "BTF"
         lines = rendered.text.count("\n")
         say(f"rewritten for {running.release}: {lines} lines of C, types from {types}")
         image = compiler.compile(rendered)
+    running.forget_types()
     instructions = sum(len(program.instructions) // 8 for program in image.programs)
     say(f"compiled: {len(image.programs)} programs, {instructions} instructions")
     return image

@@ -2,12 +2,28 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import struct
+from typing import Any, Callable
 
 from pytools.errors import Failure
 
-__all__ = ["bpf", "perf_event_open", "detached_mount", "own_mount_namespace", "bind_mount"]
+__all__ = [
+    "bpf", "perf_event_open", "detached_mount", "own_mount_namespace", "bind_mount", "sha256",
+]  # fmt: skip
+
+
+def _sha256() -> Any:
+    # hashlib loads OpenSSL, which would be 4 MiB of memory in every tool.
+    for name in ("_sha2", "_sha256", "hashlib"):  # from Python 3.12 on, before, anywhere
+        try:
+            return importlib.import_module(name).sha256
+        except ImportError:
+            continue
+
+
+sha256: Callable[..., Any] = _sha256()
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

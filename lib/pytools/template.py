@@ -19,6 +19,10 @@ A template is C with five additions:
     what the template needs of a kernel *without* BTF. With BTF the lines are
     left out, and each kernel struct that the template names is declared with
     just the members it names, at their true offsets.
+
+Where C follows a pointer into the kernel, bcc puts a bpf_probe_read. It does so
+wrongly for an element of an array in a kernel struct (``pid->numbers[level]``,
+all versions up to 0.37): write ``(struct upid *)&pid->numbers + level``.
 """
 from __future__ import annotations
 
@@ -89,6 +93,7 @@ def render(
     """Write a template out for a kernel. ``code`` is C of the tool's own and may
     hold placeholders; ``values`` become literals. Raises TemplateError for a
     mistake in the template, Failure for what the kernel does not have."""
+    code = {name: _include_shared(text) for name, text in code.items()}
     text = _substitute(_include_shared(template), kernel, code, values)
     text, hooks = _expand_hooks(text, kernel)
     text = _expand_events(text)
@@ -168,9 +173,7 @@ def _substitute(
 
 # Programs and what they attach to.
 
-_HOOK = re.compile(
-    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT)[ \t]*\(([^()]*)\)[ \t]*\n?\{[ \t]*$", re.M
-)
+_HOOK = re.compile(r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT)[ \t]*\(([^()]*)\)[ \t]*\n?\{", re.M)
 
 
 def _tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
@@ -313,9 +316,12 @@ def _kernel_types(text: str, kernel: Kernel) -> str:
     typedefs = {word for word in words if word.endswith("_t") and not _OWN_TYPEDEFS.fullmatch(word)}
     values = kernel.btf.enumerators(constants - defined)
     declared = ""
-    if values:
-        lines = "".join(f"\t{name} = {value},\n" for name, value in sorted(values.items()))
+    small = {name: value for name, value in values.items() if -(1 << 31) <= value < 1 << 31}
+    if small:
+        lines = "".join(f"\t{name} = {value},\n" for name, value in sorted(small.items()))
         declared = f"enum {{\n{lines}}};\n\n"
-    declared += kernel.btf.typedefs(typedefs - defined)
-    declared += kernel.btf.declare(structs, members)
+    # One that is wider would make all the others of its enum as wide.
+    for name in sorted(values.keys() - small.keys()):
+        declared += f"enum {{ {name} = {literal(values[name])} }};\n"
+    declared += kernel.btf.declare(structs, members, typedefs - defined, own)
     return declared + "\n" if declared else ""

@@ -1,0 +1,117 @@
+"""What a tool would compile for a command line, on any kernel, with nothing started."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import types
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Sequence
+from unittest import mock
+
+import pytools.kernel
+from pytools import filters, program
+from pytools.kernel import Kernel
+from support import ROOT, TOOLS
+
+FIXTURES = ROOT / "tests" / "fixtures"
+RECORDED = ("5.10", "6.1", "6.12", "6.18", "7.0", "7.3")
+SHAPES = "shapes"  # a template beside the tools' own: fixtures/shapes.c
+
+# An argument for each option that takes one, by its dest.
+SAMPLES = {
+    "duration": "0",
+    "frequency": "49",
+    "pid": "1",
+    "tid": "1",
+    "uid": "0",
+    "name": "cat",
+    "flag_filter": "O_WRONLY",
+    "cgroup": "/",
+    "mntns": str(os.getpid()),
+}
+# Values that a tool reads from the machine it runs on, and what stands for them.
+FROM_MACHINE = {"CGROUP_ID": 4242, "CGROUP_LEVEL": 2, "MOUNT_NAMESPACE": 4026531841}
+
+
+class Captured(NamedTuple):
+    """What a tool hands to program.prepare."""
+
+    template: str
+    code: Mapping[str, str]
+    values: Mapping[str, Any]
+    sizes: Mapping[str, int]
+
+
+class _Prepared(BaseException):
+    def __init__(self, captured: Captured) -> None:
+        super().__init__()
+        self.captured = captured
+
+
+def recorded(release: str) -> Kernel:
+    """A recorded kernel."""
+    folder = FIXTURES / "kernels" / release
+    return Kernel(release, str(folder / "vmlinux.btf"), str(folder))
+
+
+def load(tool: str) -> types.ModuleType:
+    """A tool as a module."""
+    path = TOOLS / tool
+    module = types.ModuleType(tool)
+    module.__file__ = str(path)
+    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+    module.parser.prog = tool
+    return module
+
+
+def options(tool: str) -> list[argparse.Action]:
+    """A tool's options, its own and the shared ones."""
+    found: list[argparse.Action] = load(tool).parser._actions
+    return [action for action in found if action.option_strings and action.dest != "help"]
+
+
+def command_lines(tool: str) -> list[list[str]]:
+    """Without options, and with each of those alone that a tool has to itself."""
+    shared = {"duration", "form", "ebpf", "no_cache", "verbose", "version", "timestamp"}
+    lines: list[list[str]] = [[]]
+    for action in options(tool):
+        if action.dest not in shared:
+            argument = [] if action.nargs == 0 else [SAMPLES[action.dest]]
+            lines.append([action.option_strings[-1], *argument])
+    return lines
+
+
+def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Captured:
+    """Run a tool's main up to where its program would be compiled. Cgroups are
+    taken to be version 2, and what depends on the machine is replaced."""
+    if tool == SHAPES:
+        return Captured((FIXTURES / "shapes.c").read_text(), {}, {}, {})
+    running = pytools.kernel.running
+
+    def prepare(template: str, code: Any, values: Any, sizes: Any, *rest: object) -> None:
+        raise _Prepared(Captured(template, code, values, sizes))
+
+    with contextlib.ExitStack() as patches:
+        for owner, name, replacement in (
+            (program, "prepare", prepare),
+            (filters, "_hierarchy", lambda path: []),
+            (pytools.kernel, "running", lambda: kernel or running()),
+            (pytools.kernel, "possible_cpus", lambda: [0, 1]),
+        ):
+            patches.enter_context(mock.patch.object(owner, name, replacement))
+        module = load(tool)
+        parsed = module.parser.parse_args(list(arguments))
+        parsed.tool = tool
+        try:
+            module.main(parsed)
+        except _Prepared as stopped:
+            found = stopped.captured
+        else:
+            raise AssertionError(f"{tool} {arguments} prepared no program")
+    values = {name: FROM_MACHINE.get(name, value) for name, value in found.values.items()}
+    return found._replace(values=values)
+
+
+def golden_path(name: str, release: str) -> Path:
+    return FIXTURES / "golden" / f"{name}-{release}.c"

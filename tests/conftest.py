@@ -1,0 +1,35 @@
+"""Where the tests find what they test, and how hard hypothesis tries."""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+HERE = Path(__file__).resolve().parent
+# setup.cfg says the same to pytest 7 and newer.
+for path in (HERE, HERE.parent / "lib"):
+    if str(path) not in sys.path:
+        sys.path.insert(0, str(path))
+
+# The same examples in every run, so that a failure is a change's own. For others:
+# PYTOOLS_FUZZ=5000 pytest -k fuzz
+EXAMPLES = int(os.environ.get("PYTOOLS_FUZZ", "0"))
+hypothesis.settings.register_profile(
+    "pytools",
+    deadline=None,
+    database=None,
+    derandomize=not EXAMPLES,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.data_too_large,
+        hypothesis.HealthCheck.filter_too_much,
+    ],
+)
+hypothesis.settings.load_profile("pytools")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rendering: depends on no running kernel")

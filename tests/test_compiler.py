@@ -1,0 +1,140 @@
+"""The compiler's child process: what it is given, what it says, what it leaves."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import capture
+from pytools import compiler
+from pytools.compiler import Compiler
+from pytools.errors import Failure
+from pytools.image import Image
+from pytools.template import Rendered, render
+from support import run_tool, tool_names
+
+PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
+
+
+def rendered(template: str) -> Rendered:
+    return render(template, capture.recorded("6.12"))
+
+
+@pytest.mark.rendering
+def test_an_error_is_one_line_with_the_compiler_s_own_as_detail() -> None:
+    with Compiler() as child, pytest.raises(Failure) as failure:
+        child.compile(rendered("int x = nowhere;\n" + PROGRAM))
+    assert str(failure.value).startswith("cannot compile the BPF program: line 1:9: error: ")
+    assert "\n" not in str(failure.value)
+    assert "nowhere" in failure.value.detail
+
+
+@pytest.mark.rendering
+def test_a_program_that_reads_the_stack_too_deeply_is_refused() -> None:
+    template = PROGRAM.replace("return 0", "volatile char big[600] = {1}; return big[5]")
+    with Compiler() as child, pytest.raises(Failure, match="cannot compile"):
+        child.compile(rendered(template))
+
+
+@pytest.mark.rendering
+def test_an_image_says_the_maps_and_programs_by_name() -> None:
+    template = (
+        "struct event { u64 ts; char comm[16]; };\nEVENTS(events, struct event);\n"
+        "BPF_HASH(counts, u32, u64, 77);\nBPF_PERCPU_ARRAY(lost, u64, 2);\n"
+        "PERF_EVENT(one)\n{\n\tu32 key = 0; u64 value = 1;\n\tcounts.update(&key, &value);\n"
+        "\tstruct event event = {};\n\tevents.ringbuf_output(&event, sizeof(event), 0);\n"
+        "\treturn 0;\n}\n" + PROGRAM
+    )
+    with Compiler() as child:
+        image = child.compile(rendered(template))
+    maps = {spec.name: spec for spec in image.maps}
+    assert sorted(maps) == ["counts", "events", "lost"]
+    assert maps["counts"][1:5] == (1, 4, 8, 77)
+    assert maps["events"].type == compiler.MAP_RINGBUF
+    assert [name for name, *_ in maps["events"].value[1]] == ["ts", "comm"]
+    assert [program.name for program in image.programs] == [
+        "perf_event__one",
+        "perf_event__program",
+    ]
+    assert {name for _, name in image.programs[0].maps} == {"counts", "events"}
+    assert Image.parse(image.dump()) == image
+
+
+@pytest.mark.rendering
+def test_two_compilations_give_the_same_bytes() -> None:
+    images = []
+    for _ in range(2):
+        with Compiler() as child:
+            images.append(child.compile(rendered(PROGRAM)).dump())
+    assert images[0] == images[1]
+
+
+@pytest.mark.rendering
+def test_the_child_is_gone_whatever_happens() -> None:
+    with Compiler() as child:
+        pass
+    assert child._child.returncode is not None
+    with pytest.raises(KeyError), Compiler() as child:
+        raise KeyError
+    assert child._child.returncode is not None
+
+
+@pytest.mark.rendering
+@pytest.mark.parametrize(
+    "script, message",
+    [
+        ("print('{')", "the compiler gave no image"),
+        ("print('[1, 2]')", "the compiler gave no image"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by signal 9"),
+        ("import sys; sys.exit(1)", "no reason given"),
+        ("import sys; sys.exit(3)", "bcc is not installed"),
+    ],
+)
+def test_a_child_that_fails_is_one_line(
+    script: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compiler_child.py").write_text(script)
+    monkeypatch.setattr(compiler, "HERE", str(tmp_path))
+    with Compiler() as child, pytest.raises(Failure, match=message):
+        child.compile(rendered(PROGRAM))
+
+
+@pytest.mark.rendering
+def test_missing_headers_are_named() -> None:
+    with Compiler() as child, pytest.raises(Failure, match="install the headers"):
+        child.compile(Rendered("", [], "/nonexistent"))
+
+
+@pytest.mark.parametrize("tool", tool_names())
+def test_ebpf_prints_exactly_what_the_compiler_is_given(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = tmp_path / "received"
+    (tmp_path / "compiler_child.py").write_text(
+        f"import sys; open({str(received)!r}, 'w').write(sys.stdin.read()); sys.exit(1)"
+    )
+    monkeypatch.setattr(compiler, "HERE", str(tmp_path))
+    for line in capture.command_lines(tool):
+        if "--cgroup" in line:
+            continue  # the sample is no cgroup
+        printed = run_tool(tool, *line, "--ebpf")
+        assert printed.returncode == 0 and not printed.stderr
+        module = capture.load(tool)
+        options = module.parser.parse_args([*line, "--no-cache"])
+        options.tool = tool
+        with pytest.raises(Failure):
+            module.main(options)
+        assert printed.stdout == json.loads(received.read_text())["text"]
+
+
+@pytest.mark.rendering
+def test_nothing_is_imported_from_the_working_directory_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json.py", "bcc.py", "sitecustomize.py"):
+        (tmp_path / name).write_text("raise SystemExit('taken over')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Compiler() as child:
+        child.compile(rendered(PROGRAM))

@@ -1,0 +1,372 @@
+"""What goes wrong for reasons outside the tools is one clear line, and nothing stays attached."""
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Iterator, Sequence
+
+import pytest
+
+import capture
+from programs import program_ids, wait_until_detached
+from pytools import system
+from support import PATIENCE, ROOT, TOOLS, run_tool, tool_names
+
+TOOL_NAMES = tool_names()
+NOBODY = 65534
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No test leaves a program in the kernel."""
+    before = program_ids()
+    yield
+    wait_until_detached(before)
+
+
+def is_one_line(result: subprocess.CompletedProcess[str], tool: str, *words: str) -> None:
+    """The tool failed with one line that has the words."""
+    assert result.returncode == 1, result.stderr
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith(f"{tool}: ")
+    for word in words:
+        assert word in lines[0]
+
+
+# Refused system calls: seccomp(2) filters, inherited by the compiler's child.
+
+_SECCOMP_DATA_NUMBER, _SECCOMP_DATA_ARGUMENT = 0, 16
+_EPERM = 1
+
+
+def refuse(number: int, argument: int | None = None) -> Callable[[], None]:
+    """What makes a process that calls it get EPERM from a system call (with that
+    first argument)."""
+
+    def statement(code: int, k: int, jt: int = 0, jf: int = 0) -> bytes:
+        return struct.pack("=HBBI", code, jt, jf, k)
+
+    load, equal, give = 0x20, 0x15, 0x06
+    allowed, refused = 0x7FFF0000, 0x00050000 | _EPERM
+    code = statement(load, _SECCOMP_DATA_NUMBER)
+    if argument is None:
+        code += statement(equal, number, 0, 1)
+    else:
+        code += statement(equal, number, 0, 3)
+        code += statement(load, _SECCOMP_DATA_ARGUMENT) + statement(equal, argument, 0, 1)
+    code += statement(give, refused) + statement(give, allowed)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filter_program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def install() -> None:
+        assert buffer  # the filter points into it
+        no_new_privileges, set_seccomp, filter_mode = 38, 22, 2
+        zero = ctypes.c_ulong(0)
+        if libc.prctl(no_new_privileges, ctypes.c_ulong(1), zero, zero, zero):
+            os._exit(99)
+        if libc.prctl(set_seccomp, ctypes.c_ulong(filter_mode), filter_program, zero, zero):
+            os._exit(98)
+
+    return install
+
+
+BPF, PERF_EVENT_OPEN = system._BPF, system._PERF_EVENT_OPEN
+MAP_CREATE, PROG_LOAD, RAW_TRACEPOINT_OPEN = 0, 5, 17
+
+
+@pytest.mark.parametrize("cache", ["--no-cache", "--csv"])
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_refused_bpf_call_is_one_line(tool: str, cache: str) -> None:
+    run_tool(tool, "-d", "0")  # the image is in the cache, but for --no-cache
+    result = run_tool(tool, cache, "-d", "0", preexec_fn=refuse(BPF))
+    is_one_line(result, tool, "cannot create ", "EPERM", "root lacks CAP_BPF or CAP_PERFMON")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_refused_program_is_one_line(tool: str) -> None:
+    run_tool(tool, "-d", "0")
+    result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, PROG_LOAD))
+    is_one_line(result, tool, "cannot load a BPF program: EPERM", "root lacks")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_refused_attachment_is_one_line(tool: str) -> None:
+    run_tool(tool, "-d", "0")
+    captured = capture.capture(tool)
+    if "RAW_TRACEPOINT(" in captured.template:
+        result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
+    else:
+        result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))
+    is_one_line(result, tool, "EPERM", "root lacks CAP_BPF or CAP_PERFMON")
+
+
+# Not root.
+
+
+@pytest.fixture(scope="module")
+def public() -> Iterator[Path]:
+    """A copy of the tools that every user may read."""
+    folder = Path(tempfile.mkdtemp(prefix="pytools-test-", dir="/var/tmp"))
+    ignore = shutil.ignore_patterns("__pycache__", "pytools")
+    shutil.copytree(TOOLS, folder / "tools", symlinks=True, ignore=ignore)
+    shutil.copytree(ROOT / "lib" / "pytools", folder / "tools" / "pytools")
+    subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
+    yield folder / "tools"
+    shutil.rmtree(folder)
+
+
+def as_nobody(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+         "--inh-caps=-all", "--bounding-set=-all", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+        **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_without_privileges_a_tool_says_what_to_do(tool: str, public: Path) -> None:
+    for options in (["-d", "0"], ["--no-cache", "-d", "0"]):
+        result = as_nobody([str(public / tool), *options], env={**os.environ, "HOME": "/"})
+        is_one_line(result, tool, "root")
+
+
+def test_another_user_s_images_are_where_the_user_says(public: Path) -> None:
+    """A user who may load programs (here: one that never gets that far) has a
+    cache of their own, and root's stays as it is."""
+    folder = Path(tempfile.mkdtemp(prefix="pytools-test-", dir="/var/tmp"))
+    try:
+        os.chown(folder, NOBODY, NOBODY)
+        environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "from pytools import cache\n"
+            "with cache.Cache(cache.folder()) as images:\n"
+            "    images.store('name', b'image'); print(images.load('name'), images.why_not)\n"
+        )
+        command = [sys.executable, "-c", code, str(public)]
+        result = as_nobody(command, env=environment)
+        assert result.stdout == "b'image' \n", result.stderr
+        assert (folder / "pytools" / "name").stat().st_uid == NOBODY
+        assert (folder / "pytools").stat().st_mode & 0o777 == 0o700
+    finally:
+        shutil.rmtree(folder)
+
+
+# A kernel that lacks something: file systems hidden in a mount namespace.
+
+
+def hidden(
+    *folders: str, then: str = "", tool: str, options: str = "-d 0"
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool where the folders are empty, after some more shell commands."""
+    script = "".join(f"[ ! -d {f} ] || mount -t tmpfs -o mode=755 none {f}\n" for f in folders)
+    script += f"{then}\nexec {TOOLS / tool} {options}"
+    return subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-ec", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_without_btf_and_headers_a_tool_says_what_is_missing(tool: str) -> None:
+    result = hidden("/sys/kernel/btf", "/lib/modules", "/usr/src", tool=tool)
+    is_one_line(result, tool, "BTF")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_tool_needs_no_mounted_tracefs(tool: str) -> None:
+    result = hidden(*TRACEFS, tool=tool, options="--no-cache -d 0")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_without_tracefs_a_tool_says_what_to_do(tool: str) -> None:
+    """Not mounted, and (since fsopen(2) is refused) not to be mounted."""
+    captured = capture.capture(tool)
+    code = "".join(captured.code.values()) + captured.template
+    if not re.search(r"^TRACEPOINT\(", code, re.M):
+        pytest.skip("uses none")
+    script = "".join(f"[ ! -d {f} ] || mount -t tmpfs none {f}\n" for f in TRACEFS)
+    result = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+         f"{script}exec {TOOLS / tool} -d 0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+        preexec_fn=refuse(system._FSOPEN),
+    )  # fmt: skip
+    is_one_line(result, tool, "tracefs", "mount -t tracefs")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_locked_down_kernel_is_named(tool: str) -> None:
+    """securityfs says so, and loading a program is refused."""
+    run_tool(tool, "-d", "0")
+    script = (
+        "mount -t tmpfs none /sys/kernel/security\n"
+        "echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown\n"
+        f"exec {TOOLS / tool} -d 0"
+    )
+    result = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-ec", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+        preexec_fn=refuse(BPF, PROG_LOAD),
+    )  # fmt: skip
+    is_one_line(result, tool, "EPERM", "locked down (confidentiality)")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_damaged_types_are_named(tool: str) -> None:
+    for damage in ("head -c 1000 /sys/kernel/btf/vmlinux", "echo no BTF at all, but long enough"):
+        keep = f"{damage} >/tmp/.damaged; mount -t tmpfs none /sys/kernel/btf"
+        then = f"mount -t tmpfs none /tmp; {keep}; mv /tmp/.damaged /sys/kernel/btf/vmlinux"
+        result = hidden(tool=tool, then=then, options="--no-cache -d 0")
+        is_one_line(result, tool, "damaged type information")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_without_bcc_a_tool_says_what_to_install(tool: str) -> None:
+    places = [p for p in sys.path if os.path.isdir(os.path.join(p, "bcc"))]
+    assert places
+    bcc = [os.path.join(place, "bcc") for place in places]
+    result = hidden(*bcc, tool=tool, options="--no-cache -d 0")
+    assert result.returncode == 1 and result.stdout == ""
+    assert "python3-bpfcc" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+# Standard output.
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", "-v"])
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_closed_standard_output_is_one_line(tool: str, form: str) -> None:
+    result = run_tool(tool, form, "-d", "0", preexec_fn=lambda: os.close(1))
+    is_one_line(result, tool, "standard output is closed")
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_a_full_device_is_one_line(tool: str) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [str(TOOLS / tool), "-d", "0"], stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr == f"{tool}: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("tool", TOOL_NAMES)
+def test_closed_standard_input_and_error_do_no_harm(tool: str) -> None:
+    def close() -> None:
+        os.close(0)
+        os.close(2)
+
+    for cache in ((), ("--no-cache",)):
+        result = run_tool(tool, *cache, "-d", "0", preexec_fn=close)
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+# Bad usage.
+
+
+def takes(tool: str, dest: str) -> bool:
+    return any(action.dest == dest for action in capture.load(tool).parser._actions)
+
+
+def bad_usage() -> Iterator[tuple[str, list[str], int]]:
+    """(tool, arguments, exit status)"""
+    nobody = str(2**22)  # one more than the highest process id there can be
+    for tool in TOOL_NAMES:
+        yield tool, ["--no-such-option"], 2
+        yield tool, ["-d", "-1"], 2
+        yield tool, ["-d", "nan"], 2
+        yield tool, ["-d", "soon"], 2
+        yield tool, ["--json", "--csv"], 2
+        yield tool, ["1", "2", "3"], 2
+        if takes(tool, "interval"):
+            for arguments in (["-1"], ["0"], ["1", "0"], ["1", "-1"], ["1", "junk"], ["x"]):
+                yield tool, arguments, 2
+            yield tool, ["1", "1.5"], 2
+        if takes(tool, "frequency"):
+            for frequency in ("0", "-99", "1e3", "99999999999999999999", "x"):
+                yield tool, ["-f", frequency], 2
+        for dest, option in (("pid", "-p"), ("tid", "-t"), ("mntns", "--mntns")):
+            if takes(tool, dest):
+                yield tool, [option, nobody], 2
+                for junk in ("0", "-1", "x", "4194305", "1,2", ""):
+                    yield tool, [option, junk], 2
+        if takes(tool, "cgroup"):
+            for path in ("/nonexistent", "/", "/proc/self/cgroup", ""):
+                yield tool, ["--cgroup", path], 1
+        if takes(tool, "flag_filter"):
+            yield tool, ["-f", "O_NOTHING"], 2
+            yield tool, ["-f", ""], 2
+        if takes(tool, "uid"):
+            yield tool, ["-u", "-1"], 2
+
+
+@pytest.mark.parametrize(
+    "tool, arguments, status",
+    [pytest.param(*case, id=f"{case[0]} {' '.join(case[1])}") for case in bad_usage()],
+)
+def test_bad_usage_is_one_line(tool: str, arguments: list[str], status: int) -> None:
+    result = run_tool(tool, *arguments)
+    assert (result.returncode, result.stdout) == (status, ""), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"{tool}: ")
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOL_NAMES if takes(tool, "cgroup")])
+def test_an_unreadable_cgroup_is_named(tool: str, public: Path) -> None:
+    folder = tempfile.mkdtemp()  # 0700
+    try:
+        path = os.path.join(folder, "inner")
+        result = as_nobody([str(public / tool), "--cgroup", path], env={**os.environ, "HOME": "/"})
+        is_one_line(result, tool, path, "Permission denied")
+    finally:
+        os.rmdir(folder)
+
+
+# Mistakes in a template.
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("template.replace('PERF_EVENT', '$NOWHERE PERF_EVENT', 1)", "$NOWHERE is not replaced"),
+        ("template.replace('$LENGTH', '')", "no placeholder $LENGTH"),
+        ("template + '$'", "begins no placeholder"),
+        ("template.replace('lost.increment(0)', 'lost.increment(0);}')", "cannot compile"),
+        ("template + '\\nRAW_TRACEPOINT(nowhere)\\n{\\n\\treturn 0;\\n}\\n'", "no raw tracepoint"),
+        ("template.replace('length = 0', '').replace('return 0;', 'while (1);')", "kernel refused"),
+    ],
+)
+def test_a_wrong_template_fails_in_one_line_at_the_end(change: str, message: str) -> None:
+    tool = "runqlen"
+    code = (
+        "import sys, runpy; sys.path.insert(0, sys.argv[1]); sys.argv = ['runqlen', '-d', '0']\n"
+        "from pytools import program\n"
+        "prepare = program.prepare\n"
+        f"program.prepare = lambda template, *rest: prepare({change}, *rest)\n"
+        f"runpy.run_path({str(TOOLS / tool)!r}, run_name='__main__')\n"
+    )
+    result = subprocess.run(
+        ["/usr/bin/python3", "-c", code, str(TOOLS)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, ""), result.stderr
+    assert "Traceback" not in result.stderr
+    assert message in result.stderr.splitlines()[-1]

@@ -1,0 +1,85 @@
+"""Manual pages: there is one a tool, it is sound, and it says what the tool takes."""
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import capture
+from support import ROOT, tool_names
+
+pytestmark = [
+    pytest.mark.rendering,
+    pytest.mark.skipif(not shutil.which("mandoc"), reason="needs mandoc"),
+]
+every_tool = pytest.mark.parametrize("tool", tool_names())
+SECTIONS = [
+    "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "FIELDS", "OVERHEAD", "CAVEATS",
+]  # fmt: skip
+
+
+def page(tool: str) -> str:
+    return str(ROOT / "man" / "man8" / f"{tool}.8")
+
+
+def shown(tool: str) -> str:
+    """The page as a terminal shows it, without bold and underline."""
+    result = subprocess.run(
+        ["mandoc", "-T", "utf8", "-O", "width=78", page(tool)], stdout=subprocess.PIPE, check=True
+    )
+    return re.sub(r".\x08", "", result.stdout.decode())
+
+
+@every_tool
+def test_mandoc_has_nothing_to_say(tool: str) -> None:
+    result = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "warning", page(tool)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert (result.stdout, result.returncode) == ("", 0)
+
+
+@every_tool
+def test_the_page_has_its_sections_within_80_columns(tool: str) -> None:
+    text = shown(tool)
+    assert max(map(len, text.splitlines())) <= 80
+    found = re.findall(r"^([A-Z][A-Z ]+)$", text, re.M)
+    assert [section for section in found if section in SECTIONS] == SECTIONS
+
+
+def section(tool: str, name: str) -> str:
+    found = re.search(rf"^{name}$(.*?)(?=^\S|\Z)", shown(tool), re.M | re.S)
+    assert found
+    return found.group(1)
+
+
+@every_tool
+def test_the_page_documents_the_options_of_the_help_and_no_other(tool: str) -> None:
+    # Options stand in the OPTIONS at the beginning of a line.
+    heads = re.findall(r"^ {3,8}(-.*)$", section(tool, "OPTIONS"), re.M)
+    found = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", "\n".join(heads)))
+    wanted = {name for action in capture.options(tool) for name in action.option_strings}
+    assert found - {"-h", "--help"} == wanted
+
+
+@every_tool
+def test_the_synopsis_has_every_option(tool: str) -> None:
+    text = section(tool, "SYNOPSIS")
+    for action in capture.options(tool):
+        if action.dest == "version":
+            continue
+        letter = action.option_strings[0]
+        known = re.escape(letter[1]) if len(letter) == 2 else re.escape(letter)
+        assert re.search(rf"-\w*{known}" if len(letter) == 2 else known, text), letter
+
+
+@every_tool
+def test_the_examples_are_valid(tool: str) -> None:
+    module = capture.load(tool)
+    lines = re.findall(rf"^\s+[#$] +({tool}(?: .*)?)$", section(tool, "EXAMPLES"), re.M)
+    assert lines
+    for line in lines:
+        command = re.split(r"\s{2,}| [|>] ", line)[0].split()
+        module.parser.parse_args(command[1:])

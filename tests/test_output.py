@@ -1,0 +1,250 @@
+"""Output: escaping, times, and standard output that fails."""
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import re
+import time
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from pytools import cli
+from pytools.errors import Failure
+from pytools.output import Clock, Output, csv_field, escape, escape_lines, json_text, text_of
+
+pytestmark = pytest.mark.rendering
+
+
+@pytest.mark.parametrize(
+    "data, shown",
+    [
+        (b"plain name.txt", "plain name.txt"),
+        (b"a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
+        (b"\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        (b"\x00\x7f", "\\x00\\x7f"),
+        ("\x85\x9b31m".encode(), "\\x85\\x9b31m"),  # C1: 0x9b begins a sequence
+        (b"\x9b31m\xff", "\\x9b31m\\xff"),  # the same byte, not UTF-8
+        ("\u202egnp.exe".encode(), "\\u202egnp.exe"),  # right to left
+        ("\u2066\u200b\ufeff\u2028".encode(), "\\u2066\\u200b\\ufeff\\u2028"),
+        ("\U000e0041".encode(), "\\U000e0041"),
+        (b"C:\\dir", "C:\\\\dir"),
+        ("größe 東京 😀".encode(), "größe 東京 😀"),
+    ],
+)
+def test_what_moves_a_terminal_is_escaped(data: bytes, shown: str) -> None:
+    assert escape(text_of(data)) == shown
+
+
+@hypothesis.given(st.binary())
+def test_escaped_text_is_printable_and_tells_all_bytes_apart(data: bytes) -> None:
+    shown = escape(text_of(data))
+    assert shown.isprintable()
+
+    def back(match: re.Match[str]) -> str:
+        if match.group(0) == "\\\\":
+            return "\\"
+        number = int(match.group(0)[2:], 16)
+        return chr(number)
+
+    # \x80 to \xff stand for a character or for a byte: equal but for that.
+    decoded = re.sub(r"\\\\|\\x..|\\u....|\\U........", back, shown)
+    same = "".join(chr(ord(c) - 0xDC00) if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text_of(data))
+    assert decoded == same
+
+
+@hypothesis.given(st.binary())
+def test_json_gives_every_byte_back(data: bytes) -> None:
+    text = json_text(text_of(data))
+    assert text.isascii() and text.isprintable()
+    assert json.loads(text).encode("utf-8", "surrogateescape") == data
+
+
+@hypothesis.given(st.lists(st.binary(), min_size=1))
+def test_csv_fields_stay_fields(values: list[bytes]) -> None:
+    line = ",".join(csv_field(text_of(value)) for value in values)
+    assert line.isprintable()
+    if len(values) > 1 or values[0]:
+        (row,) = csv.reader(io.StringIO(line + "\n"))
+        assert row == [escape(text_of(value)) for value in values]
+
+
+def test_csv_has_numbers_raw_and_nothing_for_none() -> None:
+    assert [csv_field(value) for value in (None, 0, -1, 1.5)] == ["", "0", "-1", "1.5"]
+
+
+def test_messages_keep_their_lines_but_no_control_characters() -> None:
+    assert escape_lines("one\n\ttwo\x1b[31m \\n") == "one\n\ttwo\\x1b[31m \\n"
+
+
+# Times.
+
+
+@hypothesis.given(st.integers(0, 4102444800 * 10**9))
+def test_times_are_rfc_3339_in_utc(nanoseconds: int) -> None:
+    clock = Clock()
+    text = clock.rfc3339(nanoseconds - clock._offset)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
+    seconds = time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    assert text[:19] == time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
+    assert int(text[20:26]) == nanoseconds % 10**9 // 1000
+    assert seconds.tm_year >= 1970
+
+
+def test_a_monotonic_time_becomes_the_wall_clock_s() -> None:
+    clock = Clock()
+    before = clock.rfc3339()
+    between = clock.rfc3339(time.monotonic_ns())
+    after = clock.rfc3339()
+    # Reading two clocks is not one moment: let a millisecond's digits differ.
+    assert before[:16] <= between[:16] <= after[:16]
+
+
+# Standard output, as a descriptor.
+
+
+@pytest.fixture
+def standard_output() -> object:
+    """What a test puts at descriptor 1 is gone afterwards."""
+    saved = os.dup(1)
+    yield saved
+    os.dup2(saved, 1)
+    os.close(saved)
+
+
+def test_a_full_device_is_a_failure(standard_output: object) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.close(full)
+    with pytest.raises(Failure, match="cannot write to standard output: No space left"):
+        Output("tool").write("text")
+
+
+def test_a_closed_output_is_a_failure(standard_output: object) -> None:
+    os.close(1)
+    with pytest.raises(Failure, match="standard output is closed"):
+        Output("tool")
+
+
+def test_a_reader_that_went_away_is_a_broken_pipe(standard_output: object) -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(writing)
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        Output("tool").write("text")
+
+
+def test_a_slow_reader_of_a_nonblocking_pipe_gets_everything(standard_output: object) -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(writing)
+    os.set_blocking(1, False)
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        Output("tool").write("x" * 1_000_000)
+        os._exit(0)
+    os.dup2(2, 1)  # only the child holds the writing end
+    with open(reading, "rb") as pipe:
+        assert len(pipe.read()) == 1_000_000
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# Numbers on the command line, and intervals.
+
+
+@hypothesis.given(st.text())
+def test_no_text_makes_a_number_type_fail_in_another_way(text: str) -> None:
+    for kind in (cli.positive, cli.not_negative, cli.pid, cli.number_from(1)):
+        try:
+            value = kind(text)
+        except argparse.ArgumentTypeError:
+            continue
+        assert 0 <= value < 2**63
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e10", "", "x", "0x10", "-0.1"])
+def test_a_duration_is_a_number_from_zero_on(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        cli.not_negative(text)
+
+
+class Time:
+    """A clock that only waiting moves, in place of Waiting and time.monotonic."""
+
+    def __init__(self, late: float = 0.0, ended_at: float = 1e9) -> None:
+        self.now = 1000.0
+        self.late = late
+        self.ended_at = 1000.0 + ended_at
+        self.ended = False
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def until(self, deadline: float | None) -> bool:
+        wake = self.ended_at if deadline is None else max(self.now, deadline) + self.late
+        self.ended = wake >= self.ended_at
+        self.now = min(wake, self.ended_at)
+        return not self.ended
+
+
+def ends(
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Time,
+    interval: float | None = None,
+    count: int | None = None,
+    duration: float | None = None,
+) -> list[tuple[float, bool]]:
+    """(time, last) of each end of an interval."""
+    monkeypatch.setattr(time, "monotonic", clock.monotonic)
+    options = argparse.Namespace(interval=interval, count=count, duration=duration)
+    return [
+        (round(clock.now - 1000, 6), last)
+        for last in cli.intervals(options, clock)  # type: ignore[arg-type]
+    ]
+
+
+def test_intervals_end_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(monkeypatch, Time(), 1, 3) == [(1, False), (2, False), (3, True)]
+
+
+def test_intervals_end_by_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(monkeypatch, Time(), 1, None, 2.5) == [(1, False), (2, False), (2.5, True)]
+    assert ends(monkeypatch, Time(), 1, None, 2) == [(1, False), (2, True)]
+    assert ends(monkeypatch, Time(), 10, 5, 2) == [(2, True)]
+
+
+def test_a_duration_of_zero_is_one_last_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(monkeypatch, Time(), None, None, 0) == [(0, True)]
+    assert ends(monkeypatch, Time(), 1, 5, 0) == [(0, True)]
+
+
+def test_without_interval_only_an_interrupt_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(monkeypatch, Time(ended_at=7)) == [(7, True)]
+
+
+def test_an_interrupt_ends_within_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(monkeypatch, Time(ended_at=2.5), 1) == [(1, False), (2, False), (2.5, True)]
+
+
+def test_lateness_does_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ends(monkeypatch, Time(late=0.1), 1, 3) == [(1.1, False), (2.1, False), (3.1, True)]
+
+
+def test_after_a_long_stop_intervals_do_not_come_in_a_rush(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Time()
+    times = []
+    monkeypatch.setattr(time, "monotonic", clock.monotonic)
+    options = argparse.Namespace(interval=1.0, count=5, duration=None)
+    for _ in cli.intervals(options, clock):  # type: ignore[arg-type]
+        times.append(clock.now - 1000)
+        if len(times) == 2:
+            clock.now += 3600
+    steps = [after - before for before, after in zip(times, times[1:])]
+    assert steps[1] == 3600
+    assert sum(step == 0 for step in steps) == 0

@@ -1,0 +1,331 @@
+"""The options, signals and exit statuses that all tools have in common, on every tool."""
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+from typing import Any, Iterator
+
+import pytest
+
+import capture
+from programs import program_ids, wait_until_detached
+from pytools import __version__
+from support import PATIENCE, TOOLS, Tool, run_tool, tool_names
+
+TOOL_NAMES = tool_names()
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+every_tool = pytest.mark.parametrize("tool", TOOL_NAMES)
+every_form = pytest.mark.parametrize(
+    "form", [[], ["--json"], ["--csv"]], ids=["text", "json", "csv"]
+)
+
+
+@functools.lru_cache(maxsize=None)
+def summarises(tool: str) -> bool:
+    """Whether a tool prints summaries (otherwise: events)."""
+    return any(action.dest == "interval" for action in capture.load(tool).parser._actions)
+
+
+@contextlib.contextmanager
+def activity() -> Iterator[None]:
+    """Something for every tool to see: a process that opens files and switches."""
+    loop = "while :; do : </dev/null; sleep 0.001; done"
+    child = subprocess.Popen(["sh", "-c", loop])
+    try:
+        yield
+    finally:
+        child.kill()
+        child.wait()
+
+
+# What is printed.
+
+
+@every_tool
+def test_version(tool: str) -> None:
+    result = run_tool(tool, "--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"pytools {__version__}\n", "")
+
+
+@every_tool
+def test_help_names_every_option_within_80_columns(tool: str) -> None:
+    result = run_tool(tool, "--help", env={**os.environ, "COLUMNS": "80"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert result.stdout.startswith(f"usage: {tool} ")
+    for action in capture.options(tool):
+        for name in action.option_strings:
+            assert name in result.stdout
+        assert action.help
+    assert "examples:\n" in result.stdout
+
+
+@every_tool
+def test_examples_in_the_help_are_valid(tool: str) -> None:
+    module = capture.load(tool)
+    text = str(module.__doc__).partition("examples:\n")[2]
+    text = re.sub(r"\n {20,}", "   ", text)  # an explanation on a line of its own
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith(tool)]
+    assert lines
+    for line in lines:
+        command = re.split(r"\s{2,}| \| ", line)[0].split()
+        module.parser.parse_args(command[1:])
+
+
+@every_tool
+def test_json_lines_have_the_documented_shape(tool: str) -> None:
+    with activity():
+        result = run_tool(tool, "--json", "-d", "0.3")
+    assert (result.returncode, result.stderr) == (0, "")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert records
+    for record in records:
+        assert TIMESTAMP.fullmatch(record["ts"])
+        if summarises(tool):
+            assert record["tool"] == tool
+            assert isinstance(record["key"], dict) and isinstance(record["unit"], str)
+            assert record["scale"] in ("linear", "log2")
+            assert sum(bucket["count"] for bucket in record["buckets"]) == record["samples"] > 0
+            for bucket in record["buckets"]:
+                assert list(bucket) == ["lo", "hi", "count"]
+                assert 0 <= bucket["lo"] <= bucket["hi"]
+        else:
+            assert list(record) == list(records[0])
+            assert all(key == key.lower() for key in record)
+            assert not any(isinstance(value, (dict, list)) for value in record.values())
+
+
+@every_tool
+def test_csv_has_one_heading_and_rows_of_its_width(tool: str) -> None:
+    with activity():
+        result = run_tool(tool, "--csv", "-d", "0.3")
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    assert rows[0][0] == "ts" and len(rows) > 1
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert all(TIMESTAMP.fullmatch(row[0]) for row in rows[1:])
+
+
+@every_tool
+def test_json_and_csv_have_the_same_columns(tool: str) -> None:
+    if summarises(tool):
+        pytest.skip("prints histograms")
+    with activity():
+        record = json.loads(run_tool(tool, "--json", "-d", "0.3").stdout.splitlines()[0])
+        heading = run_tool(tool, "--csv", "-d", "0.3").stdout.splitlines()[0]
+    assert heading.split(",") == list(record)
+
+
+@every_tool
+def test_text_fits_80_columns(tool: str) -> None:
+    with activity():
+        result = run_tool(tool, "-d", "0.3")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines
+    # The last column, and nothing before it, may be longer: a name is shown whole.
+    heading = lines[0]
+    for line in lines if summarises(tool) else [heading]:
+        assert len(line) <= 80
+
+
+@every_form
+@every_tool
+def test_a_duration_of_zero_reads_once_and_ends(tool: str, form: list[str]) -> None:
+    result = run_tool(tool, *form, "-d", "0")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@every_tool
+def test_ebpf_prints_c_and_attaches_nothing(tool: str) -> None:
+    before = program_ids()
+    result = run_tool(tool, "--ebpf")
+    assert (result.returncode, result.stderr) == (0, "")
+    wait_until_detached(before)
+    assert "$" not in re.sub(r"/\*.*?\*/", "", result.stdout, flags=re.S)
+    assert re.search(r"^int \w+\(", result.stdout, re.M)
+
+
+@every_tool
+def test_ebpf_is_the_same_with_and_without_cache(tool: str) -> None:
+    texts = {run_tool(tool, *cache, "--ebpf").stdout for cache in ((), ("--no-cache",), ())}
+    assert len(texts) == 1
+
+
+@every_tool
+def test_verbose_says_what_was_done_on_standard_error(tool: str) -> None:
+    cold = run_tool(tool, "-v", "--no-cache", "-d", "0")
+    assert cold.returncode == 0
+    for words in ("rewritten for ", "compiled: ", "attached to "):
+        assert re.search(f"^{tool}: {words}", cold.stderr, re.M)
+    run_tool(tool, "-d", "0")
+    warm = run_tool(tool, "-v", "-d", "0")
+    assert "compiled: " not in warm.stderr
+    assert re.search(f"^{tool}: image [0-9a-f]+ from ", warm.stderr, re.M)
+
+
+@every_tool
+def test_a_cold_and_a_warm_start_attach_the_same(tool: str) -> None:
+    run_tool(tool, "-d", "0")
+    cold, warm = (run_tool(tool, "-v", *cache, "-d", "0") for cache in (("--no-cache",), ()))
+    attached = [
+        [line for line in result.stderr.splitlines() if "attached to" in line]
+        for result in (cold, warm)
+    ]
+    assert attached[0] == attached[1] != []
+
+
+# How it ends.
+
+
+def arguments(tool: str) -> list[str]:
+    return ["--json", "0.1"] if summarises(tool) else ["--json"]
+
+
+@every_tool
+def test_head_ends_a_tool_quietly(tool: str) -> None:
+    before = program_ids()
+    with activity():
+        process = subprocess.Popen(
+            [str(TOOLS / tool), *arguments(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        messages = process.stderr.read()
+        process.stderr.close()
+        assert (process.wait(PATIENCE), messages) == (0, b"")
+    wait_until_detached(before)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+@every_tool
+def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
+    tool: str, options: list[str]
+) -> None:
+    """Without an event or an interval's end to be written."""
+    before = program_ids()
+    silent = ["1000000"] if summarises(tool) else ["-p", str(os.getpid())]
+    reading, writing = os.pipe()
+    with Tool(tool, *options, *silent, stdout=writing) as running:
+        os.close(writing)
+        os.close(reading)
+        running.wait()
+    wait_until_detached(before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@every_tool
+def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
+    before = program_ids()
+    with activity(), Tool(tool, "--json") as running:
+        if not summarises(tool):
+            assert running.process.stdout is not None
+            assert select.select([running.process.stdout], [], [], PATIENCE)[0]
+        else:
+            os.sched_yield()
+        output = running.stop(number)
+    records = [json.loads(line) for line in output.splitlines()]
+    assert records
+    assert b"Traceback" not in running.messages
+    wait_until_detached(before)
+
+
+@every_tool
+def test_sigkill_leaves_nothing_attached(tool: str) -> None:
+    before = program_ids()
+    with Tool(tool) as running:
+        assert program_ids() - before
+        running.process.send_signal(signal.SIGKILL)
+        running.process.communicate(timeout=PATIENCE)
+    wait_until_detached(before)
+
+
+@every_tool
+def test_an_interrupt_during_the_start_is_quiet(tool: str) -> None:
+    """At whatever moment: Ctrl-C goes to the compiler's child as well."""
+    before = program_ids()
+    for milliseconds in (30, 60, 90, 120, 160, 200, 250, 300):
+        process = subprocess.Popen(
+            [str(TOOLS / tool), "--no-cache"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(milliseconds / 1000)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+        _, messages = process.communicate(timeout=PATIENCE)
+        # Before pytools is imported, an interrupt is Python's own business.
+        if b"/pytools/" in messages:
+            assert b"Traceback" not in messages, messages.decode()
+    wait_until_detached(before)
+
+
+@every_tool
+def test_a_terminal_gets_lines_in_80_columns_and_the_hint(tool: str) -> None:
+    """On a pseudo-terminal of 80 columns, as at the prompt."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen([str(TOOLS / tool), "-d", "0.2"], stdout=slave, stderr=slave)
+    os.close(slave)
+    data = b""
+    with contextlib.suppress(OSError):  # EIO: the last descriptor of the other end is closed
+        while True:
+            part = os.read(master, 65536)
+            if not part:
+                break
+            data += part
+    os.close(master)
+    assert process.wait(PATIENCE) == 0
+    lines = data.decode("utf-8", "replace").splitlines()
+    assert any("Hit Ctrl-C to end." in line for line in lines)
+    if summarises(tool):
+        assert max(map(len, lines)) <= 80
+
+
+# Options that a tool shares with others of its kind.
+
+
+@every_tool
+def test_timestamps(tool: str) -> None:
+    if not summarises(tool):
+        pytest.skip("has a column")
+    result = run_tool(tool, "-T", "-d", "0.1")
+    assert re.match(r"\d\d:\d\d:\d\d\n", result.stdout)
+    result = run_tool(tool, "-T", "--json", "-d", "0.1")
+    for line in result.stdout.splitlines():
+        json.loads(line)
+
+
+@every_tool
+def test_interval_and_count(tool: str) -> None:
+    if not summarises(tool):
+        pytest.skip("prints events")
+    with activity():
+        result = run_tool(tool, "--json", "0.1", "3")
+    times = {json.loads(line)["ts"] for line in result.stdout.splitlines()}
+    assert len(times) == 3
+
+
+def test_no_option_means_two_things() -> None:
+    """An option of one name does the same in every tool that has it."""
+    seen: dict[str, Any] = {}
+    for tool in TOOL_NAMES:
+        for action in capture.options(tool):
+            for name in action.option_strings:
+                if name.startswith("--"):
+                    meaning = action.nargs
+                    assert seen.setdefault(name, meaning) == meaning, (tool, name)

@@ -1,0 +1,292 @@
+"""Templates rendered for recorded kernels: golden C, offsets against a witness, fuzzed options."""
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+import capture
+from capture import RECORDED, SHAPES, recorded
+from pytools.compiler import Compiler
+from pytools.errors import Failure
+from pytools.kernel import Kernel, TracepointField
+from pytools.template import TemplateError, literal, record_struct, render
+from support import tool_names
+from witness import Witness
+
+pytestmark = pytest.mark.rendering
+
+# Command lines whose C is kept: PYTOOLS_UPDATE_GOLDEN=1 pytest tests/test_template.py -k golden
+GOLDEN: dict[str, tuple[str, list[str]]] = {
+    "runqlen": ("runqlen", []),
+    "runqlen-cfs": ("runqlen", ["--cfs"]),
+    "runqlat": ("runqlat", []),
+    "runqlat-most": ("runqlat", ["--pidnss", "--cgroup", "/", "-p", "1"]),
+    "opensnoop-most": (
+        "opensnoop",
+        "-F -x -n cat -f O_WRONLY -u 0 --cgroup / -p 1 --mntns".split()
+        + [capture.SAMPLES["mntns"]],
+    ),
+    SHAPES: (SHAPES, []),
+    **{tool: (tool, []) for tool in tool_names()},
+}
+
+
+def rendered(tool: str, arguments: list[str], kernel: Kernel) -> str:
+    captured = capture.capture(tool, arguments, kernel)
+    return render(captured.template, kernel, captured.code, captured.values).text
+
+
+@pytest.mark.parametrize("release", RECORDED)
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_golden_c(name: str, release: str) -> None:
+    text = rendered(*GOLDEN[name], recorded(release))
+    path = capture.golden_path(name, release)
+    if os.environ.get("PYTOOLS_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text(), f"if that is right: PYTOOLS_UPDATE_GOLDEN=1, see {__file__}"
+
+
+def declared(text: str) -> dict[str, set[str]]:
+    """The structs in a rendered text, with the words in each."""
+    blocks = re.findall(r"^(?:struct|union) (\w+) \{\n(.*?)^\}", text, re.M | re.S)
+    return {name: set(re.findall(r"\w+", body)) for name, body in blocks}
+
+
+@pytest.mark.parametrize("release", RECORDED)
+@pytest.mark.parametrize("tool", [*tool_names(), SHAPES])
+def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
+    tool: str, release: str
+) -> None:
+    kernel = recorded(release)
+    try:
+        witness = Witness(str(capture.FIXTURES / "kernels" / release / "vmlinux.btf"))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("bpftool is missing, or too old for this kernel's types")
+    seen = set()
+    for line in capture.command_lines(tool) if tool != SHAPES else [[]]:
+        captured = capture.capture(tool, line, kernel)
+        found = render(captured.template, kernel, captured.code, captured.values)
+        own = declared(captured.template + "".join(captured.code.values()))
+        structs = {name: words for name, words in declared(found.text).items() if name not in own}
+        # Between the oldest and the newest kernel, only what differs in its types.
+        full = release in (RECORDED[0], RECORDED[-1])
+        told = (
+            found.text if full else repr(sorted((name, sorted(structs[name])) for name in structs))
+        )
+        if told in seen:
+            continue
+        seen.add(told)
+        checks = [
+            witness.assertions(name, words)
+            for name, words in structs.items()
+            if name in witness.named
+        ]
+        assert checks
+        with Compiler() as compiler:
+            image = compiler.compile(found._replace(text=found.text + "".join(checks)))
+        assert len(image.programs) == len(found.hooks)
+
+
+def test_a_wrong_offset_fails_to_compile() -> None:
+    kernel = recorded("6.12")
+    template, code, values, _ = capture.capture("runqlen", [], kernel)
+    found = render(template, kernel, code, values)
+    wrong = '_Static_assert(__builtin_offsetof(struct rq, nr_running) == 5, "rq");\n'
+    with Compiler() as compiler, pytest.raises(Failure, match="rq"):
+        compiler.compile(found._replace(text=found.text + wrong))
+
+
+# Strictness.
+
+KERNEL = recorded("6.12")
+
+
+@pytest.mark.parametrize(
+    "template, code, values, message",
+    [
+        ("int x = $UNKNOWN;", {}, {}, "placeholder $UNKNOWN is not replaced"),
+        ("int x;", {"UNUSED": "1"}, {}, "no placeholder $UNUSED"),
+        ("int x;", {}, {"UNUSED": 1}, "no placeholder $UNUSED"),
+        ("int x = $A;", {"A": "1"}, {"A": 1}, "$A is given as code and as a value"),
+        ("int x = $A;", {"A": "$B", "B": "$A"}, {}, "contains itself"),
+        ("int x = $A;", {"A": "$NONE"}, {}, "placeholder $NONE is not replaced"),
+        ("int x;\nint y = $ 1;", {}, {}, "line 2: a '$' that begins no placeholder"),
+        ("int x = $lower;", {}, {}, "a '$' that begins no placeholder"),
+        ('#include "none.h"\n', {}, {}, "no bpf/none.h"),
+        ("TRACEPOINT(sched)\n{\n}\n", {}, {}, "cannot read TRACEPOINT"),
+        ("RAW_TRACEPOINT(sched_switch, )\n{\n}\n", {}, {}, "cannot read RAW_TRACEPOINT"),
+    ],
+)
+def test_a_mistake_in_a_template_is_named(
+    template: str, code: dict[str, str], values: dict[str, int], message: str
+) -> None:
+    with pytest.raises(TemplateError, match=re.escape(message)):
+        render(template, KERNEL, code, values)
+
+
+def test_a_raw_tracepoint_that_the_kernel_lacks_is_named() -> None:
+    with pytest.raises(Failure, match="no raw tracepoint sched_nothing"):
+        render("RAW_TRACEPOINT(sched_nothing, int x)\n{\n}\n", KERNEL)
+
+
+def test_a_raw_tracepoint_with_other_arguments_is_refused() -> None:
+    template = "RAW_TRACEPOINT(sched_switch, bool preempt, struct rq *prev)\n{\n}\n"
+    with pytest.raises(Failure, match="argument 2 is struct task_struct"):
+        render(template, KERNEL)
+
+
+def test_a_tracepoint_that_the_kernel_lacks_is_named() -> None:
+    with pytest.raises(Failure, match="no tracepoint sched:nothing"):
+        render("TRACEPOINT(sched, nothing)\n{\n}\n", KERNEL)
+
+
+def test_a_struct_of_the_template_s_own_may_have_a_kernel_struct_s_name() -> None:
+    template = "struct qstr { u32 hash; };\nstruct dentry *d;\nint x = d->d_name.len;\n"
+    text = render(template, KERNEL).text
+    assert text.count("struct qstr {") == 1
+    assert re.search(r"struct \{\n[^}]*unsigned int len;[^}]*\}[^;]* d_name;", text)
+
+
+# What users type.
+
+
+@hypothesis.given(st.integers())
+def test_a_number_s_literal_is_the_number_or_refused(number: int) -> None:
+    if not -(1 << 63) < number < 1 << 64:
+        with pytest.raises(Failure, match="does not fit"):
+            literal(number)
+        return
+    assert int(literal(number).rstrip("UL")) == number
+
+
+@hypothesis.given(st.integers(-(1 << 63) + 1, (1 << 64) - 1))
+@hypothesis.settings(max_examples=4)
+def test_the_compiler_reads_a_literal_as_that_number(number: int) -> None:
+    modulo = number % (1 << 64)
+    text = (
+        f"_Static_assert((u64){literal(number)} == {modulo >> 32}ULL << 32 | {modulo % (1 << 32)},"
+        ' "literal");\nPERF_EVENT(p)\n{\n\treturn 0;\n}\n'
+    )
+    with Compiler() as compiler:
+        compiler.compile(render(text, KERNEL))
+
+
+@hypothesis.given(st.binary(min_size=1))
+def test_bytes_become_numbers_only(data: bytes) -> None:
+    assert re.fullmatch(r"\{ [0-9, ]+ \}", literal(data))
+    assert bytes(int(number) for number in re.findall(r"\d+", literal(data))) == data
+
+
+@pytest.mark.parametrize("value", ["text", 1.5, None, b""])
+def test_nothing_else_has_a_literal(value: object) -> None:
+    with pytest.raises(TypeError):
+        literal(value)  # type: ignore[arg-type]
+
+
+# Text that means something to C, to the template, or to a terminal.
+JUNK = st.one_of(
+    st.sampled_from(
+        ["0", "-1", "1", "99999999999999999999", "1e309", "nan", "inf", "-0", "1_0", "٣", "", " "]
+        + [
+            '"; bpf_trace_printk("x',
+            "$UNKNOWN",
+            "*/ int x;",
+            "/",
+            "/proc",
+            "\x1b[2J",
+            "%s",
+            "'",
+            "\\",
+        ]
+    ),
+    st.text(max_size=20),
+)
+
+
+@pytest.mark.parametrize("tool", tool_names())
+def test_fuzzed_options_never_give_a_traceback_nor_raw_text_in_c(tool: str) -> None:
+    actions = capture.options(tool)
+    shared = {"version", "ebpf"}  # these end the tool before it prepares anything
+    strings = [name for a in actions if a.dest not in shared for name in a.option_strings]
+    valued = {name for a in actions if a.nargs != 0 for name in a.option_strings}
+    kernel = recorded("6.12")
+    marker = "zqxj"
+
+    @st.composite
+    def lines(draw: st.DrawFn) -> list[str]:
+        line = []
+        for _ in range(draw(st.integers(0, 4))):
+            option = draw(st.sampled_from([*strings, ""]))
+            line += [option] if option else []
+            if option in valued or not option or draw(st.integers(0, 9)) == 0:
+                line.append(draw(JUNK) + draw(st.sampled_from(["", marker])))
+        return line
+
+    @hypothesis.given(lines())
+    def check(line: list[str]) -> None:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                captured = capture.capture(tool, line, kernel)
+        except SystemExit as error:
+            assert error.code in (0, 2)
+            return
+        except Failure:
+            return
+        text = render(captured.template, kernel, captured.code, captured.values).text
+        assert marker not in text
+        assert text.isascii()
+
+    check()
+
+
+# Tracepoint records.
+
+
+def test_a_tracepoint_s_record_has_its_fields_at_their_offsets() -> None:
+    fields = [
+        TracepointField("unsigned short", "common_type", 0, 2, False),
+        TracepointField("int", "dfd", 16, 8, True),
+        TracepointField("const char *", "filename", 24, 8, False),
+        TracepointField("char[16]", "comm", 32, 16, False),
+        TracepointField("__data_loc char[]", "name", 48, 4, False),
+        TracepointField("u8", "flag", 53, 1, False),
+    ]
+    text = record_struct("open", fields)
+    assert text.splitlines() == [
+        "struct open {",
+        "\tchar _pad0[16];",
+        "\ts64 dfd;",
+        "\tvoid *filename;",
+        "\tchar comm[16];",
+        "\tu32 __data_loc_name;",
+        "\tchar _pad52[1];",
+        "\tu8 flag;",
+        "};",
+    ]
+
+
+@pytest.mark.parametrize("release", RECORDED)
+def test_recorded_formats_compile_to_their_offsets(release: str) -> None:
+    kernel = recorded(release)
+    text, asserts = "", ""
+    for path in sorted((capture.FIXTURES / "kernels" / release / "events").glob("*/*/format")):
+        category, name = path.parts[-3:-1]
+        text += f"TRACEPOINT({category}, {name})\n{{\n\treturn 0;\n}}\n"
+        for line in path.read_text().splitlines():
+            found = re.search(r"field:(.*?)(\w+)(\[\d*\])?;\s*offset:(\d+);\s*size:(\d+);", line)
+            if found and not found.group(2).startswith("common_"):
+                prefix = "__data_loc_" if "__data_loc" in found.group(1) else ""
+                member = f"struct {category}__{name}, {prefix}{found.group(2)}"
+                asserts += f'_Static_assert(offsetof({member}) == {found.group(4)}, "{member}");\n'
+    assert asserts
+    with Compiler() as compiler:
+        found_text = render(text, kernel)
+        compiler.compile(found_text._replace(text=found_text.text + asserts))

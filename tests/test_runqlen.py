@@ -98,35 +98,44 @@ def test_an_idle_cpu_reads_zero() -> None:
     assert histogram.get(0, 0) >= 0.9 * sum(histogram.values())
 
 
-def test_sleepers_are_not_counted() -> None:
-    """Hundreds of tasks that sleep and wake up all the time, beside one that runs:
-    the scheduler keeps many of the sleepers queued ("delayed dequeue")."""
-    cpu = last_cpu()
-    program = """
-import os, sys, time
+# Tasks that each run for 3 ms and then sleep for up to 0.3 s, in turn.
+SLEEPERS = """
+import os, random, sys, time
 os.sched_setaffinity(0, [int(sys.argv[1])])
 children = []
-for i in range(100):
+for _ in range(30):
     child = os.fork()
     if not child:
         while True:
-            time.sleep(0.5)
+            end = time.process_time() + 0.003
+            while time.process_time() < end:
+                pass
+            time.sleep(random.uniform(0, 0.3))
     children.append(child)
-print("ready", flush=True)
+print(*children, flush=True)
 sys.stdin.readline()
-for child in children:
-    os.kill(child, 9)
-print("done", flush=True)
 """
-    with python_child(program, str(cpu)) as child, busy_loops(cpu, 1):
-        assert child.stdin and child.stdout
-        assert child.stdout.readline() == b"ready\n"
-        histogram = sample()[cpu]
-        child.stdin.write(b"\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == b"done\n"
-    # 100 tasks that run for some 50 us twice a second: 0.01 of them wait.
-    assert mean(histogram) < 0.5
+
+
+def is_runnable(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+
+
+def test_sleepers_are_not_counted() -> None:
+    """Not even those that the scheduler keeps queued ("delayed dequeue"): the mean
+    length is that of the tasks whose state is "running", less the one that runs."""
+    cpu = last_cpu()
+    waiters = []
+    with python_child(SLEEPERS, str(cpu)) as child, busy_loops(cpu, 1) as busy:
+        assert child.stdout
+        pids = [*map(int, child.stdout.readline().split()), *busy]
+        with Tool("runqlen", "--json", "-C", SECONDS, "1") as tool:
+            while tool.process.poll() is None:
+                waiters.append(sum(map(is_runnable, pids)) - 1)
+            histogram = lengths(tool.wait())[cpu]
+    truth = sum(waiters) / len(waiters)
+    assert truth > 2
+    assert mean(histogram) == pytest.approx(truth, rel=0.2, abs=0.5)
 
 
 def occupancy(output: str) -> dict[int | None, float]:

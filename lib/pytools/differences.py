@@ -17,8 +17,9 @@ from pytools.kernel import Kernel
 
 __all__ = [
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "DELAYED_TASKS",
-    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
-    "STRUCT_MOUNT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "TASK_STATE", "THIRD_ARGUMENT",
+    "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -165,6 +166,15 @@ def THIRD_ARGUMENT(kernel: Kernel) -> str:
 def FOURTH_ARGUMENT(kernel: Kernel) -> str:
     """The fourth argument of a system call."""
     return _argument(kernel, 3)
+
+
+def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:
+    """The head of struct mnt_namespace, which is in BTF but in no installed
+    header. Until Linux commit 1a7b8969e664 (v5.11) a counter comes first."""
+    if kernel.has_btf:
+        return ""
+    count = "\tatomic_t count;\n" if kernel.version < (5, 11) else ""
+    return f"struct mnt_namespace {{\n{count}\tstruct ns_common ns;\n}};\n"
 
 
 def STRUCT_MOUNT(kernel: Kernel) -> str:

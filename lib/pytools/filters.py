@@ -59,6 +59,7 @@ def cgroup(path: str | None, function: str = "in_cgroup") -> Filter:
         states = "(struct cgroup_subsys_state **)&task->cgroups->subsys"
         find = f"(*({states} + {_SUBSYSTEMS[known[0]]}))->cgroup"
     code = (
+        "#include <linux/cgroup.h>\n"
         f"static inline bool {function}(struct task_struct *task)\n"
         "{\n"
         f"\tstruct cgroup *cgroup = {find};\n"
@@ -145,7 +146,8 @@ def mount_namespace(pid: int | None) -> Filter:
             f"cannot read the mount namespace of process {pid}: {error.strerror}"
         ) from None
     code = (
-        "static inline bool in_mount_namespace(struct task_struct *task)\n"
+        "#include <linux/nsproxy.h>\n#include <linux/ns_common.h>\n"
+        "${STRUCT_MNT_NAMESPACE}static inline bool in_mount_namespace(struct task_struct *task)\n"
         "{\n"
         "\treturn task->nsproxy->mnt_ns->ns.inum == $MOUNT_NAMESPACE;\n"
         "}\n"

@@ -131,7 +131,7 @@ def entry(
             say(f"built {kind} {name} in {time.monotonic() - start:.0f} s")
             return place
     except ImageError as error:
-        raise ImageError(f"cannot build {kind} {name}: {error}") from None
+        raise type(error)(f"cannot build {kind} {name}: {error}") from None
     except OSError as error:
         raise ImageError(
             f"cannot build {kind} {name}: {error.strerror or error}: {error.filename or cache}"

@@ -13,7 +13,7 @@ from functools import cmp_to_key
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["Apt", "ImageError", "mirror", "mmdebstrap", "pinned", "run"]
+__all__ = ["Apt", "ImageError", "MissingPackage", "mirror", "mmdebstrap", "pinned", "run"]
 
 PINNED = Path(__file__).with_name("pinned.txt")
 APT_HELPER = Path("/usr/lib/apt/apt-helper")
@@ -31,6 +31,10 @@ REASONS = ("no space left", "failed to fetch", "^E: ", "^W: ", "error|failed|can
 class ImageError(Exception):
     """What a machine needs can't be had or trusted; the message is one line for the person at the
     prompt."""
+
+
+class MissingPackage(ImageError):
+    """The archive, as far as we know it, has no such package."""
 
 
 def run(
@@ -176,7 +180,7 @@ class Apt:
         """The name of the package with the highest version among those that match ``pattern``."""
         names = [name for name in self.listed if fnmatchcase(name, pattern)]
         if not names:
-            raise ImageError(f"no package {pattern} in the suite")
+            raise MissingPackage(f"no package {pattern} in the suite")
         versions = {name: self.field(name, "Version") for name in names}
 
         def compare(one: str, other: str) -> int:
@@ -227,10 +231,10 @@ class Apt:
 def pinned(package: str) -> tuple[str, str]:
     """Path in the pool and SHA-256 of a package that no list names any more.
 
-    :raises ImageError: if it isn't pinned either.
+    :raises MissingPackage: if it isn't pinned either.
     """
     for line in PINNED.read_text().splitlines():
         columns = line.partition("#")[0].split()
         if columns and columns[1].rpartition("/")[2].startswith(package + "_"):
             return columns[1], columns[0]
-    raise ImageError(f"the suite no longer has {package}, and {PINNED.name} doesn't either")
+    raise MissingPackage(f"the suite no longer has {package}, and {PINNED.name} doesn't either")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # First process in the userland of a test machine: sets up what the tests count on, runs them, hands
 # the results over, powers off. job.sh, written for each run, says what to do: row, release, options,
-# action (test or shell), tests and seconds (from the start), rows and columns.
+# action (test, compare or shell), tests and seconds (from the start), rows and columns.
 
 . /run/job.sh
 # The first process has its environment from the kernel's command line and from the initramfs.
@@ -86,18 +86,23 @@ if [ "$action" = shell ]; then
 	end
 fi
 
-# -v: should the machine die, the last line names the test. What is marked host or rendering depends
-# on no running kernel.
-set -- -v --durations=10 -p no:cacheprovider -o faulthandler_timeout=300 --ignore=tests/kernels
-set -- "$@" --junitxml=/run/results/junit.xml -o junit_family=xunit2 -m "not host and not rendering"
-[ -n "$tests" ] && set -- "$@" -k "$tests"
+if [ "$action" = compare ]; then
+	set -- tests/kernels/compare.py /run/results/comparison.json
+else
+	# -v: should the machine die, the last line names the test. What is marked host_only or rendering
+	# depends on no running kernel.
+	set -- -m pytest -v --durations=10 -p no:cacheprovider -o faulthandler_timeout=300
+	set -- "$@" --junitxml=/run/results/junit.xml -o junit_family=xunit2
+	set -- "$@" -m "not rendering and not host_only" --ignore=tests/kernels tests
+	[ -n "$tests" ] && set -- "$@" -k "$tests"
+fi
 output=$(port output)
 results=$(port results)
 echo "guest: tests start" >/dev/console
 # -u, and not PYTHONUNBUFFERED, which the tools would inherit.
 # Interrupted in time, pytest still says what it knows.
 seconds=$((seconds - $(cut -d. -f1 /proc/uptime)))
-timeout --signal=INT --kill-after=30 "$seconds" /usr/bin/python3 -u -m pytest "$@" tests >"$output" 2>&1 </dev/null
+timeout --signal=INT --kill-after=30 "$seconds" /usr/bin/python3 -u "$@" >"$output" 2>&1 </dev/null
 echo $? >/run/results/status
 echo "guest: tests end" >/dev/console
 tar -C /run/results -cf "$results" .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import shutil
 import tarfile
 from collections.abc import Sequence
@@ -173,7 +174,11 @@ def kernel(row: Row, tool: Tools, say: Callable[[str], None]) -> Kernel:
     :raises ImageError: if it can't be built.
     """
     headers = "headers" in row.options
-    pins = [line for line in PINNED.read_text().splitlines() if f"-{row.release}." in line]
+    pins = [
+        line
+        for line in PINNED.read_text().splitlines()
+        if f"-{row.release}." in line and (headers or "/linux-headers-" not in line)
+    ]
 
     def build(place: Path, scratch: Path) -> None:
         apt = Apt(row.suite, scratch / "apt")
@@ -181,7 +186,8 @@ def kernel(row: Row, tool: Tools, say: Callable[[str], None]) -> Kernel:
         packages = apt.family(package)
         if headers:
             # Only the headers proper, not the compiler that they depend on: bcc brings its own.
-            packages += apt.family(package.replace("linux-image-", "linux-headers-"))
+            name = package.replace("linux-image-", "linux-headers-")
+            packages += [name, re.sub("-([a-z]+-)?amd64$", "-common", name)]
         tree = scratch / "tree"
         apt.unpack(packages, tree)
         stage = scratch / "stage"

@@ -3,11 +3,15 @@
 
 KERNELS_RUN := $(PYTHON) tests/kernels/run.py
 
-.PHONY: test-kernels kernel-images vm
+.PHONY: test-kernels compare-kernels kernel-images vm
 
 # make test-kernels  the tests on all kernels, or KERNELS=6.12,7.3; TESTS='opensnoop and not json'
 test-kernels:
 	@$(KERNELS_RUN) test
+
+# make compare-kernels  bcc's own tools beside ours on each kernel: docs/compared-with-bcc.md
+compare-kernels:
+	@$(KERNELS_RUN) compare
 
 # make kernel-images  build what test-kernels needs, and run nothing
 kernel-images:

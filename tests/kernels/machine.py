@@ -105,11 +105,13 @@ def write_initramfs(target: Path, files: Mapping[str, bytes]) -> None:
 class Machine:
     """A virtual machine that runs the tests of a checkout, or a shell, on the kernel of ``row``.
 
-    It writes below ``directory``: console.log, output.log (what pytest prints), results.tar; and
-    ``temporary``, which `end` removes.
+    It writes below ``directory``: console.log, output.log (what pytest prints), results.tar, out of
+    that ``report``; and ``temporary``, which `end` removes.
     """
 
-    def __init__(self, row: Row, directory: Path, timeout: float = 900) -> None:
+    def __init__(
+        self, row: Row, directory: Path, timeout: float = 900, report: str = "junit.xml"
+    ) -> None:
         self.row = row
         self.directory = directory
         self.timeout = timeout
@@ -117,9 +119,10 @@ class Machine:
         self.console = directory / "console.log"
         self.output = directory / "output.log"
         self.results = directory / "results.tar"
-        self.junit = directory / "junit.xml"
-        # The rest is for QEMU's start and for pytest's report.
-        self.test_seconds = int(timeout * 0.9)
+        self.report = directory / report
+        # The rest is for QEMU's start and for pytest's report, which take an emulated machine on a
+        # busy host half a minute.
+        self.test_seconds = int(timeout - min(max(60, timeout * 0.1), timeout / 2))
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.seconds = 0.0
@@ -269,7 +272,7 @@ class Machine:
         return path.read_text(errors="replace").replace("\r", "") if path.exists() else ""
 
     def unpack(self) -> str | None:
-        """Unpack junit.xml from the results; return None, or why the machine proved nothing."""
+        """Unpack the report from the results; return None, or why the machine proved nothing."""
         console = self.text(self.console)
         if self.timed_out:
             return f"still running after {self.timeout:.0f} s: {self.last_test()}"
@@ -280,16 +283,19 @@ class Machine:
         try:
             with tarfile.open(self.results) as tar:
                 status = self.member(tar, "./status").decode().strip()
-                junit = self.member(tar, "./junit.xml")
+                late = f"tests still running after {self.test_seconds} s: {self.last_test()}"
+                if status == "124" and f"./{self.report.name}" not in tar.getnames():
+                    return late
+                report = self.member(tar, f"./{self.report.name}")
         except (tarfile.TarError, OSError, KeyError):
             return f"{self.ending()} before its results: {self.last_test()}"
-        self.junit.write_bytes(junit)
+        self.report.write_bytes(report)
         self.results.unlink()
         if status == "124":
-            return f"tests still running after {self.test_seconds} s: {self.last_test()}"
+            return late
         if status == "5":
             return "no test is selected"
-        # 0: all passed, 1: some did not, as junit.xml says.
+        # 0: all passed, 1: some did not, as the report says.
         return (
             None
             if status in ("0", "1")

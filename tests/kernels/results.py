@@ -63,6 +63,9 @@ def read_junit(text: bytes, row: Row) -> list[Result]:
         raise ValueError(f"junit.xml can't be read: {error}") from None
     found: dict[str, Result] = {}
     for case in root.iter("testcase"):
+        if not case.get("name"):
+            # The test that an interrupt ended.
+            continue
         module = case.get("classname", "").replace("tests.", "", 1)
         test = "::".join(part for part in (module, case.get("name", "")) if part)
         result = judge(test, case, row)

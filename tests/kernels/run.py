@@ -6,6 +6,7 @@
     run.py test --tests 'opensnoop and not json' these tests (pytest's -k)
     run.py shell 7.3                             a shell in one
     run.py images                                build what is missing, run nothing
+    run.py compare                               bcc's own tools and ours on the same workloads
     run.py list                                  the kernels in the table
 
 docs/kernels.md says more.
@@ -23,11 +24,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from debian import ImageError  # noqa: E402
+from comparison import Compared, page, read_comparison  # noqa: E402
+from debian import ImageError, MissingPackage  # noqa: E402
 from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
 from machine import Machine, write_checkout  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
@@ -35,6 +38,7 @@ from results import RowResult, read_junit, summary  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RESULTS = CHECKOUT / "build" / "kernels"
+COMPARED = CHECKOUT / "docs" / "compared-with-bcc.md"
 
 
 def say(text: str) -> None:
@@ -56,14 +60,21 @@ def interruptible() -> Iterator[None]:
 class Images:
     """All that the chosen rows need, built or found in the cache."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[Row], extra: tuple[str, ...] = ()) -> None:
         self.tools: Tools = tools(say)
         self.userlands: dict[str, Userland] = {}
         self.kernels: dict[str, Kernel] = {}
         for row in rows:
             if row.userland not in self.userlands:
-                self.userlands[row.userland] = userland(row.userland, self.tools, say)
+                self.userlands[row.userland] = userland(row.userland, self.tools, say, extra)
             self.kernels[row.name] = kernel(row, self.tools, say)
+
+    def command(self, machine: Machine, checkout: Path, **job: str) -> list[str]:
+        """Write the machine's files; the command that starts it, without its console."""
+        row = machine.row
+        return machine.prepare(
+            self.tools, self.kernels[row.name], self.userlands[row.userland], checkout, job
+        )
 
 
 def run_machines(
@@ -108,8 +119,8 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
     def ended(machine: Machine) -> None:
         result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
         try:
-            if machine.junit.exists():
-                result.results = read_junit(machine.junit.read_bytes(), machine.row)
+            if machine.report.exists():
+                result.results = read_junit(machine.report.read_bytes(), machine.row)
         except ValueError as error:
             result.trouble = result.trouble or str(error)
         done[machine.row.name] = result
@@ -124,24 +135,79 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
     with checkout_disk() as disk:
 
         def command(machine: Machine) -> list[str]:
-            row = machine.row
             job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
-            return [
-                *machine.prepare(
-                    images.tools,
-                    images.kernels[row.name],
-                    images.userlands[row.userland],
-                    disk,
-                    job,
-                ),
-                *machine.ports(),
-            ]
+            return [*images.command(machine, disk, **job), *machine.ports()]
 
         run_machines(machines, command, jobs, ended)
     results = [done[row.name] for row in rows]
     print(summary(results), flush=True)
     say(f"console, output and JUnit XML of each: {RESULTS}")
     return 0 if all(result.passed for result in results) else 1
+
+
+def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int:
+    """Run bcc's tools and ours on ``rows``; 0 if ours were right on each.
+
+    The page is written when all of ``every`` have been compared, now or before.
+    """
+    notes: dict[str, str] = {}
+    variants = []
+    for row in rows:
+        variant = replace(row, name=f"{row.name}-compare", options=row.options | {"headers"})
+        try:
+            Images([variant], ("bpfcc-tools",))
+        except MissingPackage as error:
+            say(f"{row.name}: {error}")
+            notes[variant.name] = (
+                f"{row.name}: Debian's archive no longer has this kernel's headers, so that bcc's "
+                "tools had none, as on any machine with it."
+            )
+            variant = replace(variant, options=row.options)
+        variants.append(variant)
+    images = Images(variants, ("bpfcc-tools",))
+    machines = [
+        Machine(row, RESULTS / row.name, timeout, report="comparison.json") for row in variants
+    ]
+    trouble: dict[str, str] = {}
+
+    def ended(machine: Machine) -> None:
+        found = machine.unpack()
+        say(f"{machine.row.name}: {found or 'compared'} in {machine.seconds:.0f} s")
+        if found is not None:
+            trouble[machine.row.name] = found
+            machine.report.unlink(missing_ok=True)
+            for line in machine.last_console_lines():
+                say(f"  | {line}")
+        elif machine.row.name in notes:
+            (machine.directory / "note").write_text(notes[machine.row.name])
+
+    with checkout_disk() as disk:
+
+        def command(machine: Machine) -> list[str]:
+            job = {"action": "compare", "tests": "", "seconds": str(machine.test_seconds)}
+            return [*images.command(machine, disk, **job), *machine.ports()]
+
+        run_machines(machines, command, jobs, ended)
+    kernels: list[Compared] = []
+    for row in every:
+        directory = RESULTS / f"{row.name}-compare"
+        note = directory / "note"
+        if (directory / "comparison.json").exists():
+            kernels.append(
+                read_comparison(
+                    row.name,
+                    directory / "comparison.json",
+                    note.read_text() if note.exists() else "",
+                )
+            )
+    if len(kernels) == len(every):
+        COMPARED.write_text(page(kernels))
+        say(f"written: {COMPARED}")
+    elif kernels:
+        print(page(kernels), flush=True)
+        say(f"not all kernels have been compared: {COMPARED} is as it was")
+    ours = {kernel.name: kernel.ours_are_right for kernel in kernels}
+    return 0 if not trouble and all(ours.get(row.name) for row in rows) else 1
 
 
 def shell(row: Row) -> int:
@@ -152,9 +218,8 @@ def shell(row: Row) -> int:
         prefix="pytools-kernels-"
     ) as directory:
         machine = Machine(row, Path(directory) / row.name)
-        job = {"action": "shell", "rows": str(lines), "columns": str(columns)}
-        command = machine.prepare(
-            images.tools, images.kernels[row.name], images.userlands[row.userland], disk, job
+        command = images.command(
+            machine, disk, action="shell", rows=str(lines), columns=str(columns)
         )
         say("Ctrl-A X ends the machine")
         # In the terminal's own process group: QEMU reads it, and Ctrl-C is for the shell inside.
@@ -176,7 +241,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     environment = os.environ
-    parser.add_argument("action", choices=("test", "shell", "images", "list"))
+    parser.add_argument("action", choices=("test", "shell", "images", "compare", "list"))
     parser.add_argument(
         "kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell"
     )
@@ -232,6 +297,10 @@ def act(chosen: argparse.Namespace) -> int:
         if not chosen.kernel:
             raise MatrixError(f"which kernel? The table has: {' '.join(row.name for row in rows)}")
         return shell(choose(rows, chosen.kernel)[0])
+    if chosen.action == "compare":
+        # Without BTF there are fewer of ours to compare: the fallback is the same reading.
+        rows = [row for row in rows if "no-btf" not in row.options]
+        return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
     if chosen.action == "images":
         Images(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import cache  # noqa: E402
+import compare  # noqa: E402
 import debian  # noqa: E402
+from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
 from machine import Machine, write_checkout, write_initramfs  # noqa: E402
@@ -280,7 +283,7 @@ tar -cf ../results.tar ./status ./junit.xml
         ("1", None),
         ("2", "pytest ended with status 2: no output"),
         ("5", "no test is selected"),
-        ("124", "tests still running after 54 s: no test had started"),
+        ("124", "tests still running after 30 s: no test had started"),
     ],
 )
 def test_results_are_unpacked(tmp_path: Path, status: str, trouble: str | None) -> None:
@@ -302,6 +305,10 @@ def test_results_are_unpacked(tmp_path: Path, status: str, trouble: str | None) 
         (
             "echo '[ 1.5] Kernel panic - not syncing: Fatal exception' >$1/console.log",
             "kernel panic: Fatal exception: no test had started",
+        ),
+        (
+            "cd $1; echo 124 >status; tar -cf results.tar ./status",
+            "tests still running after 30 s: no test had started",
         ),
         (
             "echo 'guest: tests start' >$1/console.log; echo 'guest: no BTF' >>$1/console.log",
@@ -389,7 +396,7 @@ def test_what_ran_before_the_time_was_over_counts(tmp_path: Path) -> None:
     made = machine(tmp_path)
     found = run_one(made, RESULTS.format(status=124))
     assert found is not None and found.startswith("tests still running")
-    assert made.junit.exists()
+    assert made.report.exists()
 
 
 # Results.
@@ -428,6 +435,7 @@ JUNIT = """<?xml version="1.0"?>
  message="not today"/></testcase>
 <testcase classname="tests.test_a" name="test_is_expected_to_fail"><skipped type="pytest.xfail"
  message=""/></testcase>
+<testcase time="3.5"/>
 <testcase classname="tests.test_a" name="test_tears_down"/>
 <testcase classname="tests.test_a" name="test_tears_down"><error message="failed on teardown"/>
 </testcase>
@@ -489,6 +497,73 @@ failed:
 proved nothing:
   5.10-headers: kernel panic: oops"""
     )
+
+
+# The comparison with bcc.
+
+BCC_RUNQLEN = b"""Sampling run queue length... Hit Ctrl-C to end.
+
+
+cpu = 0
+     runqlen       : count     distribution
+        0          : 495      |****************************************|
+
+cpu = 1
+     runqlen       : count     distribution
+        0          : 0        |                                        |
+        1          : 10       |                                        |
+        2          : 30       |***                                     |
+"""
+
+
+def test_histograms_of_bcc_and_ours_read_the_same() -> None:
+    ours = b"""{"key": {"cpu": 0}, "buckets": [{"lo": 0, "hi": 0, "count": 495}]}
+{"key": {"cpu": 1}, "buckets": [{"lo": 1, "hi": 1, "count": 10}, {"lo": 2, "hi": 2, "count": 30}]}
+"""
+    for side, printed in (("bcc", BCC_RUNQLEN), ("ours", ours)):
+        found = compare.histograms(side, printed)
+        assert set(found) == {0, 1}
+        assert found[1].samples == 40
+        assert found[1].bounds == (70, 110)
+
+
+def test_a_log2_histogram_bounds_the_sum() -> None:
+    printed = b"     usecs  : count  distribution\n   0 -> 1  : 2  |**|\n   4 -> 7  : 1  |* |\n"
+    assert compare.histograms("bcc", printed)[-1].bounds == (4, 12)
+
+
+def test_a_newline_in_a_name_is_not_read_back_from_bcc() -> None:
+    printed = b"PID    COMM    FD ERR PATH\n12  two words  3   0 /a b\n12  x  -1   2 /two\nlines\n"
+    assert compare.opens("bcc", printed) == [(3, 0, b"/a b"), (-1, 2, b"/two")]
+    event = b'{"fd": -1, "err": 2, "path": "/two\\nlines"}\n'
+    assert compare.opens("ours", event) == [(-1, 2, b"/two\nlines")]
+
+
+def test_the_page_has_a_line_for_each_kernel_and_tool(tmp_path: Path) -> None:
+    assert list(CHECKS) == [(tool, check) for tool, group, _ in compare.CHECKS for check in group]
+    findings: list[dict[str, object]] = []
+    for tool, check in CHECKS:
+        right = {"truth": "3", "found": "3", "right": True}
+        wrong = {"truth": "3", "found": "0 | 1", "right": False}
+        failed = {"error": "main.c:1: error: no | field", "right": False}
+        bcc = failed if tool == "opensnoop" else wrong if check == "cgroups" else right
+        findings += [
+            {"tool": tool, "check": check, "side": side, **found}
+            for side, found in (("bcc", bcc), ("ours", right))
+        ]
+    versions = {"kernel": "7.3.4", "bcc": "0.37", "python": "3.14"}
+    report = tmp_path / "comparison.json"
+    report.write_text(json.dumps({"versions": versions, "findings": findings}))
+    compared = read_comparison("7.3", report, "7.3: a note.")
+    assert compared.ours_are_right and not Compared("7.3").ours_are_right
+    text = page([compared])
+    assert "| 7.3 | runqlen | yes | **no** | yes | yes |" in text
+    assert "| 7.3 | runqlat | yes | yes | yes | yes |" in text
+    assert r"| 7.3 | opensnoop | no: `main.c:1: error: no \| field` | – | yes | yes |" in text
+    assert r"| 7.3 | **0 \| 1** | 3 | 3 | 3 |" in text
+    assert "| 7.3 | 7.3.4 | 0.37 | 3.14 |" in text and "7.3: a note." in text
+    # Reasons stand only where there is something to explain.
+    assert "#3093" in text and "255 bytes" not in text and "clang" in text
 
 
 # The command.

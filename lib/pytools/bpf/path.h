@@ -3,6 +3,10 @@
  * it, up to the task's root, by way of the mounts (as prepend_path() walks in
  * the kernel's fs/d_path.c).
  */
+#include <linux/fdtable.h>
+#include <linux/fs_struct.h>
+#include <linux/mount.h>
+
 #define MOST_PARENTS 128
 #define PARENTS_BYTES 4096 /* a power of two */
 #ifndef AT_FDCWD
@@ -72,7 +76,7 @@ static inline u64 append_parents(char *text, u64 end, struct task_struct *task, 
 		}
 		READ(other, mnt->mnt_root);
 		if (dentry == other) {
-			mount = container_of(mnt, struct mount, mnt);
+			mount = (void *)mnt - offsetof(struct mount, mnt);
 			READ(above, mount->mnt_parent);
 			if (above == mount) {
 				top = OTHER_ROOT;

@@ -63,8 +63,8 @@ REASONS = {
         "pinned and never sleep, so three of the four wait at any time."
     ),
     ("runqlat", "one task"): (
-        "The kernel's own counters of that task are the witness. What is missing is lost by the way "
-        "bcc's keeps the histograms of `-L`, not in the tracing: without that option bcc 0.26 "
+        "The kernel's own counters of that task are the witness. What is missing is lost by the "
+        "way bcc's keeps the histograms of `-L`, not in the tracing: without that option bcc 0.26 "
         "counted such waits on 6.1 exactly."
     ),
     ("runqlat", "many tasks"): (

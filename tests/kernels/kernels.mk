@@ -7,16 +7,20 @@ KERNELS_RUN := $(PYTHON) tests/kernels/run.py
 
 # make test-kernels  the tests on all kernels, or KERNELS=6.12,7.3; TESTS='opensnoop and not json'
 test-kernels:
+	@packaging/install-packages kernels
 	@$(KERNELS_RUN) test
 
 # make compare-kernels  bcc's own tools beside ours on each kernel: docs/compared-with-bcc.md
 compare-kernels:
+	@packaging/install-packages kernels
 	@$(KERNELS_RUN) compare
 
 # make kernel-images  build what test-kernels needs, and run nothing
 kernel-images:
+	@packaging/install-packages kernels
 	@$(KERNELS_RUN) images
 
 # make vm KERNEL=7.3  a shell on that kernel
 vm:
+	@packaging/install-packages kernels
 	@$(KERNELS_RUN) shell

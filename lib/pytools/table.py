@@ -1,0 +1,56 @@
+"""Tables: one for each interval, as text, JSON lines or CSV."""
+from __future__ import annotations
+
+from typing import Any, Iterable, Sequence
+
+from pytools.output import Output, escape
+from pytools.stream import Column, EventWriter
+
+__all__ = ["TableWriter"]
+
+
+class TableWriter:
+    """Writes a tool's tables in the form that the user asked for: text laid out by
+    tabulate, as wide as its values; a JSON object or a CSV line for each row.
+
+    A value is an int, a float, a str, or None for "not known"; a column's ``form``
+    is for text only.
+    """
+
+    def __init__(self, output: Output, form: str, columns: Sequence[Column]) -> None:
+        self.output = output
+        self.form = form
+        self.columns = list(columns)
+        # JSON and CSV have the values themselves.
+        self._events = EventWriter(output, form, [c._replace(form=None) for c in columns])
+
+    def write(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Write one interval's rows, each with its values in the columns' order."""
+        if self.form != "text":
+            for row in rows:
+                self._events.add(row)
+            self._events.flush()
+            return
+        from tabulate import tabulate  # takes longer to import than a tool to start
+
+        cells = [[self._cell(c, value) for c, value in zip(self.columns, row)] for row in rows]
+        shown = [column for column in self.columns if self._is_shown(column)]
+        kept = [
+            [cell for column, cell in zip(self.columns, row) if self._is_shown(column)]
+            for row in cells
+        ]
+        headings = [column.heading for column in shown]
+        align = ["left" if column.width > 0 else "right" for column in shown]
+        # Text only: tabulate would take a command called "1e5" for a number.
+        table = tabulate(kept, headings, "plain", disable_numparse=True, colalign=align)
+        self.output.write(table + "\n\n")
+
+    def _is_shown(self, column: Column) -> bool:
+        wide = self.output.terminal and self.output.width >= column.from_width
+        return not column.from_width or wide
+
+    @staticmethod
+    def _cell(column: Column, value: Any) -> str:
+        if column.form is not None and value is not None:
+            value = column.form(value)
+        return "-" if value is None else escape(str(value))

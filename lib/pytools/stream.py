@@ -33,6 +33,10 @@ class Column(NamedTuple):
     def key(self) -> str:
         return self.name or self.heading.lower()
 
+    def fits(self, output: Output) -> bool:
+        """Whether the column is shown in text."""
+        return not self.from_width or (output.terminal and output.width >= self.from_width)
+
 
 class _Texts(dict[Any, str]):
     """What is written for each value of a column. A stream has the same pids,
@@ -77,9 +81,7 @@ class EventWriter:
         shown = [
             (number, column)
             for number, column in enumerate(self.columns)
-            if form != "text"
-            or not column.from_width
-            or (output.terminal and output.width >= column.from_width)
+            if form != "text" or column.fits(output)
         ]
         self._headings = [self._padded(column)(column.heading) for _, column in shown]
         cell = {"json": self._json, "csv": self._csv}.get(form, self._text)
@@ -125,11 +127,6 @@ class EventWriter:
         return lambda value: csv_field(_plain(value, column.form))
 
     # Lines.
-
-    @property
-    def wants_time(self) -> bool:
-        """Whether each event needs its wall-clock time: JSON and CSV have it always."""
-        return self.form != "text"
 
     def head(self) -> None:
         """Write the headings, once; there are none in JSON."""

@@ -33,21 +33,13 @@ class TableWriter:
             return
         from tabulate import tabulate  # takes longer to import than a tool to start
 
-        cells = [[self._cell(c, value) for c, value in zip(self.columns, row)] for row in rows]
-        shown = [column for column in self.columns if self._is_shown(column)]
-        kept = [
-            [cell for column, cell in zip(self.columns, row) if self._is_shown(column)]
-            for row in cells
-        ]
-        headings = [column.heading for column in shown]
-        align = ["left" if column.width > 0 else "right" for column in shown]
+        shown = [(i, column) for i, column in enumerate(self.columns) if column.fits(self.output)]
+        cells = [[self._cell(column, row[i]) for i, column in shown] for row in rows]
+        headings = [column.heading for _, column in shown]
+        align = ["left" if column.width > 0 else "right" for _, column in shown]
         # Text only: tabulate would take a command called "1e5" for a number.
-        table = tabulate(kept, headings, "plain", disable_numparse=True, colalign=align)
+        table = tabulate(cells, headings, "plain", disable_numparse=True, colalign=align)
         self.output.write(table + "\n\n")
-
-    def _is_shown(self, column: Column) -> bool:
-        wide = self.output.terminal and self.output.width >= column.from_width
-        return not column.from_width or wide
 
     @staticmethod
     def _cell(column: Column, value: Any) -> str:

@@ -25,13 +25,13 @@ test:
 
 # make lint    check style and types
 lint:
-	$(PYTHON) -m flake8 lib tests bench $(SCRIPTS)
-	$(PYTHON) -m black --quiet --check --diff lib tests bench $(SCRIPTS)
+	$(PYTHON) -m flake8 lib tests bench man $(SCRIPTS)
+	$(PYTHON) -m black --quiet --check --diff lib tests bench man $(SCRIPTS)
 	$(PYTHON) -m mypy
 
 # make format  put the code into the one form that lint accepts
 format:
-	$(PYTHON) -m black --quiet lib tests bench $(SCRIPTS)
+	$(PYTHON) -m black --quiet lib tests bench man $(SCRIPTS)
 
 -include bench/bench.mk
 -include tests/kernels/kernels.mk

@@ -6,12 +6,13 @@ import contextlib
 import os
 import types
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Sequence
 from unittest import mock
 
 import pytools.kernel
 from pytools import filters, program
 from pytools.kernel import Kernel
+from pytools.source import Source
 from support import ROOT, TOOLS
 
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -29,24 +30,15 @@ SAMPLES = {
     "flag_filter": "O_WRONLY",
     "cgroup": "/",
     "mntns": str(os.getpid()),
+    "pidns": str(os.getpid()),
+    "comm": "cat",
 }
-# Values that a tool reads from the machine it runs on, and what stands for them.
-FROM_MACHINE = {"CGROUP_ID": 4242, "CGROUP_LEVEL": 2, "MOUNT_NAMESPACE": 4026531841}
-
-
-class Captured(NamedTuple):
-    """What a tool hands to program.prepare."""
-
-    template: str
-    code: Mapping[str, str]
-    values: Mapping[str, Any]
-    sizes: Mapping[str, int]
 
 
 class _Prepared(BaseException):
-    def __init__(self, captured: Captured) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__()
-        self.captured = captured
+        self.source = source
 
 
 def recorded(release: str) -> Kernel:
@@ -82,15 +74,14 @@ def command_lines(tool: str) -> list[list[str]]:
     return lines
 
 
-def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Captured:
-    """Run a tool's main up to where its program would be compiled. Cgroups are
-    taken to be version 2, and what depends on the machine is replaced."""
+def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Source:
+    """What a tool hands to program.prepare. Cgroups are taken to be version 2."""
     if tool == SHAPES:
-        return Captured((FIXTURES / "shapes.c").read_text(), {}, {}, {})
+        return Source((FIXTURES / "shapes.c").read_text())
     running = pytools.kernel.running
 
-    def prepare(template: str, code: Any, values: Any, sizes: Any, *rest: object) -> None:
-        raise _Prepared(Captured(template, code, values, sizes))
+    def prepare(source: Source, *rest: object) -> None:
+        raise _Prepared(source)
 
     with contextlib.ExitStack() as patches:
         for owner, name, replacement in (
@@ -106,11 +97,8 @@ def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = No
         try:
             module.main(parsed)
         except _Prepared as stopped:
-            found = stopped.captured
-        else:
-            raise AssertionError(f"{tool} {arguments} prepared no program")
-    values = {name: FROM_MACHINE.get(name, value) for name, value in found.values.items()}
-    return found._replace(values=values)
+            return stopped.source
+    raise AssertionError(f"{tool} {arguments} prepared no program")
 
 
 def golden_path(name: str, release: str) -> Path:

@@ -21,7 +21,8 @@ from pytools.btf import Btf
 from pytools.compiler import Compiler
 from pytools.errors import Failure
 from pytools.kernel import Kernel
-from pytools.template import Rendered, render
+from pytools.source import Source
+from pytools.template import render
 from witness import Place, Witness
 
 VMLINUX = Path(kernel.BTF_PATH)
@@ -32,9 +33,9 @@ TAKEN = re.compile(r"bpf_\w+|__sk_buff|xdp_md|sk_reuseport_md|sk_msg_md|pt_regs"
 
 
 def compiles(text: str) -> None:
-    head = render(PROGRAM, capture.recorded("6.12"))
+    head = render(Source(PROGRAM), capture.recorded("6.12"))
     with Compiler() as compiler:
-        compiler.compile(Rendered(text + head.text, head.hooks, ""))
+        compiler.compile(head._replace(text=text + head.text))
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +345,7 @@ def test_a_wide_enumerator_leaves_the_others_as_wide_as_they_are(tmp_path: Path)
     path.write_bytes(writer.dump())
     checks = ["WIDE == 0x8000000000000005ULL", "SMALL == 7", "NEGATIVE == -1", "sizeof(SMALL) == 4"]
     text = "".join(f'_Static_assert({check}, "enum");\n' for check in checks)
-    rendered = render(text + PROGRAM, Kernel("6.12", str(path)))
+    rendered = render(Source(text + PROGRAM), Kernel("6.12", str(path)))
     with Compiler() as compiler:
         compiler.compile(rendered)
 

@@ -11,6 +11,7 @@ from pytools import compiler
 from pytools.compiler import Compiler
 from pytools.errors import Failure
 from pytools.image import Image
+from pytools.source import Source
 from pytools.template import Rendered, render
 from support import run_tool, tool_names
 
@@ -18,7 +19,7 @@ PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
 
 
 def rendered(template: str) -> Rendered:
-    return render(template, capture.recorded("6.12"))
+    return render(Source(template), capture.recorded("6.12"))
 
 
 @pytest.mark.rendering
@@ -103,7 +104,7 @@ def test_a_child_that_fails_is_one_line(
 @pytest.mark.rendering
 def test_missing_headers_are_named() -> None:
     with Compiler() as child, pytest.raises(Failure, match="install the headers"):
-        child.compile(Rendered("", [], "/nonexistent"))
+        child.compile(Rendered("", [], "/nonexistent", []))
 
 
 @pytest.mark.parametrize("tool", tool_names())

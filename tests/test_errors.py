@@ -305,14 +305,22 @@ def bad_usage() -> Iterator[tuple[str, list[str], int]]:
         if takes(tool, "frequency"):
             for frequency in ("0", "-99", "1e3", "99999999999999999999", "x"):
                 yield tool, ["-f", frequency], 2
-        for dest, option in (("pid", "-p"), ("tid", "-t"), ("mntns", "--mntns")):
+        for dest, option in (
+            ("pid", "--pid"),
+            ("tid", "--tid"),
+            ("mntns", "--mntns"),
+            ("pidns", "--pidns"),
+        ):
             if takes(tool, dest):
                 yield tool, [option, nobody], 2
-                for junk in ("0", "-1", "x", "4194305", "1,2", ""):
+                for junk in ("0", "-1", "x", "4194305", "1,,2", "1;2", ""):
                     yield tool, [option, junk], 2
         if takes(tool, "cgroup"):
             for path in ("/nonexistent", "/", "/proc/self/cgroup", ""):
                 yield tool, ["--cgroup", path], 1
+        if takes(tool, "comm"):
+            for name in ("", "sixteen letters!"):
+                yield tool, ["--comm", name], 2
         if takes(tool, "flag_filter"):
             yield tool, ["-f", "O_NOTHING"], 2
             yield tool, ["-f", ""], 2
@@ -362,7 +370,9 @@ def test_a_wrong_template_fails_in_one_line_at_the_end(change: str, message: str
         "import sys, runpy; sys.path.insert(0, sys.argv[1]); sys.argv = ['runqlen', '-d', '0']\n"
         "from pytools import program\n"
         "prepare = program.prepare\n"
-        f"program.prepare = lambda template, *rest: prepare({change}, *rest)\n"
+        f"change = lambda template: {change}\n"
+        "program.prepare = lambda source, *rest: prepare(\n"
+        "    source._replace(template=change(source.template)), *rest)\n"
         f"runpy.run_path({str(TOOLS / tool)!r}, run_name='__main__')\n"
     )
     result = subprocess.run(

@@ -1,10 +1,11 @@
 """Filters: what a user names is checked, and becomes C and numbers only."""
 from __future__ import annotations
 
+import argparse
 import os
-import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,47 +16,77 @@ from pytools import filters
 from pytools.compiler import Compiler
 from pytools.errors import Failure, Usage
 from pytools.filters import Filter
+from pytools.source import Source
 from pytools.template import render
 
 NO_PROCESS = 2**22  # one more than the highest process id there can be
 PROGRAM = (
-    "$FILTER\nPERF_EVENT(program)\n{\n"
+    "$WANTED\nPERF_EVENT(program)\n{\n"
     "\tstruct task_struct *task = (struct task_struct *)bpf_get_current_task();\n"
-    "\treturn FUNCTION(task);\n}\n"
+    "\treturn wanted(task);\n}\n"
 )
+# Each filter alone, and all of them.
+GIVEN: dict[str, dict[str, Any]] = {
+    "none": {},
+    "pid": {"pid": [os.getpid()]},
+    "pids": {"pid": [1, os.getpid()]},
+    "tids": {"tid": [1, os.getpid()]},
+    "comm": {"comm": "cat"},
+    "pidns": {"pidns": os.getpid()},
+    "mntns": {"mntns": os.getpid()},
+    "cgroup": {"cgroup": "/"},
+}
+GIVEN["all"] = {name: value for given in GIVEN.values() for name, value in given.items()}
 
 
-def compiles(given: Filter, function: str, release: str) -> None:
-    template = PROGRAM.replace("FUNCTION", function)
+def tasks(**given: Any) -> Filter:
+    nothing = {"pid": None, "tid": None, "comm": None, "pidns": None, "mntns": None, "cgroup": None}
+    return filters.tasks(argparse.Namespace(**{**nothing, **given}))
+
+
+def compiles(given: Filter, release: str) -> None:
+    source = Source(PROGRAM, {"WANTED": given.code}, {}, given.settings)
     with Compiler() as compiler:
-        compiler.compile(
-            render(template, capture.recorded(release), {"FILTER": given.code}, given.values)
-        )
+        image = compiler.compile(render(source, capture.recorded(release)))
+    assert {name for _, name in image.programs[0].settings} == set(given.settings)
+    assert {spec.name for spec in image.maps} == set(given.entries)
 
 
+@pytest.mark.rendering
 @pytest.mark.parametrize("release", capture.RECORDED)
-@pytest.mark.parametrize("controllers", [[], ["cpu", "cpuacct"], ["memory"]])
-def test_a_cgroup_filter_compiles_on_every_kernel(
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_filter_compiles_on_every_kernel(
+    name: str, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "_hierarchy", lambda path: [])
+    compiles(tasks(**GIVEN[name]), release)
+
+
+@pytest.mark.rendering
+@pytest.mark.parametrize("release", capture.RECORDED)
+@pytest.mark.parametrize("controllers", [["cpu", "cpuacct"], ["memory"]])
+def test_a_filter_of_a_version_1_cgroup_compiles_on_every_kernel(
     controllers: list[str], release: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "_hierarchy", lambda path: controllers)
-    compiles(filters.cgroup("/"), "in_cgroup", release)
+    compiles(tasks(cgroup="/"), release)
 
 
-@pytest.mark.parametrize("release", capture.RECORDED)
-def test_a_mount_namespace_filter_compiles_on_every_kernel(release: str) -> None:
-    given = filters.mount_namespace(os.getpid())
-    assert given.values == {"MOUNT_NAMESPACE": os.stat("/proc/self/ns/mnt").st_ino}
-    compiles(given, "in_mount_namespace", release)
+def test_namespaces_are_known_by_their_inodes() -> None:
+    for kind, name in (("mnt", "MOUNT_NAMESPACE"), ("pid", "PID_NAMESPACE")):
+        given = tasks(**{f"{kind}ns": os.getpid()})
+        assert given.settings == {name: os.stat(f"/proc/self/ns/{kind}").st_ino}
 
 
-def test_without_an_argument_everything_passes() -> None:
-    for given, function in (
-        (filters.cgroup(None), "in_cgroup"),
-        (filters.mount_namespace(None), "in_mount_namespace"),
-    ):
-        assert not given.values
-        compiles(given, function, "6.12")
+def test_many_pids_are_the_entries_of_a_map() -> None:
+    assert tasks(pid=[os.getpid(), 1, 1]).entries == {"wanted_pids": [1, os.getpid()]}
+    assert tasks(pid=[1]).settings == {"PID": 1}
+
+
+@pytest.mark.parametrize("name", ["", "sixteen letters!", "\u00e9" * 8])
+def test_a_name_that_no_command_can_have_is_refused(name: str) -> None:
+    with pytest.raises(Usage, match="no command's name"):
+        tasks(comm=name)
 
 
 @pytest.mark.parametrize(
@@ -72,17 +103,17 @@ def test_without_an_argument_everything_passes() -> None:
 )
 def test_what_is_no_cgroup_is_named(path: str, message: str) -> None:
     with pytest.raises(Failure, match=message):
-        filters.cgroup(path)
+        tasks(cgroup=path)
 
 
 def test_no_path_s_text_comes_into_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / '"; bpf_trace_printk($UNIT) zqxj'
     folder.mkdir()
     monkeypatch.setattr(filters, "_hierarchy", lambda path: [])
-    given = filters.cgroup(str(folder))
+    given = tasks(cgroup=str(folder))
     assert "zqxj" not in given.code
-    assert given.values["CGROUP_ID"] == folder.stat().st_ino
-    assert all(type(value) is int for value in given.values.values())
+    assert given.settings["CGROUP_ID"] == folder.stat().st_ino
+    assert all(type(value) is int for value in given.settings.values())
 
 
 @hypothesis.given(st.text(max_size=50))
@@ -90,7 +121,7 @@ def test_any_path_is_a_cgroup_or_a_failure(path: str) -> None:
     if "\0" in path:
         return  # no argument of a program has one
     try:
-        filters.cgroup(path)
+        tasks(cgroup=path)
     except Failure:
         pass
 
@@ -163,12 +194,4 @@ def test_processes_and_threads_that_exist_are_told_from_others() -> None:
     with pytest.raises(Usage, match=f"there is no .* {NO_PROCESS}"):
         filters.thread_exists(NO_PROCESS)
     with pytest.raises(Usage):
-        filters.mount_namespace(NO_PROCESS)
-
-
-def test_filters_have_the_placeholders_that_they_give_values_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(filters, "_hierarchy", lambda path: [])
-    for given in (filters.cgroup("/"), filters.mount_namespace(os.getpid())):
-        assert set(given.values) <= set(re.findall(r"\$([A-Z_]+)", given.code))
+        tasks(mntns=NO_PROCESS)

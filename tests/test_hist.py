@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytools import hist
 from pytools.compiler import Compiler
 from pytools.output import Output
+from pytools.source import Source
 from pytools.template import render
 
 import capture
@@ -55,7 +56,7 @@ def test_the_program_s_log2_is_the_histogram_s() -> None:
     )
     template = '#include "histogram.h"\n' f"PERF_EVENT(program)\n{{\n{checks}\treturn 0;\n}}\n"
     with Compiler() as compiler:
-        image = compiler.compile(render(template, capture.recorded("6.12")))
+        image = compiler.compile(render(Source(template), capture.recorded("6.12")))
     no_op = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0])  # r0 = 0, exit
     assert image.programs[0].instructions == no_op
 

@@ -32,6 +32,13 @@ def shown(tool: str) -> str:
     return re.sub(r".\x08", "", result.stdout.decode())
 
 
+def test_the_pages_are_what_the_generator_writes() -> None:
+    """The options of a page are those of --help, to the word."""
+    pages = {path.stem for path in (ROOT / "man" / "pages").glob("*.8")}
+    assert pages == set(tool_names())
+    subprocess.run([ROOT / "man" / "generate.py", "--check"], check=True)
+
+
 @every_tool
 def test_mandoc_has_nothing_to_say(tool: str) -> None:
     result = subprocess.run(

@@ -14,6 +14,7 @@ from pytools.compiler import Compiler
 from pytools.kernel import running
 from pytools.loader import Loaded
 from pytools.ringbuf import RingBuffer
+from pytools.source import Source
 from pytools.template import render
 
 PROG_TEST_RUN = 10  # for raw tracepoints since Linux commit 1b4d60ec162f (v5.10)
@@ -90,7 +91,7 @@ def text(number: int, length: int = 208) -> tuple[int, bytes]:
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
     with Compiler() as compiler:
-        image = compiler.compile(render(TEMPLATE, running()))
+        image = compiler.compile(render(Source(TEMPLATE), running()))
     return loader.load(image, {"events": PAGE})
 
 

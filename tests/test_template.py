@@ -16,6 +16,7 @@ from capture import RECORDED, SHAPES, recorded
 from pytools.compiler import Compiler
 from pytools.errors import Failure
 from pytools.kernel import Kernel, TracepointField
+from pytools.source import Source
 from pytools.template import TemplateError, literal, record_struct, render
 from support import tool_names
 from witness import Witness
@@ -27,10 +28,13 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
     "runqlen": ("runqlen", []),
     "runqlen-cfs": ("runqlen", ["--cfs"]),
     "runqlat": ("runqlat", []),
-    "runqlat-most": ("runqlat", ["--pidnss", "--cgroup", "/", "-p", "1"]),
+    "runqlat-most": (
+        "runqlat",
+        ["--pidnss", "--summary", "--cgroup", "/", "-p", "1", "--comm", "cat"],
+    ),
     "opensnoop-most": (
         "opensnoop",
-        "-F -x -n cat -f O_WRONLY -u 0 --cgroup / -p 1 --mntns".split()
+        "-F -x -n cat -f O_WRONLY -u 0 --cgroup / -p 1,2 --comm cat --mntns".split()
         + [capture.SAMPLES["mntns"]],
     ),
     SHAPES: (SHAPES, []),
@@ -40,7 +44,7 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
 
 def rendered(tool: str, arguments: list[str], kernel: Kernel) -> str:
     captured = capture.capture(tool, arguments, kernel)
-    return render(captured.template, kernel, captured.code, captured.values).text
+    return render(captured, kernel).text
 
 
 @pytest.mark.parametrize("release", RECORDED)
@@ -73,7 +77,7 @@ def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
     seen = set()
     for line in capture.command_lines(tool) if tool != SHAPES else [[]]:
         captured = capture.capture(tool, line, kernel)
-        found = render(captured.template, kernel, captured.code, captured.values)
+        found = render(captured, kernel)
         own = declared(captured.template + "".join(captured.code.values()))
         structs = {name: words for name, words in declared(found.text).items() if name not in own}
         # Between the oldest and the newest kernel, only what differs in its types.
@@ -97,8 +101,7 @@ def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
 
 def test_a_wrong_offset_fails_to_compile() -> None:
     kernel = recorded("6.12")
-    template, code, values, _ = capture.capture("runqlen", [], kernel)
-    found = render(template, kernel, code, values)
+    found = render(capture.capture("runqlen", [], kernel), kernel)
     wrong = '_Static_assert(__builtin_offsetof(struct rq, nr_running) == 5, "rq");\n'
     with Compiler() as compiler, pytest.raises(Failure, match="rq"):
         compiler.compile(found._replace(text=found.text + wrong))
@@ -115,7 +118,7 @@ KERNEL = recorded("6.12")
         ("int x = $UNKNOWN;", {}, {}, "placeholder $UNKNOWN is not replaced"),
         ("int x;", {"UNUSED": "1"}, {}, "no placeholder $UNUSED"),
         ("int x;", {}, {"UNUSED": 1}, "no placeholder $UNUSED"),
-        ("int x = $A;", {"A": "1"}, {"A": 1}, "$A is given as code and as a value"),
+        ("int x = $A;", {"A": "1"}, {"A": 1}, "$A is given twice"),
         ("int x = $A;", {"A": "$B", "B": "$A"}, {}, "contains itself"),
         ("int x = $A;", {"A": "$NONE"}, {}, "placeholder $NONE is not replaced"),
         ("int x;\nint y = $ 1;", {}, {}, "line 2: a '$' that begins no placeholder"),
@@ -129,28 +132,28 @@ def test_a_mistake_in_a_template_is_named(
     template: str, code: dict[str, str], values: dict[str, int], message: str
 ) -> None:
     with pytest.raises(TemplateError, match=re.escape(message)):
-        render(template, KERNEL, code, values)
+        render(Source(template, code, values), KERNEL)
 
 
 def test_a_raw_tracepoint_that_the_kernel_lacks_is_named() -> None:
     with pytest.raises(Failure, match="no raw tracepoint sched_nothing"):
-        render("RAW_TRACEPOINT(sched_nothing, int x)\n{\n}\n", KERNEL)
+        render(Source("RAW_TRACEPOINT(sched_nothing, int x)\n{\n}\n"), KERNEL)
 
 
 def test_a_raw_tracepoint_with_other_arguments_is_refused() -> None:
     template = "RAW_TRACEPOINT(sched_switch, bool preempt, struct rq *prev)\n{\n}\n"
     with pytest.raises(Failure, match="argument 2 is struct task_struct"):
-        render(template, KERNEL)
+        render(Source(template), KERNEL)
 
 
 def test_a_tracepoint_that_the_kernel_lacks_is_named() -> None:
     with pytest.raises(Failure, match="no tracepoint sched:nothing"):
-        render("TRACEPOINT(sched, nothing)\n{\n}\n", KERNEL)
+        render(Source("TRACEPOINT(sched, nothing)\n{\n}\n"), KERNEL)
 
 
 def test_a_struct_of_the_template_s_own_may_have_a_kernel_struct_s_name() -> None:
     template = "struct qstr { u32 hash; };\nstruct dentry *d;\nint x = d->d_name.len;\n"
-    text = render(template, KERNEL).text
+    text = render(Source(template), KERNEL).text
     assert text.count("struct qstr {") == 1
     assert re.search(r"struct \{\n[^}]*unsigned int len;[^}]*\}[^;]* d_name;", text)
 
@@ -176,7 +179,7 @@ def test_the_compiler_reads_a_literal_as_that_number(number: int) -> None:
         ' "literal");\nPERF_EVENT(p)\n{\n\treturn 0;\n}\n'
     )
     with Compiler() as compiler:
-        compiler.compile(render(text, KERNEL))
+        compiler.compile(render(Source(text), KERNEL))
 
 
 @hypothesis.given(st.binary(min_size=1))
@@ -240,7 +243,7 @@ def test_fuzzed_options_never_give_a_traceback_nor_raw_text_in_c(tool: str) -> N
             return
         except Failure:
             return
-        text = render(captured.template, kernel, captured.code, captured.values).text
+        text = render(captured, kernel).text
         assert marker not in text
         assert text.isascii()
 
@@ -288,5 +291,5 @@ def test_recorded_formats_compile_to_their_offsets(release: str) -> None:
                 asserts += f'_Static_assert(offsetof({member}) == {found.group(4)}, "{member}");\n'
     assert asserts
     with Compiler() as compiler:
-        found_text = render(text, kernel)
+        found_text = render(Source(text), kernel)
         compiler.compile(found_text._replace(text=found_text.text + asserts))

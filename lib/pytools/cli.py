@@ -13,16 +13,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NoReturn
 
-from pytools import __version__, program
+from pytools import __version__, filters, program
 from pytools.errors import Failure, Usage
 from pytools.output import Output, complain
+from pytools.source import Source, Value
 
 if TYPE_CHECKING:
     from pytools.ringbuf import RingBuffer
 
 __all__ = [
-    "Waiting", "announce", "batches", "intervals", "number_from", "parser", "pid", "positive",
-    "run", "start",
+    "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "intervals",
+    "number_from", "parser", "pid", "pids", "positive", "run", "start",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -88,6 +89,42 @@ def parser(description: str, intervals: bool = False) -> Parser:
     return made
 
 
+def add_filters(made: Parser, tid: str = "", mntns: bool = False) -> None:
+    """Add the options that say which tasks a tool is about (``filters.tasks``):
+    several given, a task must pass them all. ``tid`` is the letter of the option
+    for threads, where the tool has one."""
+    group = made.add_argument_group("filters, in the kernel")
+    group.add_argument("-p", "--pid", metavar="PID[,PID]", type=pids, help="only these processes")
+    if tid:
+        group.add_argument(tid, "--tid", metavar="TID[,TID]", type=pids, help="only these threads")
+    group.add_argument("--comm", metavar="NAME", help="only commands of this name")
+    group.add_argument("--cgroup", metavar="PATH", help="only tasks in this cgroup or below it")
+    group.add_argument(
+        "--pidns", metavar="PID", type=pid,
+        help="only the PID namespace (the container) of this process",
+    )  # fmt: skip
+    if mntns:
+        group.add_argument(
+            "--mntns", metavar="PID", type=pid, help="only the mount namespace of this process"
+        )
+    made.set_defaults(wanted=True)
+
+
+def add_container(made: Parser) -> None:
+    """Add the option of tools whose events have a cgroup (see ``containers``)."""
+    made.add_argument(
+        "--container", action="store_true", help="print the container, or else the cgroup"
+    )
+
+
+def add_summary(made: Parser) -> None:
+    """Add the option of tools that print histograms."""
+    made.add_argument(
+        "--summary", action="store_true",
+        help="add total, average, maximum and percentiles to each histogram",
+    )  # fmt: skip
+
+
 # Argument types.
 
 
@@ -105,6 +142,11 @@ def number_from(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
 
 
 pid = number_from(1, 2**22)
+
+
+def pids(text: str) -> list[int]:
+    """An argument that is a list of pids, with commas between them."""
+    return [pid(part) for part in text.split(",")]
 
 
 def positive(text: str) -> float:
@@ -133,23 +175,39 @@ def start(
     options: argparse.Namespace,
     template: str,
     code: Mapping[str, str] = {},
-    values: Mapping[str, bool | int | bytes] = {},
+    values: Mapping[str, Value] = {},
+    settings: Mapping[str, int] = {},
     sizes: Mapping[str, int] = {},
 ) -> program.Program:
-    """Prepare a template's program as the shared options say (see
-    program.prepare); with --ebpf, print it and end the tool."""
+    """Prepare a template's program as the shared options say (see source.Source and
+    program.prepare); with --ebpf, print it and end the tool. A tool that has the
+    filters of ``add_filters`` writes ``$WANTED`` into its template, for the function
+    ``wanted(task)``."""
+    wanted = filters.NO_FILTER
+    if "wanted" in vars(options):
+        wanted = filters.tasks(options)
+        code = {**code, "WANTED": wanted.code}
+        settings = {**settings, **wanted.settings}
+        sizes = {**sizes, **{name: len(keys) for name, keys in wanted.entries.items()}}
     if options.ebpf:
         from pytools.kernel import running
         from pytools.template import render
 
-        Output(options.tool).write(render(template, running(), code, values).text)
+        # With the settings in their places.
+        source = Source(template, code, {**values, **settings})
+        Output(options.tool).write(render(source, running()).text)
         raise SystemExit(0)
 
     def say(line: str) -> None:
         if options.verbose:
             complain(f"{options.tool}: {line}")
 
-    return program.prepare(template, code, values, sizes, not options.no_cache, say)
+    source = Source(template, code, values, settings)
+    prepared = program.prepare(source, sizes, not options.no_cache, say)
+    for name, keys in wanted.entries.items():
+        for key in keys:
+            prepared.maps[name].add(key)
+    return prepared
 
 
 def announce(options: argparse.Namespace, text: str) -> None:

@@ -71,6 +71,7 @@ class Compiler:
             # Empty: bcc looks for the kernel's headers itself, as it always does.
             "source": "" if rendered.headers else INCLUDE,
             "hooks": rendered.hooks,
+            "settings": rendered.settings,
         }
         output, messages = self._child.communicate(json.dumps(request).encode())
         status = self._child.returncode

@@ -11,7 +11,7 @@ import sys
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
-from pytools import compiler, system  # noqa: E402
+from pytools import compiler, system, template  # noqa: E402
 from pytools.image import Image, MapSpec, ProgramSpec  # noqa: E402
 
 
@@ -64,15 +64,15 @@ def read_maps(lib: ctypes.CDLL, module: int) -> tuple[list[MapSpec], dict[int, s
 
 
 def read_program(
-    lib: ctypes.CDLL, module: int, hook: list[str], names: dict[int, str]
+    lib: ctypes.CDLL, module: int, hook: list[str], names: dict[int, str], settings: list[str]
 ) -> ProgramSpec:
-    """The instructions of a program, with the maps they use by name."""
+    """The instructions of a program, with the maps and settings they use by name."""
     program, kind, target = hook
     start = lib.bpf_function_start(module, program.encode())
     if not start:
         raise SystemExit(f"error: the compiler dropped the program {program}")
     code = bytearray(ctypes.string_at(start, lib.bpf_function_size(module, program.encode())))
-    uses = []
+    uses, settings_used = [], []
     number = 0
     while number < len(code) // 8:
         if code[8 * number] == compiler.LD_IMM64:
@@ -80,9 +80,14 @@ def read_program(
                 (fd,) = struct.unpack_from("=i", code, 8 * number + 4)
                 struct.pack_into("=i", code, 8 * number + 4, 0)
                 uses.append((number, names[fd]))
+            else:
+                low, high = struct.unpack_from("=I4xI", code, 8 * number + 4)[:2]
+                setting = template.setting_number(high << 32 | low)
+                if setting is not None:
+                    settings_used.append((number, settings[setting]))
             number += 1
         number += 1
-    return ProgramSpec(program, kind, target, bytes(code), uses)
+    return ProgramSpec(program, kind, target, bytes(code), uses, settings_used)
 
 
 def main() -> None:
@@ -114,7 +119,8 @@ def main() -> None:
     if not module:
         raise SystemExit(1)
     maps, names = read_maps(lib, module)
-    programs = [read_program(lib, module, hook, names) for hook in request["hooks"]]
+    settings = request["settings"]
+    programs = [read_program(lib, module, hook, names, settings) for hook in request["hooks"]]
     output.write(Image(maps, programs).dump())
     output.close()
     # LLVM is not taken apart: the process ends faster than its destructors.

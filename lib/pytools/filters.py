@@ -5,23 +5,117 @@ Each takes what the user typed, checks it, and gives code for a template.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import sys
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
 
 from pytools.errors import Failure, Usage
-from pytools.template import Value
 
-__all__ = ["Filter", "cgroup", "mount_namespace", "process_exists", "thread_exists"]
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["Filter", "NO_FILTER", "process_exists", "tasks", "thread_exists"]
 
 CGROUP2_SUPER_MAGIC = 0x63677270
 CGROUP_SUPER_MAGIC = 0x27E0EB
 
 
 class Filter(NamedTuple):
-    """``code`` is C for the top of a template, a function that says whether a
-    task passes; ``values`` belong to its placeholders."""
+    """``code`` is C for the top of a template: ``function(task)`` says whether a
+    task passes. ``settings`` belong to its placeholders, ``entries`` are keys to put
+    into its maps before it is attached."""
 
     code: str
-    values: dict[str, Value]
+    settings: Mapping[str, int] = {}
+    entries: Mapping[str, list[int]] = {}
+    function: str = "wanted"
+
+
+NO_FILTER = Filter("")
+MOST_PIDS = 100_000
+
+
+def tasks(options: argparse.Namespace) -> Filter:
+    """A C function ``wanted(struct task_struct *task)``: whether a task passes all
+    the filters that were given (the options of ``cli.add_filters``). Raises Usage
+    or Failure for what is not there."""
+    parts = [
+        part
+        for part in (
+            _numbers("PID", "tgid", options.pid, process_exists),
+            _numbers("TID", "pid", getattr(options, "tid", None), thread_exists),
+            _comm(options.comm),
+            _pid_namespace(options.pidns),
+            _mount_namespace(getattr(options, "mntns", None)),
+            _cgroup(options.cgroup),
+        )
+        if part is not None
+    ]
+    if not parts:
+        return Filter("#define wanted(task) true")
+    settings: dict[str, int] = {}
+    entries: dict[str, list[int]] = {}
+    for part in parts:
+        settings.update(part.settings)
+        entries.update(part.entries)
+    code = "".join(part.code for part in parts)
+    tests = " && ".join(f"{part.function}(task)" for part in parts)
+    code += f"#define wanted(task) ({tests})"
+    return Filter(code, settings, entries)
+
+
+def _numbers(
+    name: str, member: str, numbers: list[int] | None, check: Callable[[int], None]
+) -> Filter | None:
+    if numbers is None:
+        return None
+    numbers = sorted(set(numbers))
+    if len(numbers) > MOST_PIDS:
+        raise Usage(f"{len(numbers)} {name}s are too many: at most {MOST_PIDS}")
+    for number in numbers:
+        check(number)
+    function = f"is_wanted_{name.lower()}"
+    head = f"static inline bool {function}(struct task_struct *task)\n{{\n"
+    if len(numbers) == 1:
+        code = f"{head}\treturn task->{member} == ${name};\n}}\n"
+        return Filter(code, {name: numbers[0]}, {}, function)
+    table = f"wanted_{name.lower()}s"
+    # The size is given when the map is made: one image for any number of them.
+    code = (
+        f"BPF_HASH({table}, u32, u8, 1);\n{head}\tu32 number = task->{member};\n\n"
+        f"\treturn {table}.lookup(&number);\n}}\n"
+    )
+    return Filter(code, {}, {table: numbers}, function)
+
+
+COMM_BYTES = 15
+
+
+def _comm(name: str | None) -> Filter | None:
+    """By name: as two words, of which only the bytes up to the NUL count."""
+    if name is None:
+        return None
+    data = os.fsencode(name)
+    if not 0 < len(data) <= COMM_BYTES:
+        raise Usage(
+            f"no command's name has the {len(data)} bytes of {name!r}: "
+            f"1 to {COMM_BYTES} are kept of it"
+        )
+    mask = b"\xff" * (len(data) + 1)
+    settings = {}
+    for part, place in (("LOW", slice(0, 8)), ("HIGH", slice(8, 16))):
+        for kind, text in (("COMM", data), ("MASK", mask)):
+            word = text.ljust(16, b"\0")[place]
+            settings[f"{kind}_{part}"] = int.from_bytes(word, sys.byteorder)
+    code = (
+        "static inline bool is_wanted_comm(struct task_struct *task)\n"
+        "{\n"
+        "\tu64 comm[2] = {};\n\n"
+        "\tbpf_probe_read_kernel(comm, sizeof(comm), task->comm);\n"
+        "\treturn (comm[0] & $MASK_LOW) == (u64)$COMM_LOW &&\n"
+        "\t       (comm[1] & $MASK_HIGH) == (u64)$COMM_HIGH;\n"
+        "}\n"
+    )
+    return Filter(code, settings, {}, "is_wanted_comm")
 
 
 def process_exists(pid: int) -> None:
@@ -36,11 +130,10 @@ def thread_exists(tid: int) -> None:
     process_exists(tid)
 
 
-def cgroup(path: str | None, function: str = "in_cgroup") -> Filter:
-    """A C function ``in_cgroup(struct task_struct *task)``: whether a task is in
-    the cgroup at ``path`` or below it. Without a path it is always true."""
+def _cgroup(path: str | None) -> Filter | None:
+    """Tasks in the cgroup at ``path`` or below it."""
     if path is None:
-        return Filter(f"#define {function}(task) true\n", {})
+        return None
     try:
         status = os.stat(path)
         controllers = _hierarchy(path)
@@ -60,7 +153,7 @@ def cgroup(path: str | None, function: str = "in_cgroup") -> Filter:
         find = f"(*({states} + {_SUBSYSTEMS[known[0]]}))->cgroup"
     code = (
         "#include <linux/cgroup.h>\n"
-        f"static inline bool {function}(struct task_struct *task)\n"
+        "static inline bool in_cgroup(struct task_struct *task)\n"
         "{\n"
         f"\tstruct cgroup *cgroup = {find};\n"
         "\tint level = $CGROUP_LEVEL;\n\n"
@@ -71,7 +164,8 @@ def cgroup(path: str | None, function: str = "in_cgroup") -> Filter:
     )
     # On a 64-bit kernel a cgroup's id is the inode number of its folder
     # (Linux commit 40430452fd5d, v5.5).
-    return Filter(code, {"CGROUP_ID": status.st_ino, "CGROUP_LEVEL": _level(path)})
+    settings = {"CGROUP_ID": status.st_ino, "CGROUP_LEVEL": _level(path)}
+    return Filter(code, settings, {}, "in_cgroup")
 
 
 # cgroup_subsys_id enumerators, by the name of the mount option.
@@ -133,18 +227,20 @@ def _root_depth(point: str) -> int:
     return 0
 
 
-def mount_namespace(pid: int | None) -> Filter:
-    """A C function ``in_mount_namespace(task)``: whether a task is in the same
-    mount namespace as process ``pid``. Without one it is always true."""
-    if pid is None:
-        return Filter("#define in_mount_namespace(task) true\n", {})
+def _namespace(pid: int, kind: str) -> int:
     process_exists(pid)
     try:
-        inode = os.stat(f"/proc/{pid}/ns/mnt").st_ino
+        return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
     except OSError as error:
         raise Failure(
-            f"cannot read the mount namespace of process {pid}: {error.strerror}"
+            f"cannot read the {kind} namespace of process {pid}: {error.strerror}"
         ) from None
+
+
+def _mount_namespace(pid: int | None) -> Filter | None:
+    """Tasks in the same mount namespace as process ``pid``."""
+    if pid is None:
+        return None
     code = (
         "#include <linux/nsproxy.h>\n#include <linux/ns_common.h>\n"
         "${STRUCT_MNT_NAMESPACE}static inline bool in_mount_namespace(struct task_struct *task)\n"
@@ -152,4 +248,18 @@ def mount_namespace(pid: int | None) -> Filter:
         "\treturn task->nsproxy->mnt_ns->ns.inum == $MOUNT_NAMESPACE;\n"
         "}\n"
     )
-    return Filter(code, {"MOUNT_NAMESPACE": inode})
+    return Filter(code, {"MOUNT_NAMESPACE": _namespace(pid, "mnt")}, {}, "in_mount_namespace")
+
+
+def _pid_namespace(pid: int | None) -> Filter | None:
+    """Tasks in the same PID namespace as process ``pid``."""
+    if pid is None:
+        return None
+    code = (
+        '#include "pid_namespace.h"\n'
+        "static inline bool in_pid_namespace(struct task_struct *task)\n"
+        "{\n"
+        "\treturn pid_namespace(task)->ns.inum == $PID_NAMESPACE;\n"
+        "}\n"
+    )
+    return Filter(code, {"PID_NAMESPACE": _namespace(pid, "pid")}, {}, "in_pid_namespace")

@@ -6,11 +6,12 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from pytools.output import Output, csv_field, escape
 
-__all__ = ["Bucket", "Histogram", "HistogramWriter", "linear", "log2"]
+__all__ = ["Bucket", "Histogram", "HistogramWriter", "Summary", "linear", "log2", "summary"]
 
 # Rows of text that a linear histogram may have before lengths share a row.
 MOST_ROWS = 64
 NARROWEST_BAR = 10
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 
 class Bucket(NamedTuple):
@@ -21,6 +22,17 @@ class Bucket(NamedTuple):
     amount: float
 
 
+class Summary(NamedTuple):
+    """Total, average and maximum of the values that a histogram counts: exact, and
+    in its unit. ``percentiles`` are estimated from the buckets: each is off by less
+    than the width of the bucket that it is in."""
+
+    total: float
+    average: float
+    maximum: float
+    percentiles: dict[str, float]
+
+
 class Histogram(NamedTuple):
     """The buckets in order, from the first that is not empty to the last
     (``linear``) or from zero to the last (``log2``)."""
@@ -28,6 +40,7 @@ class Histogram(NamedTuple):
     scale: str
     buckets: list[Bucket]
     samples: int
+    summary: Summary | None = None
 
     def scaled(self, each: float) -> Histogram:
         """The same with every sample counted as ``each``."""
@@ -63,6 +76,28 @@ def linear(counts: Mapping[int, int]) -> Histogram:
     """
     buckets = [Bucket(value, value, counts[value]) for value in sorted(counts) if counts[value]]
     return Histogram("linear", buckets, sum(counts.values()))
+
+
+def summary(histogram: Histogram, total: float, maximum: float) -> Summary:
+    """The summary of a histogram whose values have this total and this maximum.
+    Within a bucket, the values are taken to be spread evenly.
+
+    >>> summary(log2({3: 4}), 44, 12).percentiles["p50"]
+    11.0
+    """
+    found = {}
+    for name, share in PERCENTILES.items():
+        rank, below = share * histogram.samples, 0.0
+        for lo, hi, amount in histogram.buckets:
+            if amount and below + amount >= rank:
+                # A bucket of one value is that value, one of more reaches to the next.
+                width = hi + 1 - lo if hi > lo else 0
+                found[name] = min(lo + width * (rank - below - 0.5) / amount, maximum)
+                found[name] = round(max(found[name], lo), 3)
+                break
+            below += amount
+    average = total / histogram.samples if histogram.samples else 0.0
+    return Summary(round(total, 3), round(average, 3), round(maximum, 3), found)
 
 
 def rows(histogram: Histogram) -> list[Bucket]:
@@ -133,9 +168,19 @@ class HistogramWriter:
             for name, value in key.items():
                 yield f"{name} = {escape(value) if isinstance(value, str) else value}\n"
             yield text(histogram, self.label, self.output.width, self.counted)
+            if histogram.summary is not None and histogram.samples:
+                yield from self._summary_lines(histogram.samples, histogram.summary)
             yield "\n"
         if not keyed:
             yield "\n"
+
+    def _summary_lines(self, samples: int, found: Summary) -> Iterator[str]:
+        yield (
+            f"  {samples} samples, total {found.total:.1f} {self.unit}, "
+            f"average {found.average:.1f}, max {found.maximum:.1f}\n"
+        )
+        estimated = [f"{name} {value:.1f}" for name, value in found.percentiles.items()]
+        yield f"  {', '.join(estimated)} {self.unit}\n"
 
     def _json(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:
         moment = self.output.clock.rfc3339()
@@ -149,6 +194,9 @@ class HistogramWriter:
                 "buckets": [{"lo": lo, "hi": hi, "count": n} for lo, hi, n in histogram.buckets],
                 "samples": histogram.samples,
             }
+            if histogram.summary is not None:
+                total, average, maximum, percentiles = histogram.summary
+                record.update(total=total, average=average, max=maximum, percentiles=percentiles)
             if self.counted != "count":
                 record["counted"] = self.counted
             if lost:
@@ -158,9 +206,25 @@ class HistogramWriter:
     def _csv(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:
         moment = self.output.clock.rfc3339()
         for key, histogram in keyed:
+            if histogram.summary is not None:
+                yield from self._csv_summary(moment, key, histogram.samples, histogram.summary)
+                continue
             if not self._headed:
                 self._headed = True
                 yield ",".join(["ts", *key, "unit", "lo", "hi", self.counted]) + "\n"
             start = [moment, *map(csv_field, key.values()), self.unit]
             for bucket in histogram.buckets:
                 yield ",".join(map(str, [*start, *bucket])) + "\n"
+
+    def _csv_summary(
+        self, moment: str, key: Mapping[str, Any], samples: int, found: Summary
+    ) -> Iterator[str]:
+        """A line for the summary takes the place of those for the buckets."""
+        if not self._headed:
+            self._headed = True
+            names = ["ts", *key, "unit", "samples", "total", "average", "max", *PERCENTILES]
+            yield ",".join(names) + "\n"
+        numbers = [samples, *found[:3], *(found.percentiles.get(name, "") for name in PERCENTILES)]
+        yield ",".join(
+            map(str, [moment, *map(csv_field, key.values()), self.unit, *numbers])
+        ) + "\n"

@@ -28,14 +28,16 @@ class MapSpec(NamedTuple):
 
 
 class ProgramSpec(NamedTuple):
-    """A program to load: eBPF instructions of 8 bytes, and (instruction, map
-    name) wherever a map's file descriptor must be put in."""
+    """A program to load: eBPF instructions of 8 bytes; (instruction, map name)
+    wherever a map's file descriptor must be put in; (instruction, setting's name)
+    wherever a number must (in two instructions' room)."""
 
     name: str
     kind: str
     target: str
     instructions: bytes
     maps: list[tuple[int, str]]
+    settings: list[tuple[int, str]] = []
 
 
 class Image(NamedTuple):
@@ -47,7 +49,7 @@ class Image(NamedTuple):
     def dump(self) -> bytes:
         """The image as bytes, for ``parse``."""
         programs = [
-            [*program[:3], base64.b64encode(program.instructions).decode(), program.maps]
+            [*program[:3], base64.b64encode(program.instructions).decode(), *program[4:]]
             for program in self.programs
         ]
         return json.dumps([self.maps, programs]).encode()
@@ -61,9 +63,14 @@ class Image(NamedTuple):
                 [MapSpec(*spec) for spec in maps],
                 [
                     ProgramSpec(
-                        name, kind, target, base64.b64decode(code), [(i, m) for i, m in uses]
-                    )
-                    for name, kind, target, code, uses in programs
+                        name,
+                        kind,
+                        target,
+                        base64.b64decode(code),
+                        [(i, m) for i, m in uses],
+                        [(i, s) for i, s in settings],
+                    )  # fmt: skip
+                    for name, kind, target, code, uses, settings in programs
                 ],
             )
             sound = image._is_sound()
@@ -87,5 +94,10 @@ class Image(NamedTuple):
             if not all(isinstance(word, str) for word in words) or not count or rest:
                 return False
             if not all(name in names and 0 <= number < count for number, name in program.maps):
+                return False
+            if not all(
+                isinstance(name, str) and 0 <= number < count - 1
+                for number, name in program.settings
+            ):
                 return False
         return bool(self.programs)

@@ -39,9 +39,10 @@ class Loaded:
         self.programs: list[tuple[ProgramSpec, int]] = []
 
 
-def load(image: Image, sizes: Mapping[str, int] = {}) -> Loaded:
+def load(image: Image, sizes: Mapping[str, int] = {}, settings: Mapping[str, int] = {}) -> Loaded:
     """Create the maps and load the programs. ``sizes`` gives the number of
-    entries (of a ring buffer: bytes) of maps that are sized when they are loaded."""
+    entries (of a ring buffer: bytes) of maps that are sized when they are loaded,
+    ``settings`` the numbers that the programs are told then."""
     raise_memory_limit()
     loaded = Loaded()
     unknown = set(sizes) - {spec.name for spec in image.maps}
@@ -54,7 +55,7 @@ def load(image: Image, sizes: Mapping[str, int] = {}) -> Loaded:
         except OSError as error:
             raise refusal(f"create the BPF map {spec.name}", error) from None
     for program in image.programs:
-        loaded.programs.append((program, _load_program(program, loaded.maps)))
+        loaded.programs.append((program, _load_program(program, loaded.maps, settings)))
     return loaded
 
 
@@ -76,10 +77,15 @@ def raise_memory_limit() -> None:
         pass  # not needed on a newer kernel; on an older one, loading says so
 
 
-def _load_program(program: ProgramSpec, loaded: Mapping[str, Map]) -> int:
+def _load_program(
+    program: ProgramSpec, loaded: Mapping[str, Map], settings: Mapping[str, int]
+) -> int:
     code = bytearray(program.instructions)
     for number, name in program.maps:
         struct.pack_into("=i", code, 8 * number + 4, loaded[name].fd)
+    for number, name in program.settings:
+        value = settings[name] & (1 << 64) - 1
+        struct.pack_into("=I4xI", code, 8 * number + 4, value & (1 << 32) - 1, value >> 32)
     try:
         return _prog_load(program, bytes(code), None)
     except OSError as error:

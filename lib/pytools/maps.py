@@ -73,6 +73,15 @@ class Map:
         value = self._decode_value(self._lookup(struct.pack("=I", index)) or bytes(self._stride))
         return int(sum(value) if self.per_cpu else value)
 
+    def add(self, key: int) -> None:
+        """Put a key, a u32, into a hash map whose values say nothing."""
+        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+        value = ctypes.create_string_buffer(self._stride)
+        try:
+            self._element(UPDATE, key_buffer, ctypes.addressof(value))
+        except OSError as error:
+            raise Failure(f"cannot fill a BPF map: {error_text(error.errno or 0)}") from None
+
     def frames(self, stack_id: int) -> list[int]:
         """The instruction addresses of a stack trace, innermost first; empty
         where there is no such stack (a negative id is the kernel's errno)."""

@@ -10,6 +10,7 @@ from pytools.attach import Attachment, attach
 from pytools.image import Image
 from pytools.loader import Loaded
 from pytools.maps import Map
+from pytools.source import Source
 
 __all__ = ["Program", "prepare"]
 
@@ -43,35 +44,26 @@ class Program:
 
 
 def prepare(
-    template: str,
-    code: Mapping[str, str],
-    values: Mapping[str, bool | int | bytes],
-    sizes: Mapping[str, int],
-    use_cache: bool,
-    say: Callable[[str], None],
+    source: Source, sizes: Mapping[str, int], use_cache: bool, say: Callable[[str], None]
 ) -> Program:
     """Load a template's program into the running kernel. ``say`` is told what
     was done, a line at a time. Raises Failure."""
     running = kernel.running()
-    image = _image(template, code, values, running, use_cache, say)
-    return Program(loader.load(image, sizes), running, say)
+    image = _image(source, running, use_cache, say)
+    return Program(loader.load(image, sizes, source.settings), running, say)
 
 
 def _image(
-    template: str,
-    code: Mapping[str, str],
-    values: Mapping[str, bool | int | bytes],
-    running: kernel.Kernel,
-    use_cache: bool,
-    say: Callable[[str], None],
+    source: Source, running: kernel.Kernel, use_cache: bool, say: Callable[[str], None]
 ) -> Image:
     if not use_cache:
-        return _compile(template, code, values, running, say)
+        return _compile(source, running, say)
     # Everything that could change the image. What is rendered follows from the
     # template, the kernel and the options: it need not be rendered to be found.
     name = cache.key(
         __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
-        running.headers, template, repr(sorted(code.items())), repr(sorted(values.items())),
+        running.headers, source.template, repr(sorted(source.code.items())),
+        repr(sorted(source.values.items())), repr(sorted(source.settings)),
     )  # fmt: skip
     with cache.Cache(cache.folder()) as images:
         data = images.load(name)
@@ -82,7 +74,7 @@ def _image(
                 return image
             except ValueError:
                 pass
-        image = _compile(template, code, values, running, say)
+        image = _compile(source, running, say)
         images.store(name, image.dump())
         if images.why_not:
             say(f"not cached: {images.why_not}")
@@ -91,20 +83,14 @@ def _image(
         return image
 
 
-def _compile(
-    template: str,
-    code: Mapping[str, str],
-    values: Mapping[str, bool | int | bytes],
-    running: kernel.Kernel,
-    say: Callable[[str], None],
-) -> Image:
+def _compile(source: Source, running: kernel.Kernel, say: Callable[[str], None]) -> Image:
     # Imported here: a tool whose image is cached needs none of it.
     from pytools.compiler import Compiler
     from pytools.template import render
 
     loader.require_permission()
     with Compiler() as compiler:
-        rendered = render(template, running, code, values)
+        rendered = render(source, running)
         types = "installed headers" if rendered.headers else "BTF"
         lines = rendered.text.count("\n")
         say(f"rewritten for {running.release}: {lines} lines of C, types from {types}")

@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from pytools.output import Output, csv_field, escape, json_text, text_of
 
-__all__ = ["Column", "EventWriter"]
+__all__ = ["Column", "EventWriter", "container_column"]
 
 # A column remembers the text of so many values of so many characters, and no
 # longer ones: together less than 1 MiB.
@@ -36,6 +36,13 @@ class Column(NamedTuple):
     def fits(self, output: Output) -> bool:
         """Whether the column is shown in text."""
         return not self.from_width or (output.terminal and output.width >= self.from_width)
+
+
+def container_column() -> Column:
+    """The column of --container, of a record's member ``cgroup``."""
+    from pytools.containers import Containers
+
+    return Column("CONTAINER", 12, of="cgroup", form=Containers().name)
 
 
 class _Texts(dict[Any, str]):

@@ -10,7 +10,8 @@ from typing import Any, Callable
 from pytools.errors import Failure
 
 __all__ = [
-    "bpf", "perf_event_open", "detached_mount", "own_mount_namespace", "bind_mount", "sha256",
+    "bpf", "perf_event_open", "detached_mount", "own_mount_namespace", "bind_mount",
+    "open_by_inode", "sha256",
 ]  # fmt: skip
 
 
@@ -90,6 +91,20 @@ def bind_mount(source: str, target: str) -> None:
     """Make ``source`` appear at ``target``; raises OSError."""
     if _libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(_MS_BIND), None):
         raise OSError(ctypes.get_errno(), "mount")
+
+
+FILEID_KERNFS = 0xFE  # the type of a handle that is the inode number (Linux v5.5)
+
+
+def open_by_inode(mount: int, inode: int) -> int:
+    """A file descriptor for the file of that inode number on a kernfs (a cgroup file
+    system) that ``mount`` is a descriptor of; raises OSError."""
+    handle = ctypes.create_string_buffer(struct.pack("=IiQ", 8, FILEID_KERNFS, inode), 16)
+    descriptor: int = _libc.open_by_handle_at(mount, handle, os.O_PATH | os.O_CLOEXEC)
+    if descriptor < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return descriptor
 
 
 def page_size() -> int:

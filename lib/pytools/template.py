@@ -4,8 +4,10 @@ A template is C with five additions:
 
 ``$NAME``
     a placeholder: a piece of C chosen by the tool (``code``), a checked literal
-    made of the user's input (``values``), or a difference between kernels
-    (``differences``). One that is unknown, missing or unused is an error.
+    made of the user's input (``values``), a number that is put in when the
+    program is loaded, so that one image serves every value (``settings``), or a
+    difference between kernels (``differences``). One that is unknown, missing or
+    unused is an error.
 ``TRACEPOINT(category, name)``, ``RAW_TRACEPOINT(name, type argument, ...)``,
 ``PERF_EVENT(name)``
     in place of a function's head: a program and what it attaches to. A
@@ -28,17 +30,29 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from string import Template
-from typing import Callable, Mapping, NamedTuple, Union
+from typing import Callable, Mapping, NamedTuple
 
 from pytools import differences
 from pytools.errors import Failure
 from pytools.kernel import Kernel, TracepointField
+from pytools.source import Source, Value
 
-__all__ = ["Hook", "Rendered", "Value", "literal", "render"]
+__all__ = ["Hook", "Rendered", "literal", "render", "setting_number"]
 
-Value = Union[bool, int, bytes]
 SHARED = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bpf")
+
+
+# A setting in the instructions: this, and its place in the list of all. No
+# number that a program has of its own looks like it.
+SETTING = 0x7E57AB1E5E770000
+_SETTING_MACRO = """\
+/* A number that is put in when the program is loaded. */
+#define setting(name, mark) \\
+	({ s64 value; asm("%0 = " #mark " ll" : "=r"(value)); value; })
+
+"""
 
 
 class Hook(NamedTuple):
@@ -57,6 +71,7 @@ class Rendered(NamedTuple):
     text: str
     hooks: list[Hook]
     headers: str
+    settings: list[str]
 
 
 class TemplateError(Failure):
@@ -84,17 +99,23 @@ def literal(value: Value) -> str:
     raise TypeError(f"no C literal for {value!r}")
 
 
-def render(
-    template: str,
-    kernel: Kernel,
-    code: Mapping[str, str] = {},
-    values: Mapping[str, Value] = {},
-) -> Rendered:
-    """Write a template out for a kernel. ``code`` is C of the tool's own and may
-    hold placeholders; ``values`` become literals. Raises TemplateError for a
-    mistake in the template, Failure for what the kernel does not have."""
-    code = {name: _include_shared(text) for name, text in code.items()}
-    text = _substitute(_include_shared(template), kernel, code, values)
+def setting_number(constant: int) -> int | None:
+    """The place of a setting in the list of all, by the constant that stands for it."""
+    return constant - SETTING if SETTING <= constant < SETTING + 0x10000 else None
+
+
+def render(source: Source, kernel: Kernel) -> Rendered:
+    """Write a template out for a kernel. Code may hold placeholders, values become
+    literals. Raises TemplateError for a mistake in the template, Failure for what
+    the kernel does not have."""
+    code = {name: _include_shared(text) for name, text in source.code.items()}
+    fixed = {name: literal(value) for name, value in source.values.items()}
+    settings = sorted(source.settings)
+    marks = {
+        name: f"setting({name.lower()}, {SETTING + number:#x})"
+        for number, name in enumerate(settings)
+    }
+    text = _substitute(_include_shared(source.template), kernel, code, fixed, marks)
     text, hooks = _expand_hooks(text, kernel)
     text = _expand_events(text)
     bare = _without_comments(text)
@@ -102,10 +123,12 @@ def render(
     if kernel.has_btf:
         text = re.sub(r"^[ \t]*#[ \t]*include\b.*\n", "", text, flags=re.M)
         declared = _kernel_types(_without_comments(text), kernel) + declared
-        return Rendered(declared + text.lstrip("\n"), hooks, "")
+        text = (_SETTING_MACRO if settings else "") + declared + text.lstrip("\n")
+        return Rendered(text, hooks, "", settings)
     includes = re.findall(r"^[ \t]*#[ \t]*include\b.*\n", bare, flags=re.M)
     text = re.sub(r"^[ \t]*#[ \t]*include\b.*\n", "", text, flags=re.M)
-    return Rendered("".join(includes) + declared + text, hooks, kernel.headers)
+    text = "".join(includes) + (_SETTING_MACRO if settings else "") + declared + text
+    return Rendered(text, hooks, kernel.headers, settings)
 
 
 def _include_shared(template: str) -> str:
@@ -142,13 +165,18 @@ def _names(text: str) -> list[str]:
 
 
 def _substitute(
-    template: str, kernel: Kernel, code: Mapping[str, str], values: Mapping[str, Value]
+    template: str,
+    kernel: Kernel,
+    code: Mapping[str, str],
+    values: Mapping[str, str],
+    settings: Mapping[str, str],
 ) -> str:
-    both = set(code) & set(values)
-    if both:
-        raise TemplateError(f"${min(both)} is given as code and as a value")
+    names = Counter([*code, *values, *settings])
+    for name, times in names.items():
+        if times > 1:
+            raise TemplateError(f"${name} is given twice: as code, as a value or as a setting")
     used: set[str] = set()
-    mapping: dict[str, str] = {name: literal(value) for name, value in values.items()}
+    mapping = {**values, **settings}
 
     def expand(text: str, outer: tuple[str, ...]) -> str:
         for name in _names(text):
@@ -165,7 +193,7 @@ def _substitute(
         return _Placeholders(text).substitute(mapping)
 
     text = expand(template, ())
-    unused = (set(code) | set(values)) - used
+    unused = names.keys() - used
     if unused:
         raise TemplateError(f"the template has no placeholder ${min(unused)}")
     return text

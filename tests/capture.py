@@ -10,7 +10,7 @@ from typing import Sequence
 from unittest import mock
 
 import pytools.kernel
-from pytools import filters, program
+from pytools import cli, filters, program
 from pytools.kernel import Kernel
 from pytools.source import Source
 from support import ROOT, TOOLS
@@ -92,10 +92,8 @@ def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = No
         ):
             patches.enter_context(mock.patch.object(owner, name, replacement))
         module = load(tool)
-        parsed = module.parser.parse_args(list(arguments))
-        parsed.tool = tool
         try:
-            module.main(parsed)
+            module.main(cli.checked(module.parser, arguments))
         except _Prepared as stopped:
             return stopped.source
     raise AssertionError(f"{tool} {arguments} prepared no program")

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import capture
-from pytools import compiler
+from pytools import cli, compiler
 from pytools.compiler import Compiler
 from pytools.errors import Failure
 from pytools.image import Image
@@ -122,11 +123,12 @@ def test_ebpf_prints_exactly_what_the_compiler_is_given(
         printed = run_tool(tool, *line, "--ebpf")
         assert printed.returncode == 0 and not printed.stderr
         module = capture.load(tool)
-        options = module.parser.parse_args([*line, "--no-cache"])
-        options.tool = tool
         with pytest.raises(Failure):
-            module.main(options)
-        assert printed.stdout == json.loads(received.read_text())["text"]
+            module.main(cli.checked(module.parser, [*line, "--no-cache"]))
+        request = json.loads(received.read_text())
+        head, given = printed.stdout[: -len(request["text"])], request["settings"]
+        assert printed.stdout == head + request["text"]
+        assert re.findall(r"(\w+) = ", head) == [name.lower() for name in given]
 
 
 @pytest.mark.rendering

@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NoReturn, Sequence
 
 from pytools import __version__, filters, program
 from pytools.errors import Failure, Usage
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pytools.ringbuf import RingBuffer
 
 __all__ = [
-    "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "intervals",
-    "number_from", "parser", "pid", "pids", "positive", "run", "start",
+    "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "checked",
+    "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -107,7 +107,7 @@ def add_filters(made: Parser, tid: str = "", mntns: bool = False) -> None:
         group.add_argument(
             "--mntns", metavar="PID", type=pid, help="only the mount namespace of this process"
         )
-    made.set_defaults(wanted=True)
+    made.set_defaults(wanted=filters.NO_FILTER)
 
 
 def add_container(made: Parser) -> None:
@@ -183,9 +183,8 @@ def start(
     program.prepare); with --ebpf, print it and end the tool. A tool that has the
     filters of ``add_filters`` writes ``$WANTED`` into its template, for the function
     ``wanted(task)``."""
-    wanted = filters.NO_FILTER
-    if "wanted" in vars(options):
-        wanted = filters.tasks(options)
+    wanted: filters.Filter | None = getattr(options, "wanted", None)
+    if wanted is not None:
         code = {**code, "WANTED": wanted.code}
         settings = {**settings, **wanted.settings}
         sizes = {**sizes, **{name: len(keys) for name, keys in wanted.entries.items()}}
@@ -193,9 +192,9 @@ def start(
         from pytools.kernel import running
         from pytools.template import render
 
-        # With the settings in their places.
-        source = Source(template, code, {**values, **settings})
-        Output(options.tool).write(render(source, running()).text)
+        text = render(Source(template, code, values, settings), running()).text
+        given = ", ".join(f"{name.lower()} = {int(settings[name])}" for name in sorted(settings))
+        Output(options.tool).write((f"/* Settings: {given}. */\n" if given else "") + text)
         raise SystemExit(0)
 
     def say(line: str) -> None:
@@ -204,7 +203,7 @@ def start(
 
     source = Source(template, code, values, settings)
     prepared = program.prepare(source, sizes, not options.no_cache, say)
-    for name, keys in wanted.entries.items():
+    for name, keys in wanted.entries.items() if wanted else ():
         for key in keys:
             prepared.maps[name].add(key)
     return prepared
@@ -321,6 +320,16 @@ def batches(
 # Running.
 
 
+def checked(made: Parser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line (of the process's own), with the tool's name
+    (``tool``) and the filters (``wanted``). Raises Usage or Failure."""
+    options = made.parse_args(arguments)
+    options.tool = made.prog
+    if "wanted" in vars(options):
+        options.wanted = filters.tasks(options)
+    return options
+
+
 def run(main: Callable[[argparse.Namespace], None], made: Parser) -> NoReturn:
     """Parse the command line, run the tool, and end the process."""
     tool = made.prog
@@ -330,9 +339,7 @@ def run(main: Callable[[argparse.Namespace], None], made: Parser) -> NoReturn:
         except OSError:  # closed: no map or event must take its number
             os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), descriptor)
     try:
-        options = made.parse_args()
-        options.tool = tool
-        main(options)
+        main(checked(made))
         status = 0
     except Usage as error:
         complain(f"{tool}: {error}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+from collections import Counter
 
 import hypothesis
 import pytest
@@ -44,6 +46,43 @@ def log2_bucket(value: int) -> int:
 def test_a_log2_bucket_holds_its_value(value: int, lo: int, hi: int) -> None:
     bucket = hist.log2({log2_bucket(value): 1}).buckets[-1]
     assert (bucket.lo, bucket.hi) == (lo, hi)
+
+
+@hypothesis.given(st.lists(st.integers(0, 2**40), min_size=1, max_size=300))
+def test_percentiles_are_in_the_buckets_of_the_true_ones(values: list[int]) -> None:
+    counts = Counter(map(log2_bucket, values))
+    histogram = hist.log2(counts)
+    found = hist.summary(histogram, sum(values), max(values))
+    assert found.total == sum(values) and found.maximum == max(values)
+    assert found.average == pytest.approx(sum(values) / len(values), abs=0.001)
+    ordered = sorted(values)
+    for name, share in hist.PERCENTILES.items():
+        true = ordered[max(math.ceil(share * len(values)) - 1, 0)]
+        (bucket,) = [b for b in histogram.buckets if b.lo <= true <= b.hi]
+        assert bucket.lo <= found.percentiles[name] <= min(bucket.hi + 1, max(values))
+
+
+@pytest.mark.parametrize(
+    "form, lines",
+    [
+        ("text", ["  4 samples, total 44.0 us, average 11.0, max 12.0"]),
+        ("text", ["  p50 11.0, p90 12.0, p99 12.0, p99.9 12.0 us"]),
+        (
+            "csv",
+            [
+                "ts,pid,unit,samples,total,average,max,p50,p90,p99,p99.9",
+                ",7,us,4,44,11.0,12,11.0,12,12,12",
+            ],
+        ),
+    ],
+)
+def test_a_summary_is_printed(form: str, lines: list[str]) -> None:
+    histogram = hist.log2({3: 4})
+    histogram = histogram._replace(summary=hist.summary(histogram, 44, 12))
+    written = Written()
+    hist.HistogramWriter(written, form, "us").write([({"pid": 7}, histogram)])
+    for line in lines:
+        assert line in written.text
 
 
 def test_the_program_s_log2_is_the_histogram_s() -> None:

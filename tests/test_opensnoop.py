@@ -584,6 +584,84 @@ def test_mount_namespace() -> None:
     assert [event["path"] for event in reported] == ["/pytools-test/inside"]
 
 
+def test_several_processes_and_several_threads() -> None:
+    with opener(SIMPLE, "/pytools-test/a") as a, opener(SIMPLE, "/pytools-test/b") as b, opener(
+        SIMPLE, "/pytools-test/c"
+    ) as c:
+        children = [Opener(process) for process in (a, b, c)]
+        wanted = f"{a.pid},{c.pid}"
+        with Tool("opensnoop", "--json", "-p", wanted) as by_process, Tool(
+            "opensnoop", "--json", "-t", wanted
+        ) as by_thread:
+            for child in children:
+                child.run()
+            found = [events(tool.stop()) for tool in (by_process, by_thread)]
+    for reported in found:
+        assert [event["path"] for event in reported] == ["/pytools-test/a", "/pytools-test/c"]
+
+
+@pytest.mark.parametrize("name", ["shortish", "fifteen letters", "8letters"])
+def test_command_by_its_whole_name(name: str) -> None:
+    become = "become(sys.argv.pop().encode())\n" + SIMPLE
+    children = [
+        (become, "/pytools-test/it", name),
+        (become, "/pytools-test/longer", (name + "x")[-15:]),
+        (become, "/pytools-test/shorter", name[:-1]),
+        # What was in the name's place before is still there, behind the NUL.
+        ("become(b'a' * 15)\n" + become, "/pytools-test/again", name),
+    ]
+    assert seen(["--comm", name], *children) == {"it", "again"}
+
+
+def test_pid_namespace() -> None:
+    # The child of the one that leaves is the first in the new namespace.
+    inner = (
+        "assert libc.unshare(0x20000000) == 0\nchild = os.fork()\n"
+        "if child:\n    sys.exit(os.waitpid(child, 0)[1])\n"
+    )
+    with opener(inner + SIMPLE, "/pytools-test/inside") as process, opener(
+        SIMPLE, "/pytools-test/outside"
+    ) as stranger:
+        inside, outside = Opener(process), Opener(stranger)
+        folder = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        (child,) = folder.read_text().split()
+        with Tool("opensnoop", "--json", "--pidns", child) as tool:
+            outside.run()
+            inside.run()
+            reported = events(tool.stop())
+    assert [event["path"] for event in reported] == ["/pytools-test/inside"]
+
+
+CONTAINER_ID = "0123456789abcdef" * 4
+
+
+def test_container() -> None:
+    mounts = [
+        line.split()[4]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if " - cgroup2 " in line
+    ]
+    top = Path(mounts[0]) / f"pytools-{os.getpid()}"
+    container = top / f"docker-{CONTAINER_ID}.scope"
+    join = "open(sys.argv.pop() + '/cgroup.procs', 'w').write(str(os.getpid()))\n" + SIMPLE
+    try:
+        container.mkdir(parents=True)
+        with opener(join, "/pytools-test/in", str(container)) as a, opener(
+            join, "/pytools-test/out", str(top)
+        ) as b:
+            children = [Opener(process) for process in (a, b)]
+            with Tool("opensnoop", "--json", "--container", "-p", f"{a.pid},{b.pid}") as tool:
+                for child in children:
+                    child.run()
+                # Read while the cgroups are there.
+                reported = events(tool.stop())
+        found = {event["path"]: event["container"] for event in reported}
+        assert found == {"/pytools-test/in": CONTAINER_ID[:12], "/pytools-test/out": f"/{top.name}"}
+    finally:
+        for folder in (container, top):
+            folder.rmdir()
+
+
 # The tool itself.
 
 

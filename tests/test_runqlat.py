@@ -75,7 +75,7 @@ def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
         assert child.stdin and child.stdout
         tids = [child.pid, int(child.stdout.readline())]
         asleep(tids)
-        with Tool("runqlat", "--json", "-N", "-L") as tool:
+        with Tool("runqlat", "--json", "-N", "-L", "--summary") as tool:
             before = {tid: schedstat(tid) for tid in tids}
             child.stdin.write(b"\n")
             child.stdin.flush()
@@ -95,6 +95,11 @@ def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
         slack = 20_000 * record["samples"]
         assert least - slack <= waited <= most + slack
         assert waited > 500_000_000
+        assert record["total"] == pytest.approx(waited, abs=slack, rel=0.02)
+        assert record["average"] == pytest.approx(record["total"] / record["samples"])
+        longest = record["buckets"][-1]
+        assert longest["lo"] <= record["max"] <= longest["hi"]
+        assert record["percentiles"]["p50"] <= record["percentiles"]["p99.9"] <= record["max"]
         assert "lost" not in record
 
 

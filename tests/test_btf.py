@@ -362,7 +362,7 @@ def everything(data: bytes) -> None:
     btf.declare(names, words, ["atomic_t", "kuid_t"])
     btf.enumerators({"TCP_SYN_RECV", "PERF_CONTEXT_KERNEL", "cpu_cgrp_id"})
     btf.raw_tracepoint("sched_switch")
-    btf.parameters("nothing")
+    btf.function("nothing")
     btf.member("sock", "skc_daddr")
 
 

@@ -238,7 +238,7 @@ def test_an_offline_cpu_is_left_out() -> None:
 def test_a_cpu_that_goes_offline_meanwhile_does_not_matter(monkeypatch: Any) -> None:
     present = kernel.online_cpus()
     template = "PERF_EVENT(sample)\n{\n\treturn 0;\n}\n"
-    image = program._image(Source(template), kernel.running(), False, lambda line: None)
+    image = program._image(Source(template), kernel.running(), True, False, lambda line: None)
     loaded = loader.load(image)
     with switched_off(present[-1]):
         monkeypatch.setattr(kernel, "online_cpus", lambda: present)

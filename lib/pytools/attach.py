@@ -10,6 +10,7 @@ import struct
 
 from pytools import kernel, system
 from pytools.errors import Failure
+from pytools.image import ProgramSpec
 from pytools.kernel import Kernel
 from pytools.loader import Loaded, refusal
 
@@ -18,9 +19,10 @@ __all__ = ["Attachment", "attach"]
 RAW_TRACEPOINT_OPEN = 17
 PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
 PERF_COUNT_SW_CPU_CLOCK = 0
-PERF_ATTR_BYTES = 64  # PERF_ATTR_SIZE_VER0: all that is needed here
+PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
 PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
+KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
@@ -54,16 +56,22 @@ def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
-            else:
+            elif program.kind == "raw_tracepoint":
                 _raw_tracepoint(attachment, program.target, fd)
+            elif program.type_id:
+                _traced_function(attachment, program, fd)
+            else:
+                _probed_function(attachment, program, fd, cpus[0])
     except BaseException:
         attachment.detach()
         raise
     return attachment
 
 
-def _perf_attributes(kind: int, config: int, period: int, flags: int) -> bytes:
-    return struct.pack("=IIQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, 0)
+def _perf_attributes(kind: int, config: int, period: int, flags: int, config1: int = 0) -> bytes:
+    return struct.pack(
+        "=IIQQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, config1, 0
+    )
 
 
 def _sample(attachment: Attachment, program: int, frequency: int, cpus: list[int]) -> None:
@@ -112,6 +120,38 @@ def _raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
             raise Failure(f"this kernel has no raw tracepoint {target}") from None
         raise refusal(f"attach to raw tracepoint {target}", error) from None
     attachment.said.append(f"raw tracepoint {target}")
+
+
+def _traced_function(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    try:
+        link = system.bpf(RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QI4x", 0, fd)))
+    except OSError as error:
+        raise refusal(f"attach to function {program.target}", error) from None
+    attachment.descriptors.append(link)
+    attachment.said.append(f"function {program.target} ({program.kind})")
+
+
+def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu: int) -> None:
+    try:
+        with open(KPROBE_TYPE) as file:
+            kind = int(file.read())
+    except OSError:
+        raise Failure(
+            f"cannot attach to function {program.target}: this kernel has no kprobes "
+            "(CONFIG_KPROBE_EVENTS)"
+        ) from None
+    name = ctypes.create_string_buffer(program.target.encode())
+    returns = program.kind == "kretprobe"  # the bit that format/retprobe names
+    attributes = _perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name))
+    try:
+        event = system.perf_event_open(attributes, cpu)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise Failure(f"this kernel has no function {program.target}") from None
+        raise refusal(f"attach to function {program.target}", error) from None
+    attachment.descriptors.append(event)
+    _set_program(event, fd, f"function {program.target}")
+    attachment.said.append(f"function {program.target} ({program.kind})")
 
 
 def _set_program(event: int, program: int, what: str) -> None:

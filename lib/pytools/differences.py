@@ -168,6 +168,51 @@ def FOURTH_ARGUMENT(kernel: Kernel) -> str:
     return _argument(kernel, 3)
 
 
+# Those of a function's arguments when it is entered, and of its result when it has
+# returned (the architectures' calling conventions: PT_REGS_PARM1 and so on).
+_CALL = {
+    "x86_64": (["di", "si", "dx", "cx", "r8", "r9"], "ax"),
+    "aarch64": ([f"regs[{number}]" for number in range(8)], "regs[0]"),
+    "riscv64": ([f"a{number}" for number in range(8)], "a0"),
+    "s390x": ([f"gprs[{number}]" for number in range(2, 7)], "gprs[2]"),
+    "ppc64le": ([f"gpr[{number}]" for number in range(3, 11)], "gpr[3]"),
+}
+
+
+def call_registers(kernel: Kernel) -> tuple[list[str], str]:
+    """The members of struct pt_regs with a function's arguments, and with its result."""
+    for machine, (members, result) in _CALL.items():
+        known = kernel.has_field("pt_regs", members[0].partition("[")[0])
+        if known or (known is None and os.uname().machine == machine):
+            return members, result
+    raise Failure(f"functions' arguments are not known on {os.uname().machine}")
+
+
+def has_fentry(kernel: Kernel) -> bool:
+    """Whether programs can be attached to functions without kprobes. x86 has what
+    it takes since Linux commit fec56f5890d9 (v5.5), arm64 since efc9909fdce0
+    (v6.0), s390 since 528eb2cb87bc (v6.3); it depends on BTF."""
+    since = {"x86_64": (5, 5), "aarch64": (6, 0), "s390x": (6, 3)}.get(os.uname().machine, (99, 0))
+    return kernel.has_btf and kernel.version >= since
+
+
+# Where a function's parameters stand, in kernels without BTF: (since, names), newest first.
+_PARAMETERS = {
+    "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],
+    "vfs_open": [((0, 0), ["path", "file"])],
+    # Linux commit 6521f8917082 (v5.12) put the user namespace first.
+    "vfs_unlink": [((5, 12), ["", "dir", "dentry"]), ((0, 0), ["dir", "dentry"])],
+}
+
+
+def parameter_names(function: str, kernel: Kernel) -> list[str]:
+    """The names of a function's first parameters, where BTF does not tell them."""
+    for since, names in _PARAMETERS.get(function, []):
+        if kernel.version >= since:
+            return names
+    raise Failure(f"the arguments of {function} are known from type information (BTF) only")
+
+
 def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:
     """The head of struct mnt_namespace, which is in BTF but in no installed
     header. Until Linux commit 1a7b8969e664 (v5.11) a counter comes first."""

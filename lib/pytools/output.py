@@ -17,7 +17,7 @@ from pytools.maps import Growth
 
 __all__ = ["Clock", "Output", "escape", "json_text", "text_of"]
 
-PLAIN_WIDTH = 80  # where standard output is no terminal
+PLAIN_WIDTH, PLAIN_HEIGHT = 80, 24  # where standard output is no terminal
 BACKSLASH = "\\"
 
 
@@ -85,6 +85,10 @@ class Clock:
         """The kernel's monotonic time now, in nanoseconds."""
         return time.monotonic_ns()
 
+    def wall(self, monotonic_ns: int) -> float:
+        """Seconds since the epoch."""
+        return (monotonic_ns + self._offset) / 1e9
+
     def rfc3339(self, monotonic_ns: int | None = None) -> str:
         """RFC 3339 in UTC with microseconds; the time now by default."""
         if monotonic_ns is None:
@@ -109,10 +113,11 @@ class Output:
         except OSError:
             raise Failure("standard output is closed") from None
         self.terminal = os.isatty(1)
-        self.width = PLAIN_WIDTH
+        self.width, self.height = PLAIN_WIDTH, PLAIN_HEIGHT
         if self.terminal:
             try:
-                self.width = os.get_terminal_size(1).columns or PLAIN_WIDTH
+                size = os.get_terminal_size(1)
+                self.width, self.height = size.columns or PLAIN_WIDTH, size.lines or PLAIN_HEIGHT
             except OSError:
                 pass
 

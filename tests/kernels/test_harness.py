@@ -25,7 +25,7 @@ import debian  # noqa: E402
 from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
-from machine import Machine, write_checkout, write_initramfs  # noqa: E402
+from machine import Machine, clock_arguments, write_checkout, write_initramfs  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
 from results import Result, RowResult, kernel_reason, read_junit, summary  # noqa: E402
 from run import run_machines  # noqa: E402
@@ -613,3 +613,11 @@ def test_no_network_is_one_clear_line_and_no_image(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith("kernels: cannot build tools qemu: ")
     assert "fetch" in result.stderr
     assert [path.name for path in (tmp_path / "pytools" / "kernels").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "flags, arguments", [("fpu hypervisor tsc", ["tsc_early_khz=2596142"]), ("fpu tsc", [])]
+)
+def test_the_clock_s_rate_is_told_where_the_host_knows_it(flags: str, arguments: list[str]) -> None:
+    text = f"processor\t: 0\nflags\t\t: {flags}\ncpu MHz\t\t: 2596.142\n\n"
+    assert clock_arguments(text) == arguments

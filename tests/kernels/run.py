@@ -58,16 +58,44 @@ def interruptible() -> Iterator[None]:
 
 
 class Images:
-    """All that the chosen rows need, built or found in the cache."""
+    """All that the chosen rows need, built or found in the cache.
+
+    A row whose kernel or userland can't be had is in ``missing``, by name, with the reason.
+
+    :raises ImageError: if there is no QEMU, without which no row can run.
+    """
 
     def __init__(self, rows: list[Row], extra: tuple[str, ...] = ()) -> None:
         self.tools: Tools = tools(say)
         self.userlands: dict[str, Userland] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.missing: dict[str, ImageError] = {}
+        no_userland: dict[str, ImageError] = {}
         for row in rows:
-            if row.userland not in self.userlands:
-                self.userlands[row.userland] = userland(row.userland, self.tools, say, extra)
-            self.kernels[row.name] = kernel(row, self.tools, say)
+            try:
+                if row.userland in no_userland:
+                    # Once is enough: without a network each attempt takes a while.
+                    raise no_userland[row.userland]
+                if row.userland not in self.userlands:
+                    try:
+                        self.userlands[row.userland] = userland(
+                            row.userland, self.tools, say, extra
+                        )
+                    except ImageError as error:
+                        no_userland[row.userland] = error
+                        raise
+                self.kernels[row.name] = kernel(row, self.tools, say)
+            except ImageError as error:
+                self.missing[row.name] = error
+
+    def require(self) -> Images:
+        """Themselves, if every row has all it needs.
+
+        :raises ImageError: the first row's reason otherwise.
+        """
+        for error in self.missing.values():
+            raise error
+        return self
 
     def command(self, machine: Machine, checkout: Path, **job: str) -> list[str]:
         """Write the machine's files; the command that starts it, without its console."""
@@ -113,8 +141,16 @@ def checkout_disk() -> Iterator[Path]:
 def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
     """Run the tests on ``rows`` and print the table; 0 if every row passed."""
     images = Images(rows)
-    machines = [Machine(row, RESULTS / row.name, timeout) for row in rows]
+    machines = [
+        Machine(row, RESULTS / row.name, timeout) for row in rows if row.name not in images.missing
+    ]
     done: dict[str, RowResult] = {}
+    for row in rows:
+        if row.name in images.missing:
+            done[row.name] = RowResult(row, 0.0, trouble=str(images.missing[row.name]))
+            # What an earlier run left there says nothing of this one.
+            shutil.rmtree(RESULTS / row.name, ignore_errors=True)
+            say(f"{row.name}: FAIL: {done[row.name].trouble}")
 
     def ended(machine: Machine) -> None:
         result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
@@ -155,7 +191,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
     for row in rows:
         variant = replace(row, name=f"{row.name}-compare", options=row.options | {"headers"})
         try:
-            Images([variant], ("bpfcc-tools",))
+            Images([variant], ("bpfcc-tools",)).require()
         except MissingPackage as error:
             say(f"{row.name}: {error}")
             notes[variant.name] = (
@@ -164,7 +200,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
             )
             variant = replace(variant, options=row.options)
         variants.append(variant)
-    images = Images(variants, ("bpfcc-tools",))
+    images = Images(variants, ("bpfcc-tools",)).require()
     machines = [
         Machine(row, RESULTS / row.name, timeout, report="comparison.json") for row in variants
     ]
@@ -212,7 +248,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
 
 def shell(row: Row) -> int:
     """Run a shell on ``row``, on this terminal."""
-    images = Images([row])
+    images = Images([row]).require()
     columns, lines = shutil.get_terminal_size()
     with checkout_disk() as disk, tempfile.TemporaryDirectory(
         prefix="pytools-kernels-"
@@ -303,7 +339,7 @@ def act(chosen: argparse.Namespace) -> int:
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
     if chosen.action == "images":
-        Images(rows)
+        Images(rows).require()
         return 0
     return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout)
 

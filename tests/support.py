@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import pytest
 
@@ -31,6 +32,35 @@ def skip_without_functions(name: str, messages: str) -> None:
     if "this kernel has no kprobes" in messages:
         kernel = os.environ.get("PYTOOLS_KERNEL", os.uname().release)
         pytest.skip(f"{kernel} has no kprobes, and refuses fentry: {name} can't be tried on it")
+
+
+# In the kernel matrix every test costs eight times, and is emulated. What holds of
+# each tool for the same reason is proved there of one, on the host of all.
+
+
+def one_in_matrix(tools: Iterable[str]) -> list[Any]:
+    """The tools as a test's parameters: all of them on the host, the first in the matrix."""
+    first, *others = tools
+    return [first, *(pytest.param(tool, marks=pytest.mark.host_only) for tool in others)]
+
+
+def hooks(tool: str) -> set[str]:
+    """The kinds of what a tool's template attaches to: ``{"RAW_TRACEPOINT"}``."""
+    found = re.findall(r"^([A-Z_]+)\([^()]*\)\n\{", (TOOLS / tool).read_text(), re.M)
+    assert found, f"{tool} attaches to nothing"
+    return set(found)
+
+
+def one_of_each_kind() -> list[Any]:
+    """Every tool as a test's parameters; in the matrix only those that attach to
+    something that none before them attaches to."""
+    seen: set[str] = set()
+    parameters: list[Any] = []
+    for tool in tool_names():
+        new = hooks(tool) - seen
+        parameters.append(tool if new else pytest.param(tool, marks=pytest.mark.host_only))
+        seen |= new
+    return parameters
 
 
 def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -275,6 +275,7 @@ def test_intervals_do_not_count_twice() -> None:
     assert len(histograms(output)) > 3
 
 
+@pytest.mark.host_only
 def test_unknown_process_is_bad_usage() -> None:
     result = run_tool("runqlat", "-p", "4194304")
     assert (result.returncode, result.stdout) == (2, "")

@@ -152,11 +152,13 @@ def test_occupancy_is_full_behind_busy_loops_and_empty_without() -> None:
     assert empty[cpu] <= 0.1
 
 
+@pytest.mark.host_only
 def test_occupancy_as_text() -> None:
     result = run_tool("runqlen", "-O", "-d", "0.2")
     assert result.stdout.startswith("runqocc: ") and result.stdout.endswith("%\n")
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("option, each", [("-m", 1000 / 99), ("-u", 1_000_000 / 99)])
 def test_estimated_time_is_samples_times_the_period(option: str, each: float) -> None:
     result = run_tool("runqlen", "--json", "-d", "1", option)
@@ -250,12 +252,14 @@ def test_a_cpu_that_goes_offline_meanwhile_does_not_matter(monkeypatch: Any) -> 
         attached.detach()
 
 
+@pytest.mark.host_only
 def test_timestamp_precedes_each_histogram() -> None:
     result = run_tool("runqlen", "-T", "0.2", "2")
     stamps = [line for line in result.stdout.splitlines() if line.count(":") == 2]
     assert len(stamps) == 2
 
 
+@pytest.mark.host_only
 def test_a_frequency_of_zero_is_bad_usage() -> None:
     result = run_tool("runqlen", "-f", "0")
     assert result.returncode == 2

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from pytools import kernel, maps, system
+from pytools import kernel, loader, maps, system
 from pytools.errors import Failure
 from pytools.image import MapSpec
 from pytools.maps import Growth, Map
@@ -29,6 +29,7 @@ def spec(
 
 @pytest.fixture
 def create() -> Iterator[Callable[..., Map]]:
+    loader.raise_memory_limit()
     made = []
 
     def make(*arguments: Any, **named: Any) -> Map:

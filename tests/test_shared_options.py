@@ -248,6 +248,7 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
         pytest.param(signal.SIGTERM, marks=host_only),
         pytest.param(signal.SIGHUP, marks=host_only),
     ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],  # each Python has another name for them
 )
 @every_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:

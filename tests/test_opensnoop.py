@@ -687,7 +687,11 @@ def test_a_trailing_blank_of_a_name_stays() -> None:
             assert tool.stop().endswith("/pytools-test/blank \n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=HOST_ONLY)])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=HOST_ONLY)],
+    ids=["SIGINT", "SIGTERM"],
+)
 def test_what_was_opened_before_the_signal_is_printed(number: int) -> None:
     code = 'ready()\nfor i in range(5000): call("openat", b"/%d" % i)\ndone()\n'
     with opener(code) as process:

@@ -34,14 +34,24 @@ def skip_without_functions(name: str, messages: str) -> None:
         pytest.skip(f"{kernel} has no kprobes, and refuses fentry: {name} can't be tried on it")
 
 
+HAS_BTF = os.path.exists("/sys/kernel/btf/vmlinux")
+needs_btf = pytest.mark.skipif(not HAS_BTF, reason=f"{os.uname().release} has no BTF")
+# Without an option, they read what no header of the kernel declares.
+NEED_BTF = {"runqlen"}
+
 # In the kernel matrix every test costs eight times, and is emulated. What holds of
 # each tool for the same reason is proved there of one, on the host of all.
 
 
+def parameter(tool: str, in_matrix: bool = True) -> Any:
+    """A tool as the parameter of a test that runs it as it is, without options of its own."""
+    marks = [] if in_matrix else [pytest.mark.host_only]
+    return pytest.param(tool, marks=[*marks, needs_btf] if tool in NEED_BTF else marks)
+
+
 def one_in_matrix(tools: Iterable[str]) -> list[Any]:
     """The tools as a test's parameters: all of them on the host, the first in the matrix."""
-    first, *others = tools
-    return [first, *(pytest.param(tool, marks=pytest.mark.host_only) for tool in others)]
+    return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]
 
 
 def hooks(tool: str) -> set[str]:
@@ -58,7 +68,7 @@ def one_of_each_kind() -> list[Any]:
     parameters: list[Any] = []
     for tool in tool_names():
         new = hooks(tool) - seen
-        parameters.append(tool if new else pytest.param(tool, marks=pytest.mark.host_only))
+        parameters.append(parameter(tool, in_matrix=bool(new)))
         seen |= new
     return parameters
 

@@ -24,10 +24,10 @@ from pytools.errors import Failure
 from pytools.kernel import Kernel
 from pytools.source import Source
 from pytools.template import render
+from support import needs_btf
 from witness import Place, Witness
 
 VMLINUX = Path(kernel.BTF_PATH)
-needs_btf = pytest.mark.skipif(not VMLINUX.exists(), reason=f"{os.uname().release} has no BTF")
 # Each is a compilation, which takes an emulated machine some seconds.
 STRUCTS_EXAMPLES = 4 if os.environ.get("PYTOOLS_KERNEL") else 15
 PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"

@@ -397,7 +397,8 @@ RENDERED_OR_COMPILED = [
 def test_a_wrong_template_fails_in_one_line_at_the_end(change: str, message: str) -> None:
     tool = "runqlen"
     code = (
-        "import sys, runpy; sys.path.insert(0, sys.argv[1]); sys.argv = ['runqlen', '-d', '0']\n"
+        "import sys, runpy; sys.path.insert(0, sys.argv[1])\n"
+        "sys.argv = ['runqlen', '--cfs', '-d', '0']\n"
         "from pytools import program\n"
         "prepare = program.prepare\n"
         f"change = lambda template: {change}\n"

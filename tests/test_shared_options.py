@@ -18,11 +18,21 @@ import pytest
 import capture
 from programs import program_ids, wait_until_detached
 from pytools import __version__
-from support import PATIENCE, TOOLS, Tool, one_in_matrix, one_of_each_kind, run_tool, tool_names
+from support import (
+    PATIENCE,
+    TOOLS,
+    Tool,
+    one_in_matrix,
+    one_of_each_kind,
+    parameter,
+    run_tool,
+    tool_names,
+)
 
 TOOL_NAMES = tool_names()
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-every_tool = pytest.mark.parametrize("tool", TOOL_NAMES)
+every_name = pytest.mark.parametrize("tool", TOOL_NAMES)
+every_tool = pytest.mark.parametrize("tool", [parameter(tool) for tool in TOOL_NAMES])
 every_kind_of_tool = pytest.mark.parametrize("tool", one_of_each_kind())
 every_form = pytest.mark.parametrize(
     "form", [[], ["--json"], ["--csv"]], ids=["text", "json", "csv"]
@@ -36,7 +46,9 @@ def summarises(tool: str) -> bool:
     return any(action.dest == "interval" for action in capture.load(tool).parser._actions)
 
 
-summary_tools = pytest.mark.parametrize("tool", [t for t in TOOL_NAMES if summarises(t)])
+summary_tools = pytest.mark.parametrize(
+    "tool", [parameter(tool) for tool in TOOL_NAMES if summarises(tool)]
+)
 event_tools = pytest.mark.parametrize("tool", [t for t in TOOL_NAMES if not summarises(t)])
 
 
@@ -56,21 +68,21 @@ def activity() -> Iterator[None]:
 
 
 @host_only
-@every_tool
+@every_name
 def test_version(tool: str) -> None:
     result = run_tool(tool, "--version")
     assert (result.returncode, result.stdout, result.stderr) == (0, f"pytools {__version__}\n", "")
 
 
 @host_only
-@every_tool
+@every_name
 def test_help_is_the_parser_s(tool: str) -> None:
     result = run_tool(tool, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == capture.load(tool).parser.format_help()
 
 
-@every_tool
+@every_name
 def test_help_names_every_option_within_80_columns(tool: str) -> None:
     """In each userland: Python's argparse writes it."""
     text = capture.load(tool).parser.format_help()
@@ -83,7 +95,7 @@ def test_help_names_every_option_within_80_columns(tool: str) -> None:
     assert "examples:\n" in text
 
 
-@every_tool
+@every_name
 def test_examples_in_the_help_are_valid(tool: str) -> None:
     module = capture.load(tool)
     text = str(module.__doc__).partition("examples:\n")[2]

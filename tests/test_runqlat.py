@@ -165,6 +165,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.host_only
 def test_more_than_10240_tasks_lose_no_samples() -> None:
     number = 12_000
     with python_child(MANY_THREADS, str(number)) as child:

@@ -219,6 +219,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.host_only
 def test_five_thousand_waiters_neither_fail_nor_vanish() -> None:
     cpu = last_cpu()
     with python_child(THREADS, str(cpu), "5000") as child:

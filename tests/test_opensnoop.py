@@ -1,6 +1,7 @@
 """opensnoop reports every open once, exactly, in order, whatever its name."""
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
@@ -11,7 +12,7 @@ import subprocess
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, NamedTuple
 
 import pytest
 from support import PATIENCE, Tool, python_child, run_tool
@@ -292,16 +293,10 @@ def test_a_name_in_a_page_that_is_not_in_memory_is_not_lost(tmp_path: Path) -> N
     assert all(event["fd"] >= 0 for event in reported)
 
 
-# -F
+# -F: one tool watches all these processes, for its programs take the verifier seconds.
 
-
-def full_paths(code: str, *arguments: str) -> list[Any]:
-    _, reported = traced(code, "-F", arguments=arguments)
-    return [event["path"] for event in reported]
-
-
-def test_full_paths_start_at_the_working_directory_or_the_dirfd(tmp_path: Path) -> None:
-    code = r"""
+WALKS = {
+    "directories": r"""
 base = sys.argv[1].encode()
 os.makedirs(base + b"/one/two")
 os.chdir(base + b"/one")
@@ -322,36 +317,15 @@ os.chdir("/proc/self")
 call("openat", b"name")
 call("openat", 8)
 done()
-"""
-    assert full_paths(code, str(tmp_path))[:-2] == [
-        f"{tmp_path}/one/name",
-        f"{tmp_path}/one/../name",
-        f"{tmp_path}/one/two/name",
-        "/etc/passwd",
-        "/etc/passwd",
-        "name",
-        f"{tmp_path}/one/two/in/root",
-        f"{tmp_path}/one/two/name",
-        f"{tmp_path}/one/two",
-        "/name",
-    ]
-
-
-def test_full_paths_in_proc_and_of_an_unreadable_name() -> None:
-    code = r"""
+""",
+    "proc": r"""
 os.chdir("/proc/self")
 ready()
 call("openat", b"name")
 call("openat", 8)
 done()
-"""
-    path, unreadable = full_paths(code)
-    assert path.startswith("/proc/") and path.endswith("/name")
-    assert unreadable is None
-
-
-def test_full_paths_end_at_the_root_of_a_chroot(tmp_path: Path) -> None:
-    code = r"""
+""",
+    "chroot": r"""
 base = sys.argv[1]
 os.makedirs(base + "/root/inner")
 outside = os.open(base, os.O_RDONLY)
@@ -361,12 +335,8 @@ ready()
 call("openat", b"name")
 call("openat", b"name", dirfd=outside)
 done()
-"""
-    assert full_paths(code, str(tmp_path)) == ["/inner/name", f"(unreachable){tmp_path}/name"]
-
-
-def test_full_paths_cross_mounts_of_a_private_namespace(tmp_path: Path) -> None:
-    code = r"""
+""",
+    "mounts": r"""
 base = sys.argv[1]
 os.makedirs(base + "/mount"); os.makedirs(base + "/source/deep"); os.makedirs(base + "/bound")
 assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
@@ -381,17 +351,8 @@ for path in ready_at:
     os.chdir(path)
     call("openat", b"name")
 done()
-"""
-    assert full_paths(code, str(tmp_path)) == [
-        f"{tmp_path}/mount/inside/name",
-        f"{tmp_path}/mount/name",
-        f"{tmp_path}/bound/deep/name",
-        f"{tmp_path}/bound/name",
-    ]
-
-
-def test_a_path_that_is_too_deep_is_marked() -> None:
-    code = r"""
+""",
+    "deep": r"""
 assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
 assert libc.mount(b"none", b"/", None, ctypes.c_ulong(16384 | 1 << 18), None) == 0
 assert libc.mount(b"tmpfs", b"/mnt", b"tmpfs", ctypes.c_ulong(0), None) == 0
@@ -403,8 +364,74 @@ for i in range(300):
     if i in (99, 299):
         call("openat", b"name")
 done()
-"""
-    deep, too_deep = full_paths(code)
+""",
+}
+
+
+class Walk(NamedTuple):
+    """The folder that one of these processes was given, and the paths that it opened."""
+
+    folder: str
+    paths: list[Any]
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Walk]:
+    with contextlib.ExitStack() as stack:
+        children = {}
+        for name, code in WALKS.items():
+            folder = str(tmp_path_factory.mktemp(name))
+            children[name] = folder, Opener(stack.enter_context(opener(code, folder)))
+        pids = ",".join(str(child.pid) for _, child in children.values())
+        with Tool("opensnoop", "--json", "-F", "-p", pids) as tool:
+            for _, child in children.values():
+                child.run()
+            reported = events(tool.stop())
+    return {
+        name: Walk(folder, [event["path"] for event in reported if event["pid"] == child.pid])
+        for name, (folder, child) in children.items()
+    }
+
+
+def test_full_paths_start_at_the_working_directory_or_the_dirfd(walks: dict[str, Walk]) -> None:
+    folder, paths = walks["directories"]
+    assert paths[:-2] == [
+        f"{folder}/one/name",
+        f"{folder}/one/../name",
+        f"{folder}/one/two/name",
+        "/etc/passwd",
+        "/etc/passwd",
+        "name",
+        f"{folder}/one/two/in/root",
+        f"{folder}/one/two/name",
+        f"{folder}/one/two",
+        "/name",
+    ]
+
+
+def test_full_paths_in_proc_and_of_an_unreadable_name(walks: dict[str, Walk]) -> None:
+    path, unreadable = walks["proc"].paths
+    assert path.startswith("/proc/") and path.endswith("/name")
+    assert unreadable is None
+
+
+def test_full_paths_end_at_the_root_of_a_chroot(walks: dict[str, Walk]) -> None:
+    folder, paths = walks["chroot"]
+    assert paths == ["/inner/name", f"(unreachable){folder}/name"]
+
+
+def test_full_paths_cross_mounts_of_a_private_namespace(walks: dict[str, Walk]) -> None:
+    folder, paths = walks["mounts"]
+    assert paths == [
+        f"{folder}/mount/inside/name",
+        f"{folder}/mount/name",
+        f"{folder}/bound/deep/name",
+        f"{folder}/bound/name",
+    ]
+
+
+def test_a_path_that_is_too_deep_is_marked(walks: dict[str, Walk]) -> None:
+    deep, too_deep = walks["deep"].paths
     assert deep == "/mnt/" + "".join(f"d{i}/" for i in range(100)) + "name"
     assert too_deep.startswith(".../d") and too_deep.endswith("/d298/d299/name")
     first = int(too_deep.split("/")[1][1:])
@@ -608,7 +635,10 @@ def test_several_processes_and_several_threads() -> None:
         assert [event["path"] for event in reported] == ["/pytools-test/a", "/pytools-test/c"]
 
 
-@pytest.mark.parametrize("name", ["shortish", "fifteen letters", "8letters"])
+@pytest.mark.parametrize(
+    "name",
+    ["8letters", *(pytest.param(n, marks=HOST_ONLY) for n in ("shortish", "fifteen letters"))],
+)
 def test_command_by_its_whole_name(name: str) -> None:
     become = "become(sys.argv.pop().encode())\n" + SIMPLE
     children = [

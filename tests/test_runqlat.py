@@ -249,7 +249,14 @@ def test_pid_namespaces_are_told_apart() -> None:
     assert os.stat("/proc/self/ns/pid").st_ino in found
 
 
-@pytest.mark.parametrize("option, unit", [("-N", "nsecs"), ("-m", "msecs"), ("-T", "usecs")])
+@pytest.mark.parametrize(
+    "option, unit",
+    [
+        ("-N", "nsecs"),
+        pytest.param("-m", "msecs", marks=pytest.mark.host_only),
+        pytest.param("-T", "usecs", marks=pytest.mark.host_only),
+    ],
+)
 def test_units(option: str, unit: str) -> None:
     with python_child(SLEEPER, "100") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 import shutil
 import struct
@@ -28,8 +27,6 @@ from support import needs_btf
 from witness import Place, Witness
 
 VMLINUX = Path(kernel.BTF_PATH)
-# Each is a compilation, which takes an emulated machine some seconds.
-STRUCTS_EXAMPLES = 4 if os.environ.get("PYTOOLS_KERNEL") else 15
 PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
 # bcc and clang have these names to themselves.
 TAKEN = re.compile(r"bpf_\w+|__sk_buff|xdp_md|sk_reuseport_md|sk_msg_md|pt_regs")
@@ -57,6 +54,7 @@ def vmlinux() -> Btf:
 # Layouts.
 
 
+@pytest.mark.host_only  # a minute, emulated; the next one reads the same types
 @needs_btf
 def test_random_members_of_random_structs_are_where_bpftool_sees_them(
     witness: Witness, vmlinux: Btf
@@ -76,7 +74,7 @@ def test_random_members_of_random_structs_are_where_bpftool_sees_them(
         return names, members
 
     @hypothesis.given(choices())
-    @hypothesis.settings(max_examples=STRUCTS_EXAMPLES, phases=[hypothesis.Phase.generate])
+    @hypothesis.settings(max_examples=15, phases=[hypothesis.Phase.generate])
     def check(chosen: tuple[set[str], set[str]]) -> None:
         names, members = chosen
         text = vmlinux.declare(names, members)

@@ -15,6 +15,7 @@ docs/kernels.md says more.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -26,9 +27,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 sys.dont_write_bytecode = True
 
+from cache import cache_directory  # noqa: E402
 from comparison import Compared, page, read_comparison  # noqa: E402
 from debian import ImageError, MissingPackage  # noqa: E402
 from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
@@ -105,25 +108,51 @@ class Images:
         )
 
 
+def take_turn(places: int) -> IO[str] | None:
+    """One of the host's ``places`` for a machine, until what is returned is closed; None if all
+    are taken. Two runs on two processors otherwise make both so slow that they prove nothing."""
+    directory = cache_directory()
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(places):
+        file = (directory / f"place-{number}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            file.close()
+    return None
+
+
 def run_machines(
     machines: list[Machine],
     command: Callable[[Machine], list[str]],
     jobs: int,
     ended: Callable[[Machine], None],
 ) -> None:
-    """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running."""
+    """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running.
+
+    Those of several runs on one host take turns.
+    """
+    places = max(jobs, os.cpu_count() or 1)
     waiting = list(machines)
-    active: list[Machine] = []
+    active: dict[Machine, IO[str]] = {}
+    told = False
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
+                place = take_turn(places)
+                if place is None:
+                    if not told:
+                        say("waiting for a machine of another run to end")
+                    told = True
+                    break
                 machine = waiting.pop(0)
-                active.append(machine)
+                active[machine] = place
                 machine.start(command(machine))
             time.sleep(0.1)
             for machine in [machine for machine in active if not machine.running()]:
-                active.remove(machine)
                 machine.end()
+                active.pop(machine).close()
                 ended(machine)
     finally:
         for machine in active:

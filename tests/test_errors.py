@@ -17,6 +17,8 @@ import pytest
 import capture
 from programs import program_ids, wait_until_detached
 from pytools import system
+from pytools.kernel import running
+from pytools.template import render
 from support import PATIENCE, ROOT, TOOLS, run_tool, tool_names
 
 TOOL_NAMES = tool_names()
@@ -102,8 +104,8 @@ def test_a_refused_program_is_one_line(tool: str) -> None:
 @pytest.mark.parametrize("tool", TOOL_NAMES)
 def test_a_refused_attachment_is_one_line(tool: str) -> None:
     run_tool(tool, "-d", "0")
-    captured = capture.capture(tool)
-    if "RAW_TRACEPOINT(" in captured.template:
+    hooks = render(capture.capture(tool), running()).hooks
+    if any(hook.kind == "raw_tracepoint" for hook in hooks):
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
     else:
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))

@@ -10,7 +10,6 @@ import glob
 import os
 from typing import Mapping
 
-from pytools import cli
 from pytools.errors import Usage
 from pytools.maps import Growth
 from pytools.output import Output
@@ -88,7 +87,8 @@ def settings(options: argparse.Namespace) -> dict[str, int]:
 
 
 def _device(name: str) -> int:
-    folder = os.path.join("/sys/class/block", os.path.basename(os.path.realpath("/dev/" + name)))
+    node = os.path.realpath(os.path.join("/dev", name))
+    folder = os.path.join("/sys/class/block", os.path.basename(node))
     try:
         with open(f"{folder}/dev") as file:
             major, _, minor = file.read().partition(":")

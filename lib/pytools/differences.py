@@ -209,8 +209,8 @@ def REQUEST_ARGUMENTS(kernel: Kernel) -> str:
 
 
 def COMPLETION_ARGUMENTS(kernel: Kernel) -> str:
-    """The arguments of the raw tracepoint block_rq_complete. Since Linux v5.16 the
-    second is a blk_status_t; before, an errno."""
+    """The arguments of the raw tracepoint block_rq_complete. Since Linux commit
+    8a7d267b4a2c (v5.16) the second is a blk_status_t; before, an errno."""
     arguments = kernel.btf.raw_tracepoint("block_rq_complete") if kernel.has_btf else None
     if arguments and len(arguments) > 1:
         status = arguments[1]

@@ -2,6 +2,10 @@
  * Block I/O on its way, a "flight" by the address of its request. Before this
  * stands the tool's struct flight, with the members queued and issued: times in
  * ns; 0: not known, or not with the device.
+ *
+ * Requests are made once and used again and again. So are their flights, which
+ * costs less than to put them into the map and to take them out. Those of disks
+ * that are gone are the first to make room.
  */
 #include <linux/blkdev.h>
 #include <linux/blk-mq.h>
@@ -9,12 +13,12 @@
 /* What fits no flight, by its place in the counters. */
 #define UNMATCHED 0 /* an end whose beginning was not seen */
 #define NEGATIVE 1 /* an end before the beginning */
-#define NO_ROOM 2 /* more flights than the map holds */
+#define NO_ROOM 2 /* the map did not take it */
 
 #define FIRST_DRIVER_OPERATION 32 /* from here on they are commands of the driver */
 #define ZONE_APPEND 128 /* ours: the kernel's number is another in each */
 
-BPF_HASH(flights, u64, struct flight, 1);
+BPF_TABLE("lru_hash", u64, struct flight, flights, 1);
 BPF_PERCPU_ARRAY(strays, u64, 3);
 
 static inline u64 disk_of(struct request *request)

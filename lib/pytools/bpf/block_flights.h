@@ -6,35 +6,34 @@
  */
 RAW_TRACEPOINT(block_rq_issue, $REQUEST_ARGUMENTS)
 {
-	u64 key = (u64)request, now = bpf_ktime_get_ns();
-	struct flight first = {};
+	u64 key = (u64)request;
+	struct flight *flight = flights.lookup(&key), first = {};
 
 #ifdef WATCH_STARTS
-	struct flight *flight = flights.lookup(&key);
-
-	if (!flight || flight->issued)
+	if (!flight || !flight->queued || flight->issued)
 		flight = started(key, (u64)$REQUEST_ORIGIN);
-	if (flight) {
-		if (!watched(request)) {
-			flights.delete(&key);
-			return 0;
-		}
-		flight->issued = now;
-		issue(flight, request);
+	if ($FILTERED && (!flight || !flight->queued))
+		return 0;
+#endif
+	if (!watched(request)) {
+		if (flight)
+			*flight = first;
 		return 0;
 	}
-	if ($FILTERED)
-		return 0;
+	if (!flight) {
+		if (flights.update(&key, &first))
+			strays.increment(NO_ROOM);
+		flight = flights.lookup(&key);
+		if (!flight)
+			return 0;
+	}
+	issue(flight, request);
+	flight->issued = bpf_ktime_get_ns();
+#ifdef WATCH_STARTS
 	/* A flush has no beginning before: the block layer itself makes it. */
-	if (operation_of(request) == REQ_OP_FLUSH)
-		first.queued = now;
+	if (!flight->queued && operation_of(request) == REQ_OP_FLUSH)
+		flight->queued = flight->issued;
 #endif
-	if (!watched(request))
-		return 0;
-	first.issued = now;
-	issue(&first, request);
-	if (flights.update(&key, &first))
-		strays.increment(NO_ROOM);
 	return 0;
 }
 
@@ -52,24 +51,19 @@ RAW_TRACEPOINT(block_rq_requeue, $REQUEST_ARGUMENTS)
 RAW_TRACEPOINT(block_rq_complete, $COMPLETION_ARGUMENTS)
 {
 	u64 key = (u64)request, now = bpf_ktime_get_ns();
-	struct flight *flight = flights.lookup(&key);
+	struct flight *flight = flights.lookup(&key), none = {};
 
-	if (!flight) {
-#ifdef WATCH_STARTS
-		u64 origin = (u64)$REQUEST_ORIGIN;
-
-		flights.delete(&origin);
-#endif
-		/* One without bytes is a write that was but the sender of a flush. */
-		if (bytes && !$FILTERED && watched(request))
-			strays.increment(UNMATCHED);
+	if (flight && flight->issued) {
+		if (bytes < request->__data_len)
+			return 0;
+		finish(flight, request, now);
+		*flight = none;
 		return 0;
 	}
-	if (bytes < request->__data_len)
-		return 0;
-	/* As above: it never was with the device. */
-	if (flight->issued)
-		finish(flight, request, now);
-	flights.delete(&key);
+	/* One without bytes is a write that was but the sender of a flush. */
+	if (bytes && !$FILTERED && watched(request))
+		strays.increment(UNMATCHED);
+	if (flight)
+		*flight = none;
 	return 0;
 }

@@ -9,17 +9,23 @@
 static inline int starts(u64 origin)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct flight flight = {};
+	struct flight *flight = flights.lookup(&origin), first = {};
 
 	if (!wanted(task)) {
-		/* One that never ended may have had the same address. */
-		flights.delete(&origin);
+		if (flight)
+			*flight = first;
 		return 0;
 	}
-	flight.queued = bpf_ktime_get_ns();
-	begin(&flight);
-	if (flights.update(&origin, &flight))
-		strays.increment(NO_ROOM);
+	if (!flight) {
+		if (flights.update(&origin, &first))
+			strays.increment(NO_ROOM);
+		flight = flights.lookup(&origin);
+		if (!flight)
+			return 0;
+	}
+	*flight = first;
+	flight->queued = bpf_ktime_get_ns();
+	begin(flight);
 	return 0;
 }
 

@@ -2,19 +2,24 @@
 (what kernel.bpf_stats_enabled switches on), for each event that they see."""
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 import time
+from pathlib import Path
 from statistics import median
 from typing import Callable, Iterator
 
 import installed
 import opens
+from installed import with_tracefs
 from place import Place, progress
 from processes import Tool, Trouble, context_switches, load_cpu, program_statistics, run_load
 from table import Row
 
 SWITCHES = 1_000_000
 OPENS = 200_000
+IOS = 200_000
 SAMPLED_SECONDS = 5
 ROUNDS = 3
 # A peer that counts less of the switches than this does not do the work that
@@ -28,6 +33,7 @@ def measure(place: Place) -> Iterator[Row]:
     yield from _switches(place)
     yield from _samples(place)
     yield from _opens(place)
+    yield from _ios(place)
 
 
 def _switches(place: Place) -> list[Row]:
@@ -98,11 +104,48 @@ def _opens(place: Place) -> list[Row]:
     )  # fmt: skip
 
 
+def _ios(place: Place) -> Iterator[Row]:
+    with loop_disk(place.folder) as disk:
+        load = [str(place.load("reads")), disk, str(IOS), str(load_cpu())]
+        peers = {
+            "biolatency": ("libbpf-tools biolatency", installed.libbpf("biolatency")),
+            "biosnoop": ("bcc biosnoop", installed.bcc("biosnoop")),
+        }
+        stand_in = "bcc script, tracepoints", [str(installed.BENCH / "peers" / "biosnoop")]
+        for tool, (name, command) in peers.items():
+            try:
+                with place.tool(name, with_tracefs(command)) as peer:
+                    peer.stop()
+            except Trouble as error:
+                name, command = stand_in
+                installed.note(f"{error}. In its place: bench/peers/biosnoop, on tracepoints.")
+            yield from _compare(
+                place, f"{tool}, programs per I/O", lambda: run_load(load),
+                installed.ours(tool), name, with_tracefs(command), 0.80,
+            )  # fmt: skip
+
+
+@contextlib.contextmanager
+def loop_disk(folder: Path) -> Iterator[str]:
+    """A disk in the page cache, which nobody else uses: a loop device of 16 MiB."""
+    image = folder / "disk"
+    image.write_bytes(bytes(16 << 20))
+    command = ["losetup", "--find", "--show", str(image)]
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise Trouble("cannot make a loop device")
+    disk = made.stdout.strip()
+    try:
+        yield disk
+    finally:
+        subprocess.run(["losetup", "--detach", disk], check=False)
+
+
 def _compare(
     place: Place, what: str, load: Callable[[], object],
-    ours: list[str], peer_is: str, peer: list[str],
+    ours: list[str], peer_is: str, peer: list[str], limit: float | None = None,
 ) -> list[Row]:  # fmt: skip
-    """A row that has no limit: nanoseconds for each event of a load."""
+    """A row: nanoseconds for each event of a load."""
     taken: dict[str, list[float]] = {"ours": [], peer_is: []}
     for number in range(ROUNDS):
         for name, command in (("ours", ours), (peer_is, peer)):
@@ -113,7 +156,7 @@ def _compare(
                 nanoseconds, runs = _total(tool)
                 tool.stop()
             taken[name].append((nanoseconds - time_before) / (runs - runs_before))
-    return [Row(what, median(taken["ours"]), median(taken[peer_is]), peer_is, None, "ns")]
+    return [Row(what, median(taken["ours"]), median(taken[peer_is]), peer_is, limit, "ns")]
 
 
 def _total(tool: Tool) -> tuple[int, int]:

@@ -32,6 +32,7 @@ SAMPLES = {
     "mntns": str(os.getpid()),
     "pidns": str(os.getpid()),
     "comm": "cat",
+    "disk": "loop0",
 }
 
 

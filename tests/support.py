@@ -57,7 +57,8 @@ def one_in_matrix(tools: Iterable[str]) -> list[Any]:
 
 def hooks(tool: str) -> set[str]:
     """The kinds of what a tool's template attaches to: ``{"RAW_TRACEPOINT"}``."""
-    text, included = (TOOLS / tool).read_text(), set()
+    text = (TOOLS / tool).read_text()
+    included: set[str] = set()
     while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
         included |= new
         text += "".join((ROOT / "lib" / "pytools" / "bpf" / name).read_text() for name in new)

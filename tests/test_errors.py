@@ -18,6 +18,9 @@ from programs import program_ids, wait_until_detached
 from pytools import system
 from pytools.errors import Usage
 
+from pytools.kernel import running
+from pytools.template import render
+
 from support import (
     PATIENCE, ROOT, TOOLS, hooks, one_in_matrix, one_of_each_kind, run_tool, tool_names,
 )  # fmt: skip
@@ -108,8 +111,8 @@ def test_a_refused_program_is_one_line(tool: str) -> None:
 @every_kind_of_tool
 def test_a_refused_attachment_is_one_line(tool: str) -> None:
     run_tool(tool, "-d", "0")
-    captured = capture.capture(tool)
-    if "RAW_TRACEPOINT(" in captured.template:
+    found = render(capture.capture(tool), running()).hooks
+    if any(hook.kind in ("raw_tracepoint", "fentry", "fexit") for hook in found):
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
     else:
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))

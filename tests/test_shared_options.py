@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 from typing import Any, Iterator
 
 import pytest
@@ -54,14 +55,20 @@ event_tools = pytest.mark.parametrize("tool", [t for t in TOOL_NAMES if not summ
 
 @contextlib.contextmanager
 def activity() -> Iterator[None]:
-    """Something for every tool to see: a process that opens files and switches."""
-    loop = "while :; do : </dev/null; sleep 0.001; done"
-    child = subprocess.Popen(["sh", "-c", loop])
-    try:
-        yield
-    finally:
-        child.kill()
-        child.wait()
+    """Something for every tool to see: a process that opens, creates and deletes
+    files, switches, and writes to a disk."""
+    # Not on a file system in memory, as /tmp may be.
+    folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
+        remove = ': >"$0.new"; rm "$0.new"'
+        loop = f"while :; do : </dev/null; {write}; {remove}; sleep 0.001; done"
+        child = subprocess.Popen(["sh", "-c", loop, file.name])
+        try:
+            yield
+        finally:
+            child.kill()
+            child.wait()
 
 
 # What is printed.

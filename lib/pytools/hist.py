@@ -156,10 +156,18 @@ class HistogramWriter:
         self.label = label or unit
         self.counted = counted
         self._headed = False
+        self._beside: Mapping[str, int] = {}
 
-    def write(self, keyed: Iterable[tuple[Mapping[str, Any], Histogram]], lost: int = 0) -> None:
+    def write(
+        self,
+        keyed: Iterable[tuple[Mapping[str, Any], Histogram]],
+        lost: int = 0,
+        beside: Mapping[str, int] = {},
+    ) -> None:
         """Write one interval's histograms, each with its key, which says what
-        tells it from the others. ``lost`` counts samples that are in none."""
+        tells it from the others. ``lost`` counts samples that are in none, and so
+        does ``beside``, by reason, for JSON."""
+        self._beside = beside
         write = {"json": self._json, "csv": self._csv}.get(self.form, self._text)
         self.output.write("".join(write(list(keyed), lost)))
 
@@ -201,6 +209,7 @@ class HistogramWriter:
                 record["counted"] = self.counted
             if lost:
                 record["lost"] = lost
+            record.update(self._beside)
             yield json.dumps(record) + "\n"
 
     def _csv(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:

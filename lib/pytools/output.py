@@ -101,6 +101,11 @@ class Clock:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{rest // 1000:06d}Z"
 
+    def time_of_day(self, monotonic_ns: int) -> str:
+        """HH:MM:SS in local time, with microseconds."""
+        second, rest = divmod(monotonic_ns + self._offset, 1_000_000_000)
+        return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{rest // 1000:06d}"
+
 
 class Output:
     """Standard output, written in whole lines, one write(2) for many."""

@@ -101,6 +101,10 @@ class Clock:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{rest // 1000:06d}Z"
 
+    def local(self, monotonic_ns: int) -> str:
+        """The time of day where the machine is, to the second."""
+        return time.strftime("%H:%M:%S", time.localtime((monotonic_ns + self._offset) // 10**9))
+
 
 class Output:
     """Standard output, written in whole lines, one write(2) for many."""

@@ -38,6 +38,8 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
         "-F -x -n cat -f O_WRONLY -u 0 --cgroup / -p 1,2 --comm cat --mntns".split()
         + [capture.SAMPLES["mntns"]],
     ),
+    "runqslower-most": ("runqslower", "-P --container -p 1,2 -t 1".split()),
+    "cpudist-off": ("cpudist", "-O -I -L -e".split()),
     SHAPES: (SHAPES, []),
     **{tool: (tool, []) for tool in tool_names()},
 }

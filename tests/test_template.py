@@ -39,6 +39,8 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
         + [capture.SAMPLES["mntns"]],
     ),
     "biolatency-most": ("biolatency", "-F -e -Q --disk loop0 -p 1".split()),
+    "runqslower-most": ("runqslower", "-P --container -p 1,2 -t 1".split()),
+    "cpudist-off": ("cpudist", "-O -I -L -e".split()),
     SHAPES: (SHAPES, []),
     **{tool: (tool, []) for tool in tool_names()},
 }

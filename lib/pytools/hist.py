@@ -6,7 +6,9 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from pytools.output import Output, csv_field, escape
 
-__all__ = ["Bucket", "Histogram", "HistogramWriter", "Summary", "linear", "log2", "summary"]
+__all__ = [
+    "Bucket", "Histogram", "HistogramWriter", "Summary", "linear", "log2", "log2_bucket", "summary",
+]  # fmt: skip
 
 # Rows of text that a linear histogram may have before lengths share a row.
 MOST_ROWS = 64
@@ -51,6 +53,15 @@ class Histogram(NamedTuple):
                 bucket._replace(amount=round(bucket.amount * each, 3)) for bucket in self.buckets
             ]
         )
+
+
+def log2_bucket(value: int) -> int:
+    """The number of the log2 bucket that a value is in.
+
+    >>> log2_bucket(1), log2_bucket(2), log2_bucket(1023)
+    (0, 1, 9)
+    """
+    return max(value.bit_length() - 1, 0)
 
 
 def log2(counts: Mapping[int, int]) -> Histogram:

@@ -85,10 +85,6 @@ class Clock:
         """The kernel's monotonic time now, in nanoseconds."""
         return time.monotonic_ns()
 
-    def wall(self, monotonic_ns: int) -> float:
-        """Seconds since the epoch."""
-        return (monotonic_ns + self._offset) / 1e9
-
     def rfc3339(self, monotonic_ns: int | None = None) -> str:
         """RFC 3339 in UTC with microseconds; the time now by default."""
         if monotonic_ns is None:
@@ -105,6 +101,10 @@ class Clock:
         """HH:MM:SS in local time, with microseconds."""
         second, rest = divmod(monotonic_ns + self._offset, 1_000_000_000)
         return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{rest // 1000:06d}"
+
+    def local(self, monotonic_ns: int) -> str:
+        """The time of day where the machine is, to the second."""
+        return time.strftime("%H:%M:%S", time.localtime((monotonic_ns + self._offset) // 10**9))
 
 
 class Output:

@@ -149,7 +149,7 @@ def _include_shared(template: str) -> str:
     def read(match: re.Match[str]) -> str:
         try:
             with open(os.path.join(SHARED, match.group(1))) as file:
-                return file.read()
+                return _include_shared(file.read())
         except OSError:
             raise TemplateError(f"there is no bpf/{match.group(1)} to include") from None
 

@@ -49,6 +49,9 @@ def attach(
     every ``period`` nanoseconds."""
     # All that must be looked up is, before the first program watches.
     cpus = kernel.online_cpus()
+    offline = set(sampled or []) - set(cpus)
+    if offline:
+        raise Failure(f"CPU {min(offline)} is not online")
     numbers = {
         program.target: running.tracepoint_id(*program.target.split(":"))
         for program, _ in loaded.programs
@@ -97,8 +100,6 @@ def _sample(
         attachment.descriptors.append(event)
         _set_program(event, program, "a perf event")
         sampled.append(str(cpu))
-    if not sampled:
-        raise Failure(f"CPU {', '.join(map(str, cpus))} is not online")
     rate = f"every {period} ns" if period else f"{frequency} Hz"
     attachment.said.append(f"perf event cpu-clock, {rate}, CPUs {','.join(sampled)}")
 

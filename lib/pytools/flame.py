@@ -150,7 +150,7 @@ def svg(lines: Iterable[Line], title: str, unit: str) -> str:
         "width": WIDTH,
         "height": bottom + FOOT,
         "font": FONT,
-        "title": _xml(title),
+        "title": _xml(escape(title)),
         "middle": WIDTH // 2,
         "right": WIDTH - MARGIN,
         "margin": MARGIN,

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from pytools import cli, stacks
 from pytools.errors import Failure, Usage
@@ -16,7 +16,7 @@ from pytools.output import Output, escape
 from pytools.program import Program
 from pytools.stacks import Counted, Stacks
 from pytools.stream import Column, EventWriter
-from pytools.symbols import Answer, Symbols, call_site, kernel_symbols
+from pytools.symbols import Answer, Symbol, Symbols, call_site, kernel_symbols
 
 __all__ = ["Report", "add_options"]
 
@@ -177,10 +177,11 @@ class Report:
                     "(kernel.kptr_restrict), or has none (CONFIG_KALLSYMS)"
                 )
         found: Counter[_Named] = Counter()
+        no_names: dict[int, Symbol] = {}
         unknown = frames = 0
         for each in counted:
-            user = self._frames(each.user, names.get(each.pid, {}), USER)
-            kernel = self._frames(each.kernel, kernel_names or {}, KERNEL)
+            user = self._frames(each.user, names.get(each.pid, no_names), USER)
+            kernel = self._frames(each.kernel, kernel_names or no_names, KERNEL)
             unknown += sum(frame.kind == UNNAMED for frame in (*user, *kernel))
             frames += len(user) + len(kernel)
             state = None if self._states is None else self._states[each.state]
@@ -192,7 +193,7 @@ class Report:
         return dict(sorted(whole.items(), key=lambda item: item[1]))
 
     def _frames(
-        self, addresses: Sequence[int] | None, names: Mapping[int, Any], kind: str
+        self, addresses: Sequence[int] | None, names: Mapping[int, Symbol], kind: str
     ) -> tuple[Frame, ...]:
         if addresses is None:
             return (LOST,)

@@ -13,7 +13,7 @@ __all__ = ["COUNTS", "STACKS", "Counted", "Stacks", "sizes"]
 STACKS, COUNTS = 16384, 40960
 # The second stack map has the stacks whose place in the first one was taken: of
 # n stacks in m places some n * n / 2m, that is 30 of 1,000, and 488 of 4,000.
-SECOND_MAP_SHARE = 4
+SECOND_MAP_SHARE = 2
 IN_SECOND_MAP = 1 << 30
 NO_STACK = -14  # -EFAULT
 # In the order of enum stack_loss.

@@ -106,11 +106,10 @@ class Symbols:
         """The symbols of addresses in processes; those that have none are left out."""
         if not wanted:
             return {}
-        request = ["resolve", [[pid, sorted(addresses)] for pid, addresses in wanted.items()]]
-        self._send(request)
-        answer = self._receive()
+        asked = [(pid, sorted(addresses)) for pid, addresses in wanted.items()]
+        self._send(["resolve", asked])
         found: dict[int, dict[int, Symbol]] = {}
-        for (pid, addresses), symbols in zip(request[1], answer):
+        for (pid, addresses), symbols in zip(asked, self._receive()):
             found[pid] = {
                 address: Symbol(*symbol) for address, symbol in zip(addresses, symbols) if symbol
             }

@@ -24,7 +24,7 @@ struct stack_key {
 enum stack_loss { LOST_TO_COLLISIONS, LOST_TO_FULL_MAP, LOST_COUNTS, LOST_KINDS };
 
 BPF_STACK_TRACE(stacks, 16384);
-BPF_STACK_TRACE(more_stacks, 4096);
+BPF_STACK_TRACE(more_stacks, 8192);
 BPF_HASH(counts, struct stack_key, u64, 40960);
 BPF_PERCPU_ARRAY(stacks_lost, u64, 3);
 /* Processes that have got a new stack since they were last read. */

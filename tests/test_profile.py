@@ -38,13 +38,13 @@ print("ready", flush=True)
 sys.stdin.readline()
 ran = {"hot_function": 0.0, "cold_function": 0.0}
 begin = time.process_time()
-turns = ["hot_function"] * 70 + ["cold_function"] * 30
+turns = ["hot_function"] * 28 + ["cold_function"] * 12
 random.Random(1).shuffle(turns)
 for name in turns:
     ran[name] += spin(name, 0.03)
 print(*ran.values(), time.process_time() - begin, flush=True)
 """
-RATE = 199
+RATE = 499
 
 
 @x86_64
@@ -92,7 +92,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 data = bytearray(1 << 20)
 with open("/dev/zero", "rb", buffering=0) as zeros:
-    end = time.process_time() + 1.5
+    end = time.process_time() + 0.8
     while time.process_time() < end:
         for _ in range(4):
             zeros.readinto(data)

@@ -34,6 +34,7 @@ def lines() -> list[flame.Line]:
 # The kernel's symbols.
 
 
+@pytest.mark.rendering
 def test_kernel_symbols_are_those_that_begin_at_or_before_an_address(tmp_path: Path) -> None:
     kallsyms = tmp_path / "kallsyms"
     kallsyms.write_text(
@@ -58,6 +59,7 @@ def test_kernel_symbols_are_those_that_begin_at_or_before_an_address(tmp_path: P
     }
 
 
+@pytest.mark.rendering
 def test_a_kernel_that_hides_its_addresses_has_no_symbols(tmp_path: Path) -> None:
     kallsyms = tmp_path / "kallsyms"
     kallsyms.write_text("0000000000000000 T first\n0000000000000000 t second\t[module]\n")
@@ -65,6 +67,7 @@ def test_a_kernel_that_hides_its_addresses_has_no_symbols(tmp_path: Path) -> Non
     assert kernel_symbols([0xFFFFFFFF81000000], str(tmp_path / "none")) is None
 
 
+@pytest.mark.rendering
 def test_callers_are_looked_up_where_they_call() -> None:
     assert call_site([0x10, 0x20, 0x30]) == [0x10, 0x1F, 0x2F]
     assert call_site([]) == []
@@ -99,6 +102,7 @@ def test_processes_that_live_and_that_have_ended_get_names() -> None:
         names.close()
 
 
+@pytest.mark.host_only
 def test_a_child_that_dies_leaves_names_out_and_says_so() -> None:
     names = Symbols()
     names.watch([os.getpid()])
@@ -110,6 +114,7 @@ def test_a_child_that_dies_leaves_names_out_and_says_so() -> None:
     assert names.resolve({1: [1]}) == {}
 
 
+@pytest.mark.host_only
 def test_a_child_that_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stuck = tmp_path / "symbols_child.py"
     stuck.write_text("import time; time.sleep(1000)")
@@ -120,6 +125,7 @@ def test_a_child_that_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_
     assert names.why_not.endswith("does not answer")
 
 
+@pytest.mark.host_only
 def test_without_libbcc_the_child_says_so() -> None:
     code = (
         "import ctypes, runpy, sys\n"
@@ -135,6 +141,7 @@ def test_without_libbcc_the_child_says_so() -> None:
 # Folded lines.
 
 
+@pytest.mark.rendering
 def test_folded_lines_of_the_same_names_are_one() -> None:
     assert list(flame.folded([*lines(), *lines()])) == [
         "sh;main 2\n",
@@ -143,6 +150,7 @@ def test_folded_lines_of_the_same_names_are_one() -> None:
     ]
 
 
+@pytest.mark.rendering
 def test_names_in_folded_lines_neither_end_them_nor_part_them() -> None:
     (line,) = flame.folded([([Frame(HOSTILE, USER), Frame("a\nb", USER)], 1)])
     assert line.count(";") == 1 and line.count("\n") == 1 and "\x1b" not in line
@@ -167,6 +175,7 @@ def drawn(text: str) -> list[tuple[str, str, int, float, float]]:
     return found
 
 
+@pytest.mark.rendering
 def test_boxes_are_as_wide_as_their_share_and_stand_on_their_callers() -> None:
     boxes = {title: box for title, *box in drawn(flame.svg(lines(), "title", "samples"))}
     whole = boxes["all"][3]
@@ -184,9 +193,12 @@ frames = st.builds(
 
 @hypothesis.given(
     st.lists(
-        st.tuples(st.lists(frames, max_size=6), st.one_of(st.integers(0, 5), st.integers(0, 10**9)))
+        st.tuples(
+            st.lists(frames, max_size=6), st.one_of(st.integers(0, 5), st.integers(0, 10**9))
+        )
     )
 )
+@pytest.mark.rendering
 def test_fuzz_boxes_nest_and_no_amount_is_lost(counted: list[flame.Line]) -> None:
     total = sum(amount for _, amount in counted)
     boxes = flame.boxes(counted)
@@ -212,6 +224,7 @@ def test_fuzz_boxes_nest_and_no_amount_is_lost(counted: list[flame.Line]) -> Non
     drawn(flame.svg(counted, "title", "usecs"))  # parses
 
 
+@pytest.mark.rendering
 def test_ten_thousand_narrow_frames_are_put_together() -> None:
     narrow: list[flame.Line] = [([Frame(f"f{i}", USER)], 1) for i in range(20_000)]
     boxes = flame.boxes([*narrow, ([Frame("wide", USER)], 20_000)])
@@ -220,6 +233,7 @@ def test_ten_thousand_narrow_frames_are_put_together() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.rendering
 def test_nothing_in_a_name_becomes_markup() -> None:
     text = flame.svg([([Frame(HOSTILE, USER)], 1)], HOSTILE, "samples")
     root = ElementTree.fromstring(text)
@@ -232,6 +246,7 @@ def test_nothing_in_a_name_becomes_markup() -> None:
         assert not any(name.startswith("on") or "href" in name for name in element.attrib)
 
 
+@pytest.mark.rendering
 def test_a_flame_graph_needs_no_other_resource() -> None:
     text = flame.svg(lines(), "title", "samples")
     for address in ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"):
@@ -240,6 +255,7 @@ def test_a_flame_graph_needs_no_other_resource() -> None:
         assert word not in text
 
 
+@pytest.mark.rendering
 def test_a_flame_graph_of_nothing_is_one_box() -> None:
     assert [title for title, *_ in drawn(flame.svg([], "title", "samples"))] == ["all"]
 
@@ -248,6 +264,7 @@ def test_a_flame_graph_of_nothing_is_one_box() -> None:
 
 
 @pytest.mark.parametrize("unit, written", [("samples", "none"), ("usecs", "microseconds")])
+@pytest.mark.rendering
 def test_speedscope_file(unit: str, written: str) -> None:
     document = json.loads(flame.speedscope([*lines(), ([Frame(HOSTILE, USER)], 5)], "title", unit))
     assert document["$schema"] == "https://www.speedscope.app/file-format-schema.json"
@@ -265,6 +282,7 @@ def test_speedscope_file(unit: str, written: str) -> None:
 # Files.
 
 
+@pytest.mark.rendering
 def test_a_file_keeps_what_is_in_it_until_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "graph.svg"
     path.write_text("before")
@@ -272,6 +290,7 @@ def test_a_file_keeps_what_is_in_it_until_it_is_written(tmp_path: Path) -> None:
     assert path.read_text() == "before"
 
 
+@pytest.mark.host_only
 def test_the_child_reads_bcc_symbols_as_bcc_lays_them_out() -> None:
     sys.path.insert(0, symbols.HERE)
     try:

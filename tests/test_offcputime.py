@@ -21,7 +21,7 @@ def rows(output: str) -> list[dict[str, Any]]:
 
 
 def seconds(found: Iterable[dict[str, Any]]) -> float:
-    return sum(row["usecs"] for row in found) / 1e6
+    return sum(int(row["usecs"]) for row in found) / 1e6
 
 
 def state_of(pid: int) -> str:

@@ -162,7 +162,7 @@ def test_names_in_folded_lines_neither_end_them_nor_part_them() -> None:
 def drawn(text: str) -> list[tuple[str, str, int, float, float]]:
     """(title, class, row from the bottom, left, width) of each box."""
     root = ElementTree.fromstring(text)
-    found = []
+    found: list[tuple[str, str, int, float, float]] = []
     for group in root.iter(f"{SVG}g"):
         title, rect = group.find(f"{SVG}title"), group.find(f"{SVG}rect")
         if title is not None and rect is not None:
@@ -177,13 +177,13 @@ def drawn(text: str) -> list[tuple[str, str, int, float, float]]:
 
 @pytest.mark.rendering
 def test_boxes_are_as_wide_as_their_share_and_stand_on_their_callers() -> None:
-    boxes = {title: box for title, *box in drawn(flame.svg(lines(), "title", "samples"))}
-    whole = boxes["all"][3]
-    assert boxes["main"][3] == pytest.approx(whole, abs=0.01)
-    assert boxes["hot"][3] == pytest.approx(0.70 * whole, abs=0.01)
-    assert boxes["cold"][3] == pytest.approx(0.29 * whole, abs=0.01)
-    assert boxes["vfs_read"] == ["kernel", 4, boxes["cold"][2], boxes["cold"][3]]
-    assert boxes["hot"][:2] == ["user", 3] and boxes["sh"][:2] == ["label", 1]
+    boxes = {box[0]: box for box in drawn(flame.svg(lines(), "title", "samples"))}
+    width = {title: box[4] for title, box in boxes.items()}
+    assert width["main"] == pytest.approx(width["all"], abs=0.01)
+    assert width["hot"] == pytest.approx(0.70 * width["all"], abs=0.01)
+    assert width["cold"] == pytest.approx(0.29 * width["all"], abs=0.01)
+    assert boxes["vfs_read"] == ("vfs_read", "kernel", 4, *boxes["cold"][3:])
+    assert boxes["hot"][1:3] == ("user", 3) and boxes["sh"][1:3] == ("label", 1)
 
 
 frames = st.builds(

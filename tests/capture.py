@@ -33,6 +33,15 @@ SAMPLES = {
     "pidns": str(os.getpid()),
     "comm": "cat",
     "disk": "loop0",
+    "period": "1000000",
+    "cpu": "0",
+    "svg": "/dev/null",
+    "speedscope": "/dev/null",
+    "stack_storage_size": "1024",
+    "hash_storage_size": "1024",
+    "min_block_time": "1",
+    "max_block_time": "1",
+    "state": "1",
 }
 
 

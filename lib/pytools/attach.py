@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import struct
+from typing import Sequence
 
 from pytools import kernel, system
 from pytools.errors import Failure
@@ -38,11 +39,21 @@ class Attachment:
             os.close(self.descriptors.pop())
 
 
-def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
+def attach(
+    loaded: Loaded,
+    running: Kernel,
+    frequency: int = 0,
+    period: int = 0,
+    sampled: Sequence[int] | None = None,
+) -> Attachment:
     """Attach every program to the hook that its template names; those on perf
-    events sample every online CPU ``frequency`` times a second."""
+    events sample every online CPU (or those given) ``frequency`` times a second, or
+    every ``period`` nanoseconds."""
     # All that must be looked up is, before the first program watches.
     cpus = kernel.online_cpus()
+    offline = set(sampled or []) - set(cpus)
+    if offline:
+        raise Failure(f"CPU {min(offline)} is not online")
     numbers = {
         program.target: running.tracepoint_id(*program.target.split(":"))
         for program, _ in loaded.programs
@@ -52,7 +63,7 @@ def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
     try:
         for program, fd in loaded.programs:
             if program.kind == "perf_event":
-                _sample(attachment, fd, frequency, cpus)
+                _sample(attachment, fd, frequency, period, cpus if sampled is None else sampled)
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
@@ -74,10 +85,13 @@ def _perf_attributes(kind: int, config: int, period: int, flags: int, config1: i
     )
 
 
-def _sample(attachment: Attachment, program: int, frequency: int, cpus: list[int]) -> None:
+def _sample(
+    attachment: Attachment, program: int, frequency: int, period: int, cpus: Sequence[int]
+) -> None:
     attributes = _perf_attributes(
-        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, frequency, PERF_ATTR_FREQ
-    )
+        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, period or frequency,
+        0 if period else PERF_ATTR_FREQ,
+    )  # fmt: skip
     sampled = []
     for cpu in cpus:
         try:
@@ -94,7 +108,8 @@ def _sample(attachment: Attachment, program: int, frequency: int, cpus: list[int
         attachment.descriptors.append(event)
         _set_program(event, program, "a perf event")
         sampled.append(str(cpu))
-    attachment.said.append(f"perf event cpu-clock, {frequency} Hz, CPUs {','.join(sampled)}")
+    rate = f"every {period} ns" if period else f"{frequency} Hz"
+    attachment.said.append(f"perf event cpu-clock, {rate}, CPUs {','.join(sampled)}")
 
 
 def _tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:

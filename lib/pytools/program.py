@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Sequence
 
 from pytools import __version__, cache, kernel, loader
 from pytools.attach import Attachment, attach
@@ -27,9 +27,13 @@ class Program:
         self._say = say
         self._attachment: Attachment | None = None
 
-    def attach(self, frequency: int = 0) -> None:
-        """Attach every program; raises Failure, with nothing left attached."""
-        self._attachment = attach(self._loaded, self._running, frequency)
+    def attach(
+        self, frequency: int = 0, period: int = 0, cpus: Sequence[int] | None = None
+    ) -> None:
+        """Attach every program; raises Failure, with nothing left attached. Those on
+        perf events sample so many times a second, or every ``period`` nanoseconds,
+        every online CPU or those given."""
+        self._attachment = attach(self._loaded, self._running, frequency, period, cpus)
         for line in self._attachment.said:
             self._say(f"attached to {line}")
 

@@ -33,6 +33,7 @@ SAMPLES = {
     "pidns": str(os.getpid()),
     "comm": "cat",
     "disk": "loop0",
+    "maxrows": "5",
     "period": "1000000",
     "cpu": "0",
     "svg": "/dev/null",

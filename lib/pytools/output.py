@@ -97,6 +97,11 @@ class Clock:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{rest // 1000:06d}Z"
 
+    def local(self, monotonic_ns: int) -> str:
+        """The local time of day, in whole seconds."""
+        second = (monotonic_ns + self._offset) // 1_000_000_000
+        return time.strftime("%H:%M:%S", time.localtime(second))
+
 
 class Output:
     """Standard output, written in whole lines, one write(2) for many."""

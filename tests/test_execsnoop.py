@@ -74,7 +74,10 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def argv(event: dict[str, Any]) -> list[bytes]:
-    return [os.fsencode(word) for word in shlex.split(event["args"])]
+    line = event["args"]
+    # shlex takes a second for a million characters, and a minute in an emulated machine.
+    words = shlex.split(line) if "'" in line else line.split()
+    return [os.fsencode(word) for word in words]
 
 
 def test_500_programs_run_in_parallel_each_with_8_KiB_of_arguments() -> None:
@@ -217,9 +220,7 @@ for script in scripts:
             assert (event["exit_code"], event["signal"]) == (os.WEXITSTATUS(status), None)
         else:
             number = os.WTERMSIG(status)
-            names = {34: "SIGRTMIN" if hasattr(signal, "SIGRTMIN") else "34"}
-            name = names.get(number) or signal.Signals(number).name
-            assert event["exit_code"] is None and event["signal"] in (name, str(number))
+            assert (event["exit_code"], event["signal"]) == (None, signal.Signals(number).name)
         assert 0 < event["duration_ns"] < nanoseconds
 
 

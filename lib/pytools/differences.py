@@ -16,10 +16,10 @@ from pytools.errors import Failure
 from pytools.kernel import Kernel
 
 __all__ = [
-    "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "DELAYED_TASKS",
-    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "RUNNABLE_WEIGHT_FIELD",
-    "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "TASK_STATE", "THIRD_ARGUMENT",
-    "USER_REGISTERS", "resolve",
+    "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
+    "DELAYED_TASKS", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYSCALL_NUMBER", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -166,6 +166,36 @@ def THIRD_ARGUMENT(kernel: Kernel) -> str:
 def FOURTH_ARGUMENT(kernel: Kernel) -> str:
     """The fourth argument of a system call."""
     return _argument(kernel, 3)
+
+
+# The member of struct pt_regs that holds a system call's number when it ends
+# (syscall_get_nr(), in the same file).
+_NUMBERS = {
+    "x86_64": "orig_ax",
+    "aarch64": "syscallno",
+    "riscv64": "a7",
+    "s390x": "int_code & 0xffff",
+    "ppc64le": "gpr[0]",
+}
+
+
+def SYSCALL_NUMBER(kernel: Kernel) -> str:
+    """The number of a system call, in struct pt_regs; by architecture."""
+    member = _NUMBERS.get(os.uname().machine)
+    if member is None:
+        raise Failure(f"system calls' numbers are not known on {os.uname().machine}")
+    return member
+
+
+def COMPAT_CALL(kernel: Kernel) -> str:
+    """Whether ``task`` makes a 32-bit system call on a 64-bit kernel, which has
+    a number of its own: TS_COMPAT of arch/x86/include/asm/thread_info.h (since
+    Linux v2.6), TIF_32BIT of arm64's (since v3.7)."""
+    if os.uname().machine == "x86_64":
+        return "(task->thread_info.status & 2)"
+    if os.uname().machine == "aarch64":
+        return "(task->thread_info.flags >> 22 & 1)"
+    return "false"
 
 
 def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:

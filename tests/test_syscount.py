@@ -259,6 +259,13 @@ def test_list_and_names() -> None:
 
 
 @pytest.mark.host_only
+def test_a_table_of_nothing_has_its_headings() -> None:
+    result = run_tool("syscount", "--comm", "no such command", "-P", "-L", "-d", "0")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == "PID COMM COUNT TIME(us) AVG(us) MAX(us)".split()
+
+
+@pytest.mark.host_only
 def test_unknown_names_are_bad_usage() -> None:
     result = run_tool("syscount", "--syscall", "no_such_call")
     assert (result.returncode, result.stdout) == (2, "")

@@ -188,14 +188,32 @@ def SYSCALL_NUMBER(kernel: Kernel) -> str:
 
 
 def COMPAT_CALL(kernel: Kernel) -> str:
-    """Whether ``task`` makes a 32-bit system call on a 64-bit kernel, which has
-    a number of its own: TS_COMPAT of arch/x86/include/asm/thread_info.h (since
-    Linux v2.6), TIF_32BIT of arm64's (since v3.7)."""
-    if os.uname().machine == "x86_64":
-        return "(task->thread_info.status & 2)"
-    if os.uname().machine == "aarch64":
-        return "(task->thread_info.flags >> 22 & 1)"
-    return "false"
+    """Whether the current task makes a 32-bit system call on a 64-bit
+    kernel, which has a number of its own: TS_COMPAT of
+    arch/x86/include/asm/thread_info.h (since Linux v2.6), TIF_32BIT of arm64's
+    (since v3.7). Since commit 3ca1032ab7ab (v5.11) a program may read the current
+    task without a helper, which is five times as fast."""
+    member, width, test = {
+        "x86_64": ("status", 32, "& 2"),
+        "aarch64": ("flags", 64, ">> 22 & 1"),
+    }.get(os.uname().machine, ("", 0, ""))
+    if not member:
+        return "false"
+    helper = "BPF_FUNC_get_current_task_btf"
+    number = kernel.btf.enumerators({helper}).get(helper) if kernel.has_btf else None
+    if number is None:
+        return f"(((struct task_struct *)bpf_get_current_task())->thread_info.{member} {test})"
+    outer = kernel.btf.member("task_struct", "thread_info")
+    inner = kernel.btf.member("thread_info", member)
+    if outer is None or inner is None:
+        raise Failure("this kernel's task_struct has no thread_info")
+    offset = (outer.bit_offset + inner.bit_offset) // 8
+    # In assembler, for bcc would put a bpf_probe_read there.
+    return (
+        f"({{ void *(*current)(void) = (void *){number}; u{width} word; "
+        f'asm volatile("%0 = *(u{width} *)(%1 + {offset})" : "=r"(word) : "r"(current())); '
+        f"word {test}; }})"
+    )
 
 
 def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:

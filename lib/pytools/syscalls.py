@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import glob
 import os
 import re
 import sys
@@ -96,14 +95,14 @@ def _libseccomp(compat: bool) -> Callable[[int], str | None] | None:
 
 def _of_headers(compat: bool) -> dict[int, str]:
     bits = 32 if compat else 64
-    for path in (f"/usr/include/*-linux-gnu/asm/unistd_{bits}.h", f"/usr/include/asm/unistd_{bits}.h"):
-        for file in glob.glob(path):
-            # Those of other architectures are there for cross compilers.
-            if "-linux-gnu" in file and f"/{os.uname().machine}-linux-gnu/" not in file:
-                continue
-            with open(file) as lines:
+    # Not those of other architectures, which are there for cross compilers.
+    for folder in (f"/usr/include/{os.uname().machine}-linux-gnu", "/usr/include"):
+        try:
+            with open(f"{folder}/asm/unistd_{bits}.h") as lines:
                 found = re.findall(r"^#define __NR_(\w+) (\d+)$", lines.read(), re.M)
-            return {int(number): known for known, number in found}
+        except OSError:
+            continue
+        return {int(number): known for known, number in found}
     return {}
 
 

@@ -38,8 +38,14 @@ class TableWriter:
         headings = [column.heading for _, column in shown]
         align = ["left" if column.width > 0 else "right" for _, column in shown]
         # Text only: tabulate would take a command called "1e5" for a number.
-        table = tabulate(cells, headings, "plain", disable_numparse=True, colalign=align)
+        table = tabulate(
+            cells, headings, "plain", disable_numparse=True, colalign=align if cells else None
+        )  # without rows it has no columns to align
         self.output.write(table + "\n\n")
+
+    def lost(self, count: int) -> None:
+        """Say how many events are missing in the tables so far."""
+        self._events.lost(count)
 
     @staticmethod
     def _cell(column: Column, value: Any) -> str:

@@ -103,7 +103,7 @@ def test_a_refused_program_is_one_line(tool: str) -> None:
 def test_a_refused_attachment_is_one_line(tool: str) -> None:
     run_tool(tool, "-d", "0")
     captured = capture.capture(tool)
-    if "RAW_TRACEPOINT(" in captured.template:
+    if "RAW_TRACEPOINT(" in captured.template + "".join(captured.code.values()):
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
     else:
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))

@@ -27,8 +27,9 @@ class TableWriter:
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write one interval's rows, each with its values in the columns' order."""
         if self.form != "text":
+            moment = self.output.clock.rfc3339()  # one for the whole table
             for row in rows:
-                self._events.add(row)
+                self._events.add(row, moment)
             self._events.flush()
             return
         from tabulate import tabulate  # takes longer to import than a tool to start

@@ -108,12 +108,19 @@ class Tool:
         programs = {}
         for path in Path(f"/proc/{self.pid}/fdinfo").iterdir():
             with contextlib.suppress(OSError):
-                fields = dict(line.split(":\t") for line in path.read_text().splitlines())
+                lines = path.read_text().splitlines()
+                fields = dict(line.partition(":\t")[::2] for line in lines)
                 if "run_time_ns" in fields:
                     programs[int(fields["prog_id"])] = (
                         int(fields["run_time_ns"]), int(fields["run_cnt"]),
                     )  # fmt: skip
         return programs
+
+    def program_total(self) -> tuple[int, int]:
+        """Nanoseconds of its programs together, and runs of the one that ran most
+        often: as many as there were events (an open may take one or two)."""
+        programs = self.program_time().values()
+        return sum(time for time, _ in programs), max(runs for _, runs in programs)
 
     def stop(self) -> None:
         """Interrupt it as Ctrl-C does, and wait for its end."""

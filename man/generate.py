@@ -46,6 +46,29 @@ be spread evenly: each is off by less than the width of its bucket, that is by
 less than a factor of two in a log2 histogram.
 CSV has one line for the summary in place of those for the buckets.
 """,
+    "--svg": """\
+It is one SVG document that a browser shows without any other file or server: the
+width of a box is the share of the stacks that have the function at that place, with
+its callers below it.
+Colours tell functions of processes (red to yellow), of the kernel (blue), without a
+name (grey) and what is no function (green).
+A click on a box, or Enter, makes it as wide as the window; Escape takes that back.
+.Dq /
+goes to the search field, whose regular expression marks boxes and says their share.
+.Fl f ,
+.Fl \\-json
+and
+.Fl \\-csv
+print as well.
+""",
+    "--speedscope": """\
+It is for
+.Lk https://www.speedscope.app .
+""",
+    "--stack-storage-size": """\
+Each takes 1 KiB of the kernel's memory; there is half as much again for stacks
+whose place is taken by another.
+""",
     "--duration": "Fractions are allowed.\n",
     "--no-cache": "Images are kept in\n.Pa /var/cache/pytools .\n",
 }

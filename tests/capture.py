@@ -39,6 +39,16 @@ SAMPLES = {
     "ppid": "1",
     "max_args": "1",
     "line": "cat",
+    "disk": "loop0",
+    "period": "1000000",
+    "cpu": "0",
+    "svg": "/dev/null",
+    "speedscope": "/dev/null",
+    "stack_storage_size": "1024",
+    "hash_storage_size": "1024",
+    "min_block_time": "1",
+    "max_block_time": "1",
+    "state": "1",
 }
 
 

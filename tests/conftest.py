@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any, Iterator
 
 import hypothesis
 import pytest
@@ -29,6 +30,18 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("pytools")
+
+
+@pytest.hookimpl(hookwrapper=True)  # type: ignore[misc]
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """In a test machine, say at once why a test failed: should the machine die or its
+    time be over, the report at the end never comes."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and "PYTOOLS_KERNEL" in os.environ:
+        writer = item.config.get_terminal_writer()
+        writer.line()
+        writer.line(report.longreprtext)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,18 +3,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
-# Generous: the same tests run in virtual machines that are emulated.
-PATIENCE = 120.0
+# Generous: the same tests run in virtual machines that are emulated, where a compiler
+# that reads the kernel's headers takes twenty seconds, and minutes on a busy host.
+PATIENCE = 600.0 if os.environ.get("PYTOOLS_KERNEL") else 120.0
 
 
 def tool_names() -> list[str]:
@@ -24,13 +28,67 @@ def tool_names() -> list[str]:
     )
 
 
+def skip_without_functions(name: str, messages: str) -> None:
+    """Skip the test where the kernel lets nobody attach to its functions."""
+    if "this kernel has no kprobes" in messages:
+        kernel = os.environ.get("PYTOOLS_KERNEL", os.uname().release)
+        pytest.skip(f"{kernel} has no kprobes, and refuses fentry: {name} can't be tried on it")
+
+
+HAS_BTF = os.path.exists("/sys/kernel/btf/vmlinux")
+needs_btf = pytest.mark.skipif(not HAS_BTF, reason=f"{os.uname().release} has no BTF")
+# Without an option, they read what no header of the kernel declares.
+NEED_BTF = {"runqlen"}
+
+# In the kernel matrix every test costs eight times, and is emulated. What holds of
+# each tool for the same reason is proved there of one, on the host of all.
+
+
+def parameter(tool: str, in_matrix: bool = True) -> Any:
+    """A tool as the parameter of a test that runs it as it is, without options of its own."""
+    marks = [] if in_matrix else [pytest.mark.host_only]
+    return pytest.param(tool, marks=[*marks, needs_btf] if tool in NEED_BTF else marks)
+
+
+def one_in_matrix(tools: Iterable[str]) -> list[Any]:
+    """The tools as a test's parameters: all of them on the host, the first in the matrix."""
+    return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]
+
+
+def hooks(tool: str) -> set[str]:
+    """The kinds of what a tool's template attaches to: ``{"RAW_TRACEPOINT"}``."""
+    text = (TOOLS / tool).read_text()
+    included: set[str] = set()
+    while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
+        included |= new
+        text += "".join((ROOT / "lib" / "pytools" / "bpf" / name).read_text() for name in new)
+    kinds = "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN"
+    found = re.findall(rf"^(?:r?\"+)?({kinds})\(", text, re.M)
+    assert found, f"{tool} attaches to nothing"
+    return set(found)
+
+
+def one_of_each_kind() -> list[Any]:
+    """Every tool as a test's parameters; in the matrix only those that attach to
+    something that none before them attaches to."""
+    seen: set[str] = set()
+    parameters: list[Any] = []
+    for tool in tool_names():
+        new = hooks(tool) - seen
+        parameters.append(parameter(tool, in_matrix=bool(new)))
+        seen |= new
+    return parameters
+
+
 def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end."""
     options.setdefault("timeout", PATIENCE)
     options.setdefault("errors", "surrogateescape")
-    return subprocess.run(
+    result = subprocess.run(
         [str(TOOLS / name), *arguments], capture_output=True, text=True, check=False, **options
     )
+    skip_without_functions(name, result.stderr)
+    return result
 
 
 class Tool:
@@ -49,6 +107,9 @@ class Tool:
             assert self.process.stderr is not None
             if select.select([self.process.stderr], [], [], 1)[0]:
                 data = os.read(self.process.stderr.fileno(), 65536)
+                if not data:
+                    self.process.communicate()
+                    skip_without_functions(name, self.messages.decode())
                 assert data, f"{name} ended: {self.messages.decode()}"
                 self.messages += data
 

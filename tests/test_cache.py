@@ -21,6 +21,10 @@ from pytools.errors import Failure
 from pytools.image import Image, MapSpec, ProgramSpec
 from support import TOOLS, tool_names
 
+# Files and their owners, which no kernel changes; that an image is found again is
+# among the tests of the shared options.
+pytestmark = pytest.mark.host_only
+
 IMAGE = b'[["an image"], []]'
 NAME = cache.key("a", "name")
 NOBODY = 65534

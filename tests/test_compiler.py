@@ -108,6 +108,7 @@ def test_missing_headers_are_named() -> None:
         child.compile(Rendered("", [], "/nonexistent", []))
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("tool", tool_names())
 def test_ebpf_prints_exactly_what_the_compiler_is_given(
     tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,31 +4,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from scheduling import PAIR, PING_PONG, SLEEPER, about, asleep, run
 from support import Tool, cgroups, last_cpu, python_child, run_tool
-
-
-class Schedstat(NamedTuple):
-    """/proc/TID/schedstat: nanoseconds on a CPU and waiting for one, and how
-    often the task got one (Documentation/scheduler/sched-stats.rst)."""
-
-    ran: int
-    waited: int
-    slices: int
-
-
-def schedstat(tid: int) -> Schedstat:
-    return Schedstat(*map(int, Path(f"/proc/{tid}/schedstat").read_text().split()))
-
-
-def about(count: int) -> Any:
-    """Within 2%: a few context switches in a thousand pass some kernels' tracepoint
-    by. Counted with perf(1) too, on 6.18 as a virtual machine's guest."""
-    return pytest.approx(count, rel=0.02)
 
 
 def histograms(output: str) -> list[dict[str, Any]]:
@@ -39,56 +20,20 @@ def samples(output: str) -> int:
     return sum(record["samples"] for record in histograms(output))
 
 
-# Waits for a line; then forks a child and competes with it for one CPU; then
-# waits for another line. Neither runs before the first line or after the "done".
-PAIR = """
-import os, sys, time
-os.sched_setaffinity(0, [int(sys.argv[1])])
-seconds = float(sys.argv[2])
-
-def spin():
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-go, gone = os.pipe(), os.pipe()
-child = os.fork()
-if not child:
-    os.read(go[0], 1)
-    spin()
-    os.write(gone[1], b"x")
-    os.read(go[0], 1)
-    os._exit(0)
-print(child, flush=True)
-sys.stdin.readline()
-os.write(go[1], b"x")
-spin()
-os.read(gone[0], 1)
-print("done", flush=True)
-sys.stdin.readline()
-os.kill(child, 9)
-"""
-
-
 def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
     with python_child(PAIR, str(last_cpu()), "1.5") as child:
         assert child.stdin and child.stdout
         tids = [child.pid, int(child.stdout.readline())]
         asleep(tids)
         with Tool("runqlat", "--json", "-N", "-L", "--summary") as tool:
-            before = {tid: schedstat(tid) for tid in tids}
-            child.stdin.write(b"\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == b"done\n"
-            asleep(tids)
-            after = {tid: schedstat(tid) for tid in tids}
+            spent = run(child, tids)
             output = tool.stop()
     found = {record["key"]["tid"]: record for record in histograms(output)}
     for tid in tids:
         record = found[tid]
-        assert record["samples"] == about(after[tid].slices - before[tid].slices)
+        assert record["samples"] == about(spent[tid].slices)
         assert record["samples"] > 20
-        waited = after[tid].waited - before[tid].waited
+        waited = spent[tid].waited
         least = sum(bucket["lo"] * bucket["count"] for bucket in record["buckets"])
         most = sum((bucket["hi"] + 1) * bucket["count"] for bucket in record["buckets"])
         # The kernel reads its own clock some microseconds before or after us.
@@ -103,49 +48,17 @@ def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
         assert "lost" not in record
 
 
-def asleep(tids: list[int]) -> None:
-    """Wait until the tasks sleep, so that their counters stand still."""
-    for tid in tids:
-        while "\nState:\tS" not in Path(f"/proc/{tid}/status").read_text():
-            os.sched_yield()
-
-
-PING_PONG = """
-import os, sys
-os.sched_setaffinity(0, [int(sys.argv[1])])
-there, back = os.pipe(), os.pipe()
-child = os.fork()
-if not child:
-    while os.read(there[0], 1) == b"x":
-        os.write(back[1], b"x")
-    os._exit(0)
-print(child, flush=True)
-sys.stdin.readline()
-for _ in range(int(sys.argv[2])):
-    os.write(there[1], b"x")
-    os.read(back[0], 1)
-print("done", flush=True)
-sys.stdin.readline()
-os.kill(child, 9)
-"""
-
-
 def test_every_wake_up_is_one_sample() -> None:
     with python_child(PING_PONG, str(last_cpu()), "5000") as child:
         assert child.stdin and child.stdout
         tids = [child.pid, int(child.stdout.readline())]
         asleep(tids)
         with Tool("runqlat", "--json", "-P") as tool:
-            before = {tid: schedstat(tid) for tid in tids}
-            child.stdin.write(b"\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == b"done\n"
-            asleep(tids)
-            after = {tid: schedstat(tid) for tid in tids}
+            spent = run(child, tids)
             output = tool.stop()
     found = {record["key"]["pid"]: record["samples"] for record in histograms(output)}
     for tid in tids:
-        assert found[tid] == about(after[tid].slices - before[tid].slices)
+        assert found[tid] == about(spent[tid].slices)
         assert found[tid] >= 4900
 
 
@@ -165,6 +78,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.host_only
 def test_more_than_10240_tasks_lose_no_samples() -> None:
     number = 12_000
     with python_child(MANY_THREADS, str(number)) as child:
@@ -183,25 +97,6 @@ def test_more_than_10240_tasks_lose_no_samples() -> None:
     assert b"lost" not in tool.messages
 
 
-# Sleeps and wakes up so often.
-SLEEPER = """
-import os, sys, time
-print("ready", flush=True)
-sys.stdin.readline()
-for _ in range(int(sys.argv[1])):
-    time.sleep(0.001)
-print("done", flush=True)
-sys.stdin.readline()
-"""
-
-
-def run_sleeper(child: subprocess.Popen[bytes]) -> None:
-    assert child.stdin and child.stdout
-    child.stdin.write(b"\n")
-    child.stdin.flush()
-    assert child.stdout.readline() == b"done\n"
-
-
 @pytest.mark.parametrize("mine", [True, False])
 def test_pid_filter_counts_that_process_only(mine: bool) -> None:
     with python_child(SLEEPER, "200") as child, python_child(SLEEPER, "1") as other:
@@ -209,7 +104,7 @@ def test_pid_filter_counts_that_process_only(mine: bool) -> None:
             assert each.stdout and each.stdout.readline() == b"ready\n"
         pid = child.pid if mine else other.pid
         with Tool("runqlat", "--json", "-P", "-p", str(pid)) as tool:
-            run_sleeper(child)
+            run(child, [child.pid])
             output = tool.stop()
     found = {record["key"]["pid"]: record["samples"] for record in histograms(output)}
     assert set(found) <= {pid}
@@ -224,7 +119,7 @@ def test_cgroup_filter_counts_tasks_in_it_and_below(mine: bool) -> None:
         # The folder that both are in, so that what is below it counts too.
         path = folder.parent if mine else other
         with Tool("runqlat", "--json", "-P", "--cgroup", str(path)) as tool:
-            run_sleeper(child)
+            run(child, [child.pid])
             output = tool.stop()
     found = {record["key"]["pid"]: record["samples"] for record in histograms(output)}
     assert set(found) <= {child.pid}
@@ -248,12 +143,19 @@ def test_pid_namespaces_are_told_apart() -> None:
     assert os.stat("/proc/self/ns/pid").st_ino in found
 
 
-@pytest.mark.parametrize("option, unit", [("-N", "nsecs"), ("-m", "msecs"), ("-T", "usecs")])
+@pytest.mark.parametrize(
+    "option, unit",
+    [
+        ("-N", "nsecs"),
+        pytest.param("-m", "msecs", marks=pytest.mark.host_only),
+        pytest.param("-T", "usecs", marks=pytest.mark.host_only),
+    ],
+)
 def test_units(option: str, unit: str) -> None:
     with python_child(SLEEPER, "100") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"
         with Tool("runqlat", "--json", option, "-p", str(child.pid)) as tool:
-            run_sleeper(child)
+            run(child, [child.pid])
             (record,) = histograms(tool.stop())
     assert record["unit"] == unit and record["samples"] >= 95
     if unit == "nsecs":  # nothing gets a CPU within 16 ns
@@ -266,15 +168,13 @@ def test_intervals_do_not_count_twice() -> None:
     with python_child(SLEEPER, "1000") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"
         with Tool("runqlat", "--json", "-p", str(child.pid), "0.1") as tool:
-            before = schedstat(child.pid)
-            run_sleeper(child)
-            asleep([child.pid])
-            after = schedstat(child.pid)
+            spent = run(child, [child.pid])
             output = tool.stop()
-    assert samples(output) == about(after.slices - before.slices)
+    assert samples(output) == about(spent[child.pid].slices)
     assert len(histograms(output)) > 3
 
 
+@pytest.mark.host_only
 def test_unknown_process_is_bad_usage() -> None:
     result = run_tool("runqlat", "-p", "4194304")
     assert (result.returncode, result.stdout) == (2, "")

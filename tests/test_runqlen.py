@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -10,9 +11,21 @@ import pytest
 
 from pytools import attach, kernel, loader, program
 from pytools.source import Source
-from support import Tool, busy_loops, cgroups, last_cpu, python_child, run_tool
+from support import (
+    HAS_BTF,
+    TOOLS,
+    Tool,
+    busy_loops,
+    cgroups,
+    last_cpu,
+    needs_btf,
+    python_child,
+    run_tool,
+)
 
 SECONDS = "3"
+# Of processes that are all in one cgroup, --cfs reads the same numbers.
+QUEUE = [] if HAS_BTF else ["--cfs"]
 
 
 def lengths(output: str) -> dict[int, dict[int, int]]:
@@ -33,7 +46,7 @@ def mean(histogram: dict[int, int]) -> float:
 
 
 def sample(*arguments: str) -> dict[int, dict[int, int]]:
-    result = run_tool("runqlen", "--json", "-C", "-d", SECONDS, *arguments)
+    result = run_tool("runqlen", "--json", "-C", "-d", SECONDS, *(arguments or QUEUE))
     assert result.returncode == 0, result.stderr
     return lengths(result.stdout)
 
@@ -44,6 +57,7 @@ def test_counts_three_waiters_behind_four_busy_loops() -> None:
         assert mean(sample()[cpu]) == pytest.approx(3, rel=0.1)
 
 
+@needs_btf
 def test_counts_waiters_that_are_alone_in_their_cgroups() -> None:
     cpu = last_cpu()
     with cgroups(4) as folders, busy_loops(cpu, 4, folders):
@@ -58,6 +72,7 @@ def test_cfs_counts_waiters_of_one_cgroup() -> None:
         assert mean(sample("--cfs")[cpu]) == pytest.approx(3, rel=0.1)
 
 
+@needs_btf
 def test_counts_waiters_of_the_real_time_class() -> None:
     cpu = last_cpu()
     program = """
@@ -130,7 +145,7 @@ def test_sleepers_are_not_counted() -> None:
     with python_child(SLEEPERS, str(cpu)) as child, busy_loops(cpu, 1) as busy:
         assert child.stdout
         pids = [*map(int, child.stdout.readline().split()), *busy]
-        with Tool("runqlen", "--json", "-C", SECONDS, "1") as tool:
+        with Tool("runqlen", "--json", "-C", *QUEUE, SECONDS, "1") as tool:
             while tool.process.poll() is None:
                 waiters.append(sum(map(is_runnable, pids)) - 1)
             histogram = lengths(tool.wait())[cpu]
@@ -146,17 +161,19 @@ def occupancy(output: str) -> dict[int | None, float]:
 def test_occupancy_is_full_behind_busy_loops_and_empty_without() -> None:
     cpu = last_cpu()
     with busy_loops(cpu, 2):
-        full = occupancy(run_tool("runqlen", "-OC", "--json", SECONDS, "1").stdout)
-    empty = occupancy(run_tool("runqlen", "-OC", "--json", SECONDS, "1").stdout)
+        full = occupancy(run_tool("runqlen", "-OC", "--json", *QUEUE, SECONDS, "1").stdout)
+    empty = occupancy(run_tool("runqlen", "-OC", "--json", *QUEUE, SECONDS, "1").stdout)
     assert full[cpu] >= 0.95
     assert empty[cpu] <= 0.1
 
 
+@pytest.mark.host_only
 def test_occupancy_as_text() -> None:
     result = run_tool("runqlen", "-O", "-d", "0.2")
     assert result.stdout.startswith("runqocc: ") and result.stdout.endswith("%\n")
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("option, each", [("-m", 1000 / 99), ("-u", 1_000_000 / 99)])
 def test_estimated_time_is_samples_times_the_period(option: str, each: float) -> None:
     result = run_tool("runqlen", "--json", "-d", "1", option)
@@ -169,7 +186,7 @@ def test_estimated_time_is_samples_times_the_period(option: str, each: float) ->
 def test_samples_at_the_frequency_asked_for() -> None:
     """A busy CPU takes every sample; an idle one may be too fast asleep."""
     cpu = last_cpu()
-    with busy_loops(cpu, 1), Tool("runqlen", "--json", "-C", "-f", "500", "2", "1") as tool:
+    with busy_loops(cpu, 1), Tool("runqlen", "--json", "-C", "-f", "500", *QUEUE, "2", "1") as tool:
         histogram = lengths(tool.wait())[cpu]
     assert 700 <= sum(histogram.values()) <= 1100
 
@@ -202,13 +219,14 @@ os._exit(0)
 """
 
 
+@pytest.mark.host_only
 def test_five_thousand_waiters_neither_fail_nor_vanish() -> None:
     cpu = last_cpu()
     with python_child(THREADS, str(cpu), "5000") as child:
         assert child.stdin and child.stdout
         assert child.stdout.readline() == b"ready\n"
         histogram = sample()[cpu]
-        text = run_tool("runqlen", "-d", "1").stdout
+        text = run_tool("runqlen", *QUEUE, "-d", "1").stdout
         child.stdin.write(b"\n")
         child.stdin.flush()
         child.wait()
@@ -238,7 +256,7 @@ def test_an_offline_cpu_is_left_out() -> None:
 def test_a_cpu_that_goes_offline_meanwhile_does_not_matter(monkeypatch: Any) -> None:
     present = kernel.online_cpus()
     template = "PERF_EVENT(sample)\n{\n\treturn 0;\n}\n"
-    image = program._image(Source(template), kernel.running(), False, lambda line: None)
+    image = program._image(Source(template), kernel.running(), True, False, lambda line: None)
     loaded = loader.load(image)
     with switched_off(present[-1]):
         monkeypatch.setattr(kernel, "online_cpus", lambda: present)
@@ -250,12 +268,25 @@ def test_a_cpu_that_goes_offline_meanwhile_does_not_matter(monkeypatch: Any) -> 
         attached.detach()
 
 
+@pytest.mark.host_only
 def test_timestamp_precedes_each_histogram() -> None:
     result = run_tool("runqlen", "-T", "0.2", "2")
     stamps = [line for line in result.stdout.splitlines() if line.count(":") == 2]
     assert len(stamps) == 2
 
 
+def test_without_btf_the_cpu_s_own_queue_is_refused() -> None:
+    script = f"mount -t tmpfs none /sys/kernel/btf; exec {TOOLS}/runqlen --no-cache -d 0"
+    result = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-ec", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "BTF" in result.stderr and "use --cfs" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.host_only
 def test_a_frequency_of_zero_is_bad_usage() -> None:
     result = run_tool("runqlen", "-f", "0")
     assert result.returncode == 2

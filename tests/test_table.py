@@ -49,3 +49,24 @@ def test_csv_has_a_head_and_a_line_for_each_row(monkeypatch: Any) -> None:
         ["0", "a\\x1b[2J", "0.5"],
         ["10", "1e5", ""],
     ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_refreshed_table_takes_the_place_of_the_last_on_a_terminal(
+    monkeypatch: Any, terminal: bool
+) -> None:
+    output = Output("test")
+    output.terminal, output.height = terminal, 4
+    parts: list[str] = []
+    monkeypatch.setattr(output, "write", parts.append)
+    table = TableWriter(output, "text", [Column("N")], refresh=True)
+    for start in (0, 100):
+        table.write([(start + number,) for number in range(10)])
+    assert len(parts) == 2
+    for start, text in zip((0, 100), parts):
+        assert text.startswith("\x1b[H\x1b[J") == terminal
+        lines = text.replace("\x1b[H\x1b[J", "").split()
+        # The cursor's own line is the fourth.
+        rows = 2 if terminal else 10
+        assert lines == ["N", *(str(start + number) for number in range(rows))]
+        assert not terminal or text.count("\n") <= 4

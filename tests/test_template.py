@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -40,6 +41,9 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
     "execsnoop-most": ("execsnoop", "-x -e -u 0 -P 1 -p 1,2 --comm cat --cgroup /".split()),
     "syscount-most": ("syscount", "-L -P -E -e ENOENT --syscall read -c 1 -t 1 -p 1,2".split()),
     "syscount-failed": ("syscount", ["-x"]),
+    "biolatency-most": ("biolatency", "-F -e -Q --disk loop0 -p 1".split()),
+    "runqslower-most": ("runqslower", "-P --container -p 1,2 -t 1".split()),
+    "cpudist-off": ("cpudist", "-O -I -L -e".split()),
     SHAPES: (SHAPES, []),
     **{tool: (tool, []) for tool in tool_names()},
 }
@@ -62,7 +66,9 @@ def test_golden_c(name: str, release: str) -> None:
 
 
 def declared(text: str) -> dict[str, set[str]]:
-    """The structs in a rendered text, with the words in each."""
+    """The structs in a rendered text, with the words in each but for the names of
+    those that a member points to."""
+    text = re.sub(r"\b(?:struct|union) \w+ (?=\*)", "", text)
     blocks = re.findall(r"^(?:struct|union) (\w+) \{\n(.*?)^\}", text, re.M | re.S)
     return {name: set(re.findall(r"\w+", body)) for name, body in blocks}
 
@@ -152,6 +158,78 @@ def test_a_raw_tracepoint_with_other_arguments_is_refused() -> None:
 def test_a_tracepoint_that_the_kernel_lacks_is_named() -> None:
     with pytest.raises(Failure, match="no tracepoint sched:nothing"):
         render(Source("TRACEPOINT(sched, nothing)\n{\n}\n"), KERNEL)
+
+
+# Functions.
+
+
+def hooks_of(template: str, kernel: Kernel, fentry: bool = True) -> list[tuple[str, str]]:
+    with Compiler() as compiler:
+        image = compiler.compile(render(Source(template), kernel, fentry))
+    return [(program.kind, program.target) for program in image.programs]
+
+
+UNLINK = (
+    "FUNCTION_RETURN(vfs_unlink, int result, struct dentry *dentry)\n"
+    "{\n\treturn result + dentry->d_inode->i_nlink;\n}\n"
+)
+
+
+@pytest.mark.parametrize("release", RECORDED)
+def test_a_function_s_argument_is_found_where_the_kernel_has_it(release: str) -> None:
+    kernel = recorded(release)
+    place, register = (1, "si") if release == "5.10" else (2, "dx")
+    text = render(Source(UNLINK), kernel).text
+    assert f"struct dentry *dentry = (struct dentry *)ctx->args[{place}];" in text
+    # The result stands behind the last argument.
+    last = 3 if release == "5.10" else 4
+    assert f"int result = (int)ctx->args[{last}];" in text
+    assert hooks_of(UNLINK, kernel) == [("fexit", "vfs_unlink")]
+    text = render(Source(UNLINK), kernel, False).text
+    assert f"{{ .arguments = {{ ctx->{register} }} }};" in text
+    assert hooks_of(UNLINK, kernel, False) == [
+        ("kprobe", "vfs_unlink"),
+        ("kretprobe", "vfs_unlink"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "template, message",
+    [
+        ("FUNCTION(vfs_nothing)\n{\n}\n", "no function vfs_nothing that can be traced"),
+        (
+            "FUNCTION(vfs_unlink, struct file *file)\n{\n}\n",
+            "function vfs_unlink has no argument file in this kernel",
+        ),
+        (
+            "FUNCTION(vfs_unlink, struct file *dentry)\n{\n}\n",
+            "argument dentry is struct dentry * in this kernel, not struct file *",
+        ),
+        ("FUNCTION_RETURN(vfs_unlink)\n{\n}\n", "cannot read FUNCTION_RETURN"),
+        ("FUNCTION(vfs_unlink, )\n{\n}\n", "cannot read FUNCTION"),
+    ],
+)
+def test_a_function_that_is_not_as_written_is_named(template: str, message: str) -> None:
+    for fentry in (True, False):
+        with pytest.raises(Failure, match=re.escape(message)):
+            render(Source(template), KERNEL, fentry)
+
+
+def with_functions(tmp_path: Path, *names: str) -> Kernel:
+    (tmp_path / "available_filter_functions").write_text("".join(f"{name}\n" for name in names))
+    btf = capture.FIXTURES / "kernels" / "6.12" / "vmlinux.btf"
+    return Kernel("6.12", str(btf), str(tmp_path))
+
+
+def test_a_function_is_known_by_the_compiler_s_and_the_kernel_s_suffixes(tmp_path: Path) -> None:
+    names = ["a.isra.0", "b.constprop.0.isra.1", "c_noprof [module]", "d.part.0", "e.cold", "ee"]
+    kernel = with_functions(tmp_path, *names)
+    found = {name: kernel.attachable(name) for name in "abcde"}
+    assert found == {"a": names[0], "b": names[1], "c": "c_noprof", "d": None, "e": None}
+    # Its prototype is not what BTF says: no fentry, and no argument.
+    assert hooks_of("FUNCTION(a)\n{\n\treturn 0;\n}\n", kernel) == [("kprobe", "a.isra.0")]
+    with pytest.raises(Failure, match="the compiler may have changed its arguments"):
+        render(Source("FUNCTION(a, int x)\n{\n}\n"), kernel)
 
 
 def test_a_struct_of_the_template_s_own_may_have_a_kernel_struct_s_name() -> None:

@@ -7,9 +7,11 @@ import errno
 import fcntl
 import os
 import struct
+from typing import Sequence
 
 from pytools import kernel, system
 from pytools.errors import Failure
+from pytools.image import ProgramSpec
 from pytools.kernel import Kernel
 from pytools.loader import Loaded, refusal
 
@@ -18,9 +20,10 @@ __all__ = ["Attachment", "attach"]
 RAW_TRACEPOINT_OPEN = 17
 PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
 PERF_COUNT_SW_CPU_CLOCK = 0
-PERF_ATTR_BYTES = 64  # PERF_ATTR_SIZE_VER0: all that is needed here
+PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
 PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
+KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
@@ -36,11 +39,21 @@ class Attachment:
             os.close(self.descriptors.pop())
 
 
-def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
+def attach(
+    loaded: Loaded,
+    running: Kernel,
+    frequency: int = 0,
+    period: int = 0,
+    sampled: Sequence[int] | None = None,
+) -> Attachment:
     """Attach every program to the hook that its template names; those on perf
-    events sample every online CPU ``frequency`` times a second."""
+    events sample every online CPU (or those given) ``frequency`` times a second, or
+    every ``period`` nanoseconds."""
     # All that must be looked up is, before the first program watches.
     cpus = kernel.online_cpus()
+    offline = set(sampled or []) - set(cpus)
+    if offline:
+        raise Failure(f"CPU {min(offline)} is not online")
     numbers = {
         program.target: running.tracepoint_id(*program.target.split(":"))
         for program, _ in loaded.programs
@@ -50,26 +63,35 @@ def attach(loaded: Loaded, running: Kernel, frequency: int = 0) -> Attachment:
     try:
         for program, fd in loaded.programs:
             if program.kind == "perf_event":
-                _sample(attachment, fd, frequency, cpus)
+                _sample(attachment, fd, frequency, period, cpus if sampled is None else sampled)
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
-            else:
+            elif program.kind == "raw_tracepoint":
                 _raw_tracepoint(attachment, program.target, fd)
+            elif program.type_id:
+                _traced_function(attachment, program, fd)
+            else:
+                _probed_function(attachment, program, fd, cpus[0])
     except BaseException:
         attachment.detach()
         raise
     return attachment
 
 
-def _perf_attributes(kind: int, config: int, period: int, flags: int) -> bytes:
-    return struct.pack("=IIQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, 0)
-
-
-def _sample(attachment: Attachment, program: int, frequency: int, cpus: list[int]) -> None:
-    attributes = _perf_attributes(
-        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, frequency, PERF_ATTR_FREQ
+def _perf_attributes(kind: int, config: int, period: int, flags: int, config1: int = 0) -> bytes:
+    return struct.pack(
+        "=IIQQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, config1, 0
     )
+
+
+def _sample(
+    attachment: Attachment, program: int, frequency: int, period: int, cpus: Sequence[int]
+) -> None:
+    attributes = _perf_attributes(
+        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, period or frequency,
+        0 if period else PERF_ATTR_FREQ,
+    )  # fmt: skip
     sampled = []
     for cpu in cpus:
         try:
@@ -86,7 +108,8 @@ def _sample(attachment: Attachment, program: int, frequency: int, cpus: list[int
         attachment.descriptors.append(event)
         _set_program(event, program, "a perf event")
         sampled.append(str(cpu))
-    attachment.said.append(f"perf event cpu-clock, {frequency} Hz, CPUs {','.join(sampled)}")
+    rate = f"every {period} ns" if period else f"{frequency} Hz"
+    attachment.said.append(f"perf event cpu-clock, {rate}, CPUs {','.join(sampled)}")
 
 
 def _tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:
@@ -112,6 +135,38 @@ def _raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
             raise Failure(f"this kernel has no raw tracepoint {target}") from None
         raise refusal(f"attach to raw tracepoint {target}", error) from None
     attachment.said.append(f"raw tracepoint {target}")
+
+
+def _traced_function(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    try:
+        link = system.bpf(RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QI4x", 0, fd)))
+    except OSError as error:
+        raise refusal(f"attach to function {program.target}", error) from None
+    attachment.descriptors.append(link)
+    attachment.said.append(f"function {program.target} ({program.kind})")
+
+
+def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu: int) -> None:
+    try:
+        with open(KPROBE_TYPE) as file:
+            kind = int(file.read())
+    except OSError:
+        raise Failure(
+            f"cannot attach to function {program.target}: this kernel has no kprobes "
+            "(CONFIG_KPROBE_EVENTS)"
+        ) from None
+    name = ctypes.create_string_buffer(program.target.encode())
+    returns = program.kind == "kretprobe"  # the bit that format/retprobe names
+    attributes = _perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name))
+    try:
+        event = system.perf_event_open(attributes, cpu)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise Failure(f"this kernel has no function {program.target}") from None
+        raise refusal(f"attach to function {program.target}", error) from None
+    attachment.descriptors.append(event)
+    _set_program(event, fd, f"function {program.target}")
+    attachment.said.append(f"function {program.target} ({program.kind})")
 
 
 def _set_program(event: int, program: int, what: str) -> None:

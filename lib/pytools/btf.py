@@ -15,7 +15,7 @@ from typing import Iterable, Iterator, NamedTuple
 
 from pytools.errors import Failure
 
-__all__ = ["Btf", "Member"]
+__all__ = ["Btf", "Function", "Member"]
 
 (
     INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST,
@@ -43,6 +43,16 @@ class Member(NamedTuple):
     type_id: int
     bit_offset: int
     bits: int  # the width of a bit-field; 0 for an ordinary member
+
+
+class Function(NamedTuple):
+    """A kernel function: the id of its type, the C types of what it returns and of
+    its parameters (name, type); ``plain``: each parameter is in one register."""
+
+    type_id: int
+    result: str
+    parameters: list[tuple[str, str]]
+    plain: bool
 
 
 class Wanted(NamedTuple):
@@ -270,12 +280,6 @@ class Btf:
             value -= 1 << bits
         return value
 
-    def parameters(self, function: str) -> list[str] | None:
-        """The C types of a function's parameters, None where BTF has it not."""
-        for type_id in self.ids(function, FUNC):
-            return self._parameters(self._head(type_id)[3])
-        return None
-
     def raw_tracepoint(self, name: str) -> list[str] | None:
         """The C types of a raw tracepoint's arguments (the context pointer left
         out), from its ``btf_trace_NAME`` typedef; None where there is none."""
@@ -286,13 +290,40 @@ class Btf:
         return None
 
     def _parameters(self, proto: int) -> list[str]:
+        return [self.declaration(type_id, "") for _, type_id in self._named_parameters(proto)]
+
+    def _named_parameters(self, proto: int) -> list[tuple[str, int]]:
+        """(name, type) of each parameter of a prototype."""
         kind, count, _, _, extra = self._head(proto)
         if kind != FUNC_PROTO:
             raise self._damaged(f"type {proto} is no prototype")
         return [
-            self.declaration(self._words[word + 1], "")
+            (self.text(self._words[word]), self._words[word + 1])
             for word in range(extra, extra + 2 * count, 2)
         ]
+
+    def function(self, name: str) -> Function | None:
+        """A kernel function; None where there is none of that name, or several
+        that are not the same."""
+        found: list[Function] = []
+        for type_id in self.ids(name, FUNC):
+            proto = self._head(type_id)[3]
+            parameters = self._named_parameters(proto)
+            found.append(
+                Function(
+                    type_id,
+                    self.declaration(self._head(proto)[3], ""),
+                    [(label, self.declaration(member, "")) for label, member in parameters],
+                    all(self._fits_a_register(member) for _, member in parameters),
+                )
+            )
+        if not found or any(one[1:] != found[0][1:] for one in found):
+            return None
+        return found[0]
+
+    def _fits_a_register(self, type_id: int) -> bool:
+        type_id = self.strip(type_id)
+        return self.kind(type_id) not in (STRUCT, UNION)
 
     # C.
 

@@ -117,10 +117,11 @@ def add_container(made: Parser) -> None:
     )
 
 
-def add_summary(made: Parser) -> None:
-    """Add the option of tools that print histograms."""
+def add_summary(made: Parser, *aliases: str) -> None:
+    """Add the option of tools that print histograms. ``aliases`` are what bcc's
+    tool of that name calls it."""
     made.add_argument(
-        "--summary", action="store_true",
+        *aliases, "--summary", dest="summary", action="store_true",
         help="add total, average, maximum and percentiles to each histogram",
     )  # fmt: skip
 

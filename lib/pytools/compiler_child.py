@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import sys
+from typing import Any
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -64,10 +65,10 @@ def read_maps(lib: ctypes.CDLL, module: int) -> tuple[list[MapSpec], dict[int, s
 
 
 def read_program(
-    lib: ctypes.CDLL, module: int, hook: list[str], names: dict[int, str], settings: list[str]
+    lib: ctypes.CDLL, module: int, hook: list[Any], names: dict[int, str], settings: list[str]
 ) -> ProgramSpec:
     """The instructions of a program, with the maps and settings they use by name."""
-    program, kind, target = hook
+    program, kind, target, type_id = hook
     start = lib.bpf_function_start(module, program.encode())
     if not start:
         raise SystemExit(f"error: the compiler dropped the program {program}")
@@ -87,7 +88,7 @@ def read_program(
                     settings_used.append((number, settings[setting]))
             number += 1
         number += 1
-    return ProgramSpec(program, kind, target, bytes(code), uses, settings_used)
+    return ProgramSpec(program, kind, target, bytes(code), uses, settings_used, type_id)
 
 
 def main() -> None:

@@ -17,9 +17,10 @@ from pytools.kernel import Kernel
 
 __all__ = [
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
-    "DELAYED_TASKS", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "RUNNABLE_WEIGHT_FIELD",
-    "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYSCALL_NUMBER", "TASK_STATE",
-    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE",
+    "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
+    "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
+    "SYSCALL_NUMBER", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -216,6 +217,51 @@ def COMPAT_CALL(kernel: Kernel) -> str:
     )
 
 
+# Those of a function's arguments when it is entered, and of its result when it has
+# returned (the architectures' calling conventions: PT_REGS_PARM1 and so on).
+_CALL = {
+    "x86_64": (["di", "si", "dx", "cx", "r8", "r9"], "ax"),
+    "aarch64": ([f"regs[{number}]" for number in range(8)], "regs[0]"),
+    "riscv64": ([f"a{number}" for number in range(8)], "a0"),
+    "s390x": ([f"gprs[{number}]" for number in range(2, 7)], "gprs[2]"),
+    "ppc64le": ([f"gpr[{number}]" for number in range(3, 11)], "gpr[3]"),
+}
+
+
+def call_registers(kernel: Kernel) -> tuple[list[str], str]:
+    """The members of struct pt_regs with a function's arguments, and with its result."""
+    for machine, (members, result) in _CALL.items():
+        known = kernel.has_field("pt_regs", members[0].partition("[")[0])
+        if known or (known is None and os.uname().machine == machine):
+            return members, result
+    raise Failure(f"functions' arguments are not known on {os.uname().machine}")
+
+
+def has_fentry(kernel: Kernel) -> bool:
+    """Whether programs can be attached to functions without kprobes. x86 has what
+    it takes since Linux commit fec56f5890d9 (v5.5), arm64 since efc9909fdce0
+    (v6.0), s390 since 528eb2cb87bc (v6.3); it depends on BTF."""
+    since = {"x86_64": (5, 5), "aarch64": (6, 0), "s390x": (6, 3)}.get(os.uname().machine, (99, 0))
+    return kernel.has_btf and kernel.version >= since
+
+
+# Where a function's parameters stand, in kernels without BTF: (since, names), newest first.
+_PARAMETERS = {
+    "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],
+    "vfs_open": [((0, 0), ["path", "file"])],
+    # Linux commit 6521f8917082 (v5.12) put the user namespace first.
+    "vfs_unlink": [((5, 12), ["", "dir", "dentry"]), ((0, 0), ["dir", "dentry"])],
+}
+
+
+def parameter_names(function: str, kernel: Kernel) -> list[str]:
+    """The names of a function's first parameters, where BTF does not tell them."""
+    for since, names in _PARAMETERS.get(function, []):
+        if kernel.version >= since:
+            return names
+    raise Failure(f"the arguments of {function} are known from type information (BTF) only")
+
+
 def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:
     """The head of struct mnt_namespace, which is in BTF but in no installed
     header. Until Linux commit 1a7b8969e664 (v5.11) a counter comes first."""
@@ -238,6 +284,70 @@ def STRUCT_MOUNT(kernel: Kernel) -> str:
         "\tstruct vfsmount mnt;\n"
         "};"
     )
+
+
+def REQUEST_DISK(kernel: Kernel) -> str:
+    """The gendisk of a struct request. Since Linux commit f3fa33acca9f (v5.17) only
+    its queue has it, since commit d152c682f03c (v5.15); before, the request too."""
+    return "rq_disk" if _has(kernel, "request", "rq_disk", (5, 17), before=True) else "q->disk"
+
+
+def REQUEST_ARGUMENTS(kernel: Kernel) -> str:
+    """The arguments of the raw tracepoints block_rq_issue and block_rq_requeue. Since
+    Linux commit a54895fa057c (v5.11, and v5.10.y) without the queue in front."""
+    arguments = kernel.btf.raw_tracepoint("block_rq_issue") if kernel.has_btf else None
+    if arguments and len(arguments) > 1:
+        return "struct request_queue *queue, struct request *request"
+    return "struct request *request"
+
+
+def COMPLETION_ARGUMENTS(kernel: Kernel) -> str:
+    """The arguments of the raw tracepoint block_rq_complete. Since Linux commit
+    8a7d267b4a2c (v5.16) the second is a blk_status_t; before, an errno."""
+    arguments = kernel.btf.raw_tracepoint("block_rq_complete") if kernel.has_btf else None
+    if arguments and len(arguments) > 1:
+        status = arguments[1]
+    else:
+        status = "blk_status_t" if kernel.version >= (5, 16) else "int"
+    return f"struct request *request, {status} status, unsigned int bytes"
+
+
+def _has_io_start(kernel: Kernel) -> bool:
+    """Since Linux commit 5a80bd075f3b (v6.5) a tracepoint says that a task's I/O has
+    become a request, or that a stacked device makes one."""
+    if kernel.has_btf:
+        return kernel.btf.raw_tracepoint("block_io_start") is not None
+    return kernel.version >= (6, 5)
+
+
+def REQUEST_STARTS(kernel: Kernel) -> str:
+    """The programs that run when a task's I/O becomes a request. Before there was
+    block_io_start, there is the bio that gets a request: it is the request's first
+    bio until one is merged in front of it, or until the request becomes the rear
+    of another. Since Linux commit e8a676d61c07 (v5.11) those tracepoints have the
+    bio only."""
+    if _has_io_start(kernel):
+        return (
+            "RAW_TRACEPOINT(block_io_start, struct request *request)\n"
+            "{\n\treturn starts((u64)request);\n}"
+        )
+    getrq = frontmerge = "struct bio *bio"
+    arguments = kernel.btf.raw_tracepoint("block_getrq") if kernel.has_btf else None
+    if len(arguments) > 1 if arguments else kernel.version < (5, 11):
+        getrq = "struct request_queue *queue, struct bio *bio"
+        frontmerge = "struct request_queue *queue, struct request *request, struct bio *bio"
+    return (
+        f"RAW_TRACEPOINT(block_getrq, {getrq})\n{{\n\treturn starts((u64)bio);\n}}\n\n"
+        f"RAW_TRACEPOINT(block_bio_frontmerge, {frontmerge})\n"
+        "{\n\treturn starts((u64)bio);\n}\n\n"
+        f"RAW_TRACEPOINT(block_rq_merge, {REQUEST_ARGUMENTS(kernel)})\n"
+        "{\n\tu64 origin = (u64)request->bio;\n\n\tflights.delete(&origin);\n\treturn 0;\n}"
+    )
+
+
+def REQUEST_ORIGIN(kernel: Kernel) -> str:
+    """What REQUEST_STARTS knows a request by."""
+    return "request" if _has_io_start(kernel) else "request->bio"
 
 
 def resolve(name: str, kernel: Kernel) -> str | None:

@@ -6,7 +6,9 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from pytools.output import Output, csv_field, escape
 
-__all__ = ["Bucket", "Histogram", "HistogramWriter", "Summary", "linear", "log2", "summary"]
+__all__ = [
+    "Bucket", "Histogram", "HistogramWriter", "Summary", "linear", "log2", "log2_bucket", "summary",
+]  # fmt: skip
 
 # Rows of text that a linear histogram may have before lengths share a row.
 MOST_ROWS = 64
@@ -51,6 +53,15 @@ class Histogram(NamedTuple):
                 bucket._replace(amount=round(bucket.amount * each, 3)) for bucket in self.buckets
             ]
         )
+
+
+def log2_bucket(value: int) -> int:
+    """The number of the log2 bucket that a value is in.
+
+    >>> log2_bucket(1), log2_bucket(2), log2_bucket(1023)
+    (0, 1, 9)
+    """
+    return max(value.bit_length() - 1, 0)
 
 
 def log2(counts: Mapping[int, int]) -> Histogram:
@@ -156,10 +167,18 @@ class HistogramWriter:
         self.label = label or unit
         self.counted = counted
         self._headed = False
+        self._beside: Mapping[str, int] = {}
 
-    def write(self, keyed: Iterable[tuple[Mapping[str, Any], Histogram]], lost: int = 0) -> None:
+    def write(
+        self,
+        keyed: Iterable[tuple[Mapping[str, Any], Histogram]],
+        lost: int = 0,
+        beside: Mapping[str, int] = {},
+    ) -> None:
         """Write one interval's histograms, each with its key, which says what
-        tells it from the others. ``lost`` counts samples that are in none."""
+        tells it from the others. ``lost`` counts samples that are in none, and so
+        does ``beside``, by reason, for JSON."""
+        self._beside = beside
         write = {"json": self._json, "csv": self._csv}.get(self.form, self._text)
         self.output.write("".join(write(list(keyed), lost)))
 
@@ -201,6 +220,7 @@ class HistogramWriter:
                 record["counted"] = self.counted
             if lost:
                 record["lost"] = lost
+            record.update(self._beside)
             yield json.dumps(record) + "\n"
 
     def _csv(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:

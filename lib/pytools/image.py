@@ -28,7 +28,8 @@ class MapSpec(NamedTuple):
 
 
 class ProgramSpec(NamedTuple):
-    """A program to load: eBPF instructions of 8 bytes; (instruction, map name)
+    """A program to load, for a hook (see template.Hook): eBPF instructions of 8
+    bytes; (instruction, map name)
     wherever a map's file descriptor must be put in; (instruction, setting's name)
     wherever a number must (in two instructions' room)."""
 
@@ -38,6 +39,7 @@ class ProgramSpec(NamedTuple):
     instructions: bytes
     maps: list[tuple[int, str]]
     settings: list[tuple[int, str]] = []
+    type_id: int = 0
 
 
 class Image(NamedTuple):
@@ -69,8 +71,9 @@ class Image(NamedTuple):
                         base64.b64decode(code),
                         [(i, m) for i, m in uses],
                         [(i, s) for i, s in settings],
+                        type_id,
                     )  # fmt: skip
-                    for name, kind, target, code, uses, settings in programs
+                    for name, kind, target, code, uses, settings, type_id in programs
                 ],
             )
             sound = image._is_sound()
@@ -90,6 +93,8 @@ class Image(NamedTuple):
                 return False
         for program in self.programs:
             words = program.name, program.kind, program.target
+            if not isinstance(program.type_id, int) or not 0 <= program.type_id < 1 << 32:
+                return False
             count, rest = divmod(len(program.instructions), 8)
             if not all(isinstance(word, str) for word in words) or not count or rest:
                 return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +63,7 @@ class Kernel:
         self._btf_path = btf_path
         self._btf: Btf | None = None
         self._tracefs = tracefs
+        self._functions: set[str] | None = None
 
     @property
     def version(self) -> tuple[int, int]:
@@ -153,6 +155,29 @@ class Kernel:
                     )
                 )
         return fields
+
+    def attachable(self, name: str) -> str | None:
+        """The symbol by which a function can be attached to: its name, or that with a
+        suffix of the compiler's (.isra.0, .constprop.0: its arguments may be other
+        ones) or of the kernel's (_noprof, since Linux commit b951aaff5035, v6.10);
+        None where there is none. Functions that the compiler inlined, and those that
+        the kernel excludes, are not there."""
+        if self._functions is None:
+            self._functions = self._read_functions()
+        for symbol in (name, name + "_noprof"):
+            if symbol in self._functions:
+                return symbol
+        suffixed = re.compile(re.escape(name) + r"(\.(isra|constprop)\.\d+)+")
+        return min(filter(suffixed.fullmatch, self._functions), default=None)
+
+    def _read_functions(self) -> set[str]:
+        try:
+            with open(f"{self.tracefs}/available_filter_functions") as lines:
+                return {line.split(None, 1)[0] for line in lines if line.strip()}
+        except OSError:  # no CONFIG_DYNAMIC_FTRACE, or refused: any symbol may do
+            with open("/proc/kallsyms") as lines:
+                words = (line.split() for line in lines)
+                return {word[2] for word in words if word[1] in "tT"}
 
     def identity(self) -> str:
         """What tells this build of the kernel from every other: release, version

@@ -18,7 +18,11 @@ __all__ = ["Loaded", "load", "require_permission"]
 PROG_LOAD, OBJ_GET_INFO_BY_FD = 5, 15
 MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 # enum bpf_prog_type
-PROGRAM_TYPES = {"tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17}
+PROGRAM_TYPES = {
+    "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
+    "fentry": 26, "fexit": 26,
+}  # fmt: skip
+ATTACH_TYPES = {"fentry": 24, "fexit": 25}  # enum bpf_attach_type
 # Functions that only programs under the GPL may call are in every tool.
 LICENSE = b"GPL"
 # What the verifier's log has around its reason: counts, and states of registers.
@@ -27,6 +31,10 @@ _NO_REASON = re.compile(
 )
 LOG_BYTES = 16 * 1024 * 1024 - 1  # the most that every kernel takes
 LOCKDOWN_PATH = "/sys/kernel/security/lockdown"
+
+
+class NoFunctionTracing(Failure):
+    """The kernel refuses a program at a function in this form (fentry, fexit)."""
 
 
 class Loaded:
@@ -95,10 +103,12 @@ def _load_program(
         return _prog_load(program, bytes(code), log)
     except OSError:
         text = log.value.decode("utf-8", "replace").strip()
-    if first.errno in (1, 13) and not text:  # EPERM, EACCES
-        raise refusal("load a BPF program", first)
     lines = [line for line in text.splitlines() if line and not _NO_REASON.match(line)]
     why = lines[-1] if lines else error_text(first.errno or 0)
+    if program.type_id:
+        raise NoFunctionTracing(f"{program.kind} at {program.target}: {why}", text)
+    if first.errno in (1, 13) and not text:  # EPERM, EACCES
+        raise refusal("load a BPF program", first)
     raise Failure(
         f"the kernel refused the program for {program.target or program.name}: {why}"
         + lockdown_hint(),
@@ -121,8 +131,11 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
         ctypes.addressof(log) if log else 0,
         0,
         0,
-        name.rpartition("__")[2].encode()[: maps.NAME_BYTES],
+        re.sub(r"\W", "_", name.rpartition("__")[2]).encode()[: maps.NAME_BYTES],
     )
+    if program.type_id:
+        # Up to attach_btf_id, with nothing of a BTF of its own.
+        attributes += struct.pack("=II36xI", 0, ATTACH_TYPES[program.kind], program.type_id)
     return system.bpf(PROG_LOAD, bytearray(attributes))
 
 

@@ -83,6 +83,15 @@ class Map:
         except OSError as error:
             raise Failure(f"cannot fill a BPF map: {error_text(error.errno or 0)}") from None
 
+    def put(self, key: int, value: int) -> None:
+        """Set the value of a key: a u32 and a u64."""
+        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+        value_buffer = ctypes.create_string_buffer(struct.pack("=Q", value), 8)
+        try:
+            self._element(UPDATE, key_buffer, ctypes.addressof(value_buffer))
+        except OSError as error:
+            raise Failure(f"cannot write a BPF map: {error_text(error.errno or 0)}") from None
+
     def frames(self, stack_id: int) -> list[int]:
         """The instruction addresses of a stack trace, innermost first; empty
         where there is no such stack (a negative id is the kernel's errno)."""

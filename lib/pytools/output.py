@@ -17,7 +17,7 @@ from pytools.maps import Growth
 
 __all__ = ["Clock", "Output", "escape", "json_text", "text_of"]
 
-PLAIN_WIDTH = 80  # where standard output is no terminal
+PLAIN_WIDTH, PLAIN_HEIGHT = 80, 24  # where standard output is no terminal
 BACKSLASH = "\\"
 
 
@@ -97,10 +97,14 @@ class Clock:
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{rest // 1000:06d}Z"
 
+    def time_of_day(self, monotonic_ns: int) -> str:
+        """HH:MM:SS in local time, with microseconds."""
+        second, rest = divmod(monotonic_ns + self._offset, 1_000_000_000)
+        return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{rest // 1000:06d}"
+
     def local(self, monotonic_ns: int) -> str:
-        """The local time of day, in whole seconds."""
-        second = (monotonic_ns + self._offset) // 1_000_000_000
-        return time.strftime("%H:%M:%S", time.localtime(second))
+        """The time of day where the machine is, to the second."""
+        return time.strftime("%H:%M:%S", time.localtime((monotonic_ns + self._offset) // 10**9))
 
 
 class Output:
@@ -114,10 +118,11 @@ class Output:
         except OSError:
             raise Failure("standard output is closed") from None
         self.terminal = os.isatty(1)
-        self.width = PLAIN_WIDTH
+        self.width, self.height = PLAIN_WIDTH, PLAIN_HEIGHT
         if self.terminal:
             try:
-                self.width = os.get_terminal_size(1).columns or PLAIN_WIDTH
+                size = os.get_terminal_size(1)
+                self.width, self.height = size.columns or PLAIN_WIDTH, size.lines or PLAIN_HEIGHT
             except OSError:
                 pass
 

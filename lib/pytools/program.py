@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Sequence
 
 from pytools import __version__, cache, kernel, loader
 from pytools.attach import Attachment, attach
@@ -27,9 +27,13 @@ class Program:
         self._say = say
         self._attachment: Attachment | None = None
 
-    def attach(self, frequency: int = 0) -> None:
-        """Attach every program; raises Failure, with nothing left attached."""
-        self._attachment = attach(self._loaded, self._running, frequency)
+    def attach(
+        self, frequency: int = 0, period: int = 0, cpus: Sequence[int] | None = None
+    ) -> None:
+        """Attach every program; raises Failure, with nothing left attached. Those on
+        perf events sample so many times a second, or every ``period`` nanoseconds,
+        every online CPU or those given."""
+        self._attachment = attach(self._loaded, self._running, frequency, period, cpus)
         for line in self._attachment.said:
             self._say(f"attached to {line}")
 
@@ -49,21 +53,31 @@ def prepare(
     """Load a template's program into the running kernel. ``say`` is told what
     was done, a line at a time. Raises Failure."""
     running = kernel.running()
-    image = _image(source, running, use_cache, say)
-    return Program(loader.load(image, sizes, source.settings), running, say)
+    image = _image(source, running, True, use_cache, say)
+    try:
+        loaded = loader.load(image, sizes, source.settings)
+    except loader.NoFunctionTracing as error:
+        say(f"the kernel refuses {error}; trying kprobes")
+        image = _image(source, running, False, use_cache, say)
+        loaded = loader.load(image, sizes, source.settings)
+    return Program(loaded, running, say)
 
 
 def _image(
-    source: Source, running: kernel.Kernel, use_cache: bool, say: Callable[[str], None]
+    source: Source,
+    running: kernel.Kernel,
+    fentry: bool,
+    use_cache: bool,
+    say: Callable[[str], None],
 ) -> Image:
     if not use_cache:
-        return _compile(source, running, say)
+        return _compile(source, running, fentry, say)
     # Everything that could change the image. What is rendered follows from the
     # template, the kernel and the options: it need not be rendered to be found.
     name = cache.key(
         __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
         running.headers, source.template, repr(sorted(source.code.items())),
-        repr(sorted(source.values.items())), repr(sorted(source.settings)),
+        repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
     )  # fmt: skip
     with cache.Cache(cache.folder()) as images:
         data = images.load(name)
@@ -74,7 +88,7 @@ def _image(
                 return image
             except ValueError:
                 pass
-        image = _compile(source, running, say)
+        image = _compile(source, running, fentry, say)
         images.store(name, image.dump())
         if images.why_not:
             say(f"not cached: {images.why_not}")
@@ -83,14 +97,16 @@ def _image(
         return image
 
 
-def _compile(source: Source, running: kernel.Kernel, say: Callable[[str], None]) -> Image:
+def _compile(
+    source: Source, running: kernel.Kernel, fentry: bool, say: Callable[[str], None]
+) -> Image:
     # Imported here: a tool whose image is cached needs none of it.
     from pytools.compiler import Compiler
     from pytools.template import render
 
     loader.require_permission()
     with Compiler() as compiler:
-        rendered = render(source, running)
+        rendered = render(source, running, fentry)
         types = "installed headers" if rendered.headers else "BTF"
         lines = rendered.text.count("\n")
         say(f"rewritten for {running.release}: {lines} lines of C, types from {types}")

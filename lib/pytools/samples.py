@@ -3,6 +3,7 @@ has come into them since they were last read."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Collection
 
 from pytools import hist
 from pytools.hist import Histogram
@@ -122,10 +123,13 @@ class Samples:
         self._lost = Growth(program.maps["samples_lost"])
         self._totals = program.maps["totals"] if self._summary else None
 
-    def since_last(self) -> dict[int, Histogram]:
+    def since_last(self, more: Collection[tuple[int, int]] = ()) -> dict[int, Histogram]:
         """The histograms of what was counted since the last call, by id; without
-        ids, one of the id 0, be it empty."""
+        ids, one of the id 0, be it empty. ``more`` are samples that the reader has
+        itself: (id, value)."""
         counts: dict[int, Counter[int]] = defaultdict(Counter)
+        for key, value in more:
+            counts[key][hist.log2_bucket(value // self._divisor)] += 1
         if self._keyed:
             for (key, bucket), count in self._samples.drain():
                 counts[key][bucket] += count
@@ -139,6 +143,9 @@ class Samples:
         for (key, _), (total, maximum) in self._totals.drain():
             sums[key] += total
             maxima[key] = max(maxima[key], maximum)
+        for key, value in more:
+            sums[key] += value
+            maxima[key] = max(maxima[key], value)
         return {
             key: histogram._replace(
                 summary=hist.summary(

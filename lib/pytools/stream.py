@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from operator import getitem, itemgetter
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from pytools.output import Output, csv_field, escape, json_text, text_of
 
@@ -179,15 +179,17 @@ class EventWriter:
             self._lines.clear()
             self.output.write(text)
 
-    def lost(self, count: int) -> None:
-        """Say how many events are missing."""
+    def lost(self, count: int, beside: Mapping[str, int] = {}) -> None:
+        """Say how many events are missing; JSON also has those ``beside``, by reason."""
         self.flush()
         if count:
             self.output.message(f"{count} events lost")
-            if self.form == "json":
-                moment = self.output.clock.rfc3339()
-                tool = json_text(self.output.tool)
-                self.output.write(f'{{"ts": "{moment}", "tool": {tool}, "lost": {count}}}\n')
+        found = {**({"lost": count} if count else {}), **beside}
+        if found and self.form == "json":
+            moment = self.output.clock.rfc3339()
+            tool = json_text(self.output.tool)
+            counts = ", ".join(f"{json_text(name)}: {number}" for name, number in found.items())
+            self.output.write(f'{{"ts": "{moment}", "tool": {tool}, {counts}}}\n')
 
 
 def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -9,16 +9,24 @@ from pytools.stream import Column, EventWriter
 __all__ = ["TableWriter"]
 
 
+# Move to the top left corner and erase all below (ECMA-48: CUP, ED).
+CLEAR = "\x1b[H\x1b[J"
+
+
 class TableWriter:
     """Writes a tool's tables in the form that the user asked for: text laid out by
     tabulate, as wide as its values; a JSON object or a CSV line for each row.
 
     A value is an int, a float, a str, or None for "not known"; a column's ``form``
-    is for text only.
+    is for text only. With ``refresh``, each table takes the place of the one before
+    on a terminal, and is cut to its height.
     """
 
-    def __init__(self, output: Output, form: str, columns: Sequence[Column]) -> None:
+    def __init__(
+        self, output: Output, form: str, columns: Sequence[Column], refresh: bool = False
+    ) -> None:
         self.output = output
+        self.refresh = refresh and output.terminal
         self.form = form
         self.columns = list(columns)
         # JSON and CSV have the values themselves.
@@ -42,6 +50,8 @@ class TableWriter:
         table = tabulate(
             cells, headings, "plain", disable_numparse=True, colalign=align if cells else None
         )  # without rows it has no columns to align
+        if self.refresh:
+            table = CLEAR + "\n".join(table.splitlines()[: self.output.height - 1])
         self.output.write(table + "\n\n")
 
     def lost(self, count: int) -> None:

@@ -13,6 +13,11 @@ A template is C with five additions:
     in place of a function's head: a program and what it attaches to. A
     tracepoint's record is ``args``; a raw tracepoint's arguments are variables
     of the names given, their types checked against the kernel's.
+``FUNCTION(name, type argument, ...)``, ``FUNCTION_RETURN(name, type result, type argument, ...)``
+    the same for a kernel function, when it is called and when it has returned.
+    Arguments are found by the names that the kernel gives them, wherever they
+    stand. It becomes fentry and fexit where the kernel has them, else kprobe and
+    kretprobe.
 ``EVENTS(name, struct type)``
     a ring buffer of such records.
 ``#include "name.h"``
@@ -32,12 +37,15 @@ import os
 import re
 from collections import Counter
 from string import Template
-from typing import Callable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
 
 from pytools import differences
 from pytools.errors import Failure
 from pytools.kernel import Kernel, TracepointField
 from pytools.source import Source, Value
+
+if TYPE_CHECKING:
+    from pytools.btf import Function
 
 __all__ = ["Hook", "Rendered", "literal", "render", "setting_number"]
 
@@ -57,11 +65,14 @@ _SETTING_MACRO = """\
 
 class Hook(NamedTuple):
     """A program and its attach point: kind is ``tracepoint`` (target
-    ``category:name``), ``raw_tracepoint`` (target: name) or ``perf_event``."""
+    ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, or for a
+    kernel function (target: its symbol) ``fentry``, ``fexit`` (``type_id``: its BTF
+    id), ``kprobe`` or ``kretprobe``."""
 
     program: str
     kind: str
     target: str
+    type_id: int = 0
 
 
 class Rendered(NamedTuple):
@@ -104,10 +115,11 @@ def setting_number(constant: int) -> int | None:
     return constant - SETTING if SETTING <= constant < SETTING + 0x10000 else None
 
 
-def render(source: Source, kernel: Kernel) -> Rendered:
+def render(source: Source, kernel: Kernel, fentry: bool = True) -> Rendered:
     """Write a template out for a kernel. Code may hold placeholders, values become
-    literals. Raises TemplateError for a mistake in the template, Failure for what
-    the kernel does not have."""
+    literals; without ``fentry`` functions are reached by kprobes. Raises
+    TemplateError for a mistake in the template, Failure for what the kernel does not
+    have."""
     code = {name: _include_shared(text) for name, text in source.code.items()}
     fixed = {name: literal(value) for name, value in source.values.items()}
     settings = sorted(source.settings)
@@ -116,7 +128,7 @@ def render(source: Source, kernel: Kernel) -> Rendered:
         for number, name in enumerate(settings)
     }
     text = _substitute(_include_shared(source.template), kernel, code, fixed, marks)
-    text, hooks = _expand_hooks(text, kernel)
+    text, hooks = _expand_hooks(text, kernel, fentry and differences.has_fentry(kernel))
     text = _expand_events(text)
     bare = _without_comments(text)
     declared = _tracepoint_structs(hooks, kernel)
@@ -137,7 +149,7 @@ def _include_shared(template: str) -> str:
     def read(match: re.Match[str]) -> str:
         try:
             with open(os.path.join(SHARED, match.group(1))) as file:
-                return file.read()
+                return _include_shared(file.read())
         except OSError:
             raise TemplateError(f"there is no bpf/{match.group(1)} to include") from None
 
@@ -201,7 +213,11 @@ def _substitute(
 
 # Programs and what they attach to.
 
-_HOOK = re.compile(r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT)[ \t]*\(([^()]*)\)[ \t]*\n?\{", re.M)
+_HOOK = re.compile(
+    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN)"
+    r"[ \t]*\(([^()]*)\)[ \t]*\n?\{",
+    re.M,
+)
 
 
 def _tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
@@ -220,21 +236,144 @@ def _raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, st
     if kernel.has_btf and types is None:
         raise Failure(f"this kernel has no raw tracepoint {name}")
     for number, parameter in enumerate(parameters):
-        type_text, variable = re.fullmatch(r"(.*?)(\w+)", parameter, re.S).groups()  # type: ignore
+        wanted = _Parameter.parse(parameter)
         if types is not None:
             there = types[number] if number < len(types) else "nothing"
-            if _type_words(type_text) != _type_words(there):
+            if _type_words(wanted.type) != _type_words(there):
                 raise Failure(
                     f"raw tracepoint {name}: argument {number + 1} is {there} in this "
-                    f"kernel, not {type_text.strip()}"
+                    f"kernel, not {wanted.type}"
                 )
-        lines.append(f"\t{parameter} = ({type_text.strip()})ctx->args[{number}];")
+        lines.append(wanted.declared(f"ctx->args[{number}]"))
     return Hook(program, "raw_tracepoint", name), "\n".join(lines)
 
 
 def _perf_event_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     program = f"perf_event__{arguments[0]}"
     return Hook(program, "perf_event", ""), f"int {program}(struct bpf_perf_event_data *ctx)\n{{"
+
+
+class _Parameter(NamedTuple):
+    type: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Parameter:
+        type_text, name = re.fullmatch(r"(.*?)(\w+)", text, re.S).groups()  # type: ignore
+        return cls(type_text.strip(), name)
+
+    def declared(self, value: str) -> str:
+        space = "" if self.type.endswith("*") else " "
+        return f"\t{self.type}{space}{self.name} = ({self.type}){value};"
+
+
+def _places(symbol: str, name: str, wanted: list[_Parameter], kernel: Kernel) -> list[int]:
+    """Where the arguments of those names stand among a function's parameters."""
+    if not wanted:
+        return []
+    if "." in symbol:
+        raise Failure(f"{symbol}: the compiler may have changed its arguments")
+    function = kernel.btf.function(symbol) if kernel.has_btf else None
+    if function is None:
+        names = differences.parameter_names(name, kernel)
+    else:
+        names = [label for label, _ in function.parameters]
+    places = []
+    for parameter in wanted:
+        if parameter.name not in names:
+            raise Failure(f"function {name} has no argument {parameter.name} in this kernel")
+        place = names.index(parameter.name)
+        there = function.parameters[place][1] if function else parameter.type
+        if _type_words(parameter.type) != _type_words(there):
+            raise Failure(
+                f"function {name}: argument {parameter.name} is {there} in this kernel, "
+                f"not {parameter.type}"
+            )
+        places.append(place)
+    return places
+
+
+def _function_head(
+    arguments: list[str], kernel: Kernel, fentry: bool, returns: bool
+) -> tuple[list[Hook], str]:
+    name, parameters = arguments[0], [_Parameter.parse(text) for text in arguments[1:]]
+    result = parameters.pop(0) if returns else None
+    symbol = kernel.attachable(name)
+    if symbol is None:
+        raise Failure(f"this kernel has no function {name} that can be traced")
+    places = _places(symbol, name, parameters, kernel)
+    function = kernel.btf.function(symbol) if fentry else None
+    if function is not None and function.plain:
+        return _fentry_head(symbol, function, parameters, places, result)
+    return _kprobe_head(symbol, parameters, places, result, kernel)
+
+
+def _fentry_head(
+    symbol: str,
+    function: Function,
+    parameters: list[_Parameter],
+    places: list[int],
+    result: _Parameter | None,
+) -> tuple[list[Hook], str]:
+    kind = "fexit" if result else "fentry"
+    program = f"{kind}__{symbol}"
+    lines = [f"int {program}(struct bpf_raw_tracepoint_args *ctx)", "{"]
+    if result:
+        lines.append(result.declared(f"ctx->args[{len(function.parameters)}]"))
+    for parameter, place in zip(parameters, places):
+        lines.append(parameter.declared(f"ctx->args[{place}]"))
+    return [Hook(program, kind, symbol, function.type_id)], "\n".join(lines)
+
+
+def _kprobe_head(
+    symbol: str,
+    parameters: list[_Parameter],
+    places: list[int],
+    result: _Parameter | None,
+    kernel: Kernel,
+) -> tuple[list[Hook], str]:
+    registers, result_register = differences.call_registers(kernel)
+    if any(place >= len(registers) for place in places):
+        raise Failure(f"function {symbol} has too many arguments for a kprobe")
+    label = re.sub(r"\W", "_", symbol)
+    kind = "kretprobe" if result else "kprobe"
+    program = f"{kind}__{label}"
+    hooks = [Hook(program, kind, symbol)]
+    lines = [f"int {program}(struct pt_regs *ctx)", "{"]
+    values = [f"ctx->{registers[place]}" for place in places]
+    kept = bool(result and parameters)
+    if kept:
+        # What the registers held at the call is kept until the return, by thread.
+        entry, calls = f"kprobe_for_return__{label}", f"calls_{label}"
+        hooks.insert(0, Hook(entry, "kprobe", symbol))
+        lines = [
+            f"struct {calls} {{\n\tu64 arguments[{len(places)}];\n}};",
+            f"BPF_HASH({calls}, u64, struct {calls}, 16384);\n",
+            f"int {entry}(struct pt_regs *ctx)",
+            "{",
+            "\tu64 thread = bpf_get_current_pid_tgid();",
+            f"\tstruct {calls} call = {{ .arguments = {{ {', '.join(values)} }} }};\n",
+            f"\t{calls}.update(&thread, &call);",
+            "\treturn 0;",
+            "}\n",
+            *lines,
+            "\tu64 thread = bpf_get_current_pid_tgid();",
+            f"\tstruct {calls} call = {{}}, *entered = {calls}.lookup(&thread);",
+        ]
+    if result:
+        lines.append(result.declared(f"ctx->{result_register}"))
+    # That they come from ctx first tells bcc that they point into the kernel.
+    lines += [parameter.declared(value) for parameter, value in zip(parameters, values)]
+    if kept:
+        lines += [
+            "\n\tif (!entered)\n\t\treturn 0;",
+            f"\tcall = *entered;\n\t{calls}.delete(&thread);",
+        ]
+        lines += [
+            f"\t{parameter.name} = ({parameter.type})call.arguments[{number}];"
+            for number, parameter in enumerate(parameters)
+        ]
+    return hooks, "\n".join(lines)
 
 
 _HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
@@ -249,14 +388,19 @@ def _type_words(type_text: str) -> list[str]:
     return ["_Bool" if word == "bool" else word for word in words if word != "const"]
 
 
-def _expand_hooks(text: str, kernel: Kernel) -> tuple[str, list[Hook]]:
+def _expand_hooks(text: str, kernel: Kernel, fentry: bool) -> tuple[str, list[Hook]]:
     hooks: list[Hook] = []
 
     def expand(match: re.Match[str]) -> str:
+        word = match.group(1)
         arguments = [argument.strip() for argument in match.group(2).split(",")]
         try:
-            hook, head = _HEADS[match.group(1)](arguments, kernel)
-        except (ValueError, AttributeError):
+            if word.startswith("FUNCTION"):
+                found, head = _function_head(arguments, kernel, fentry, word != "FUNCTION")
+                hooks.extend(found)
+                return head
+            hook, head = _HEADS[word](arguments, kernel)
+        except (ValueError, AttributeError, IndexError):
             raise TemplateError(f"cannot read {match.group(0).splitlines()[0]}") from None
         hooks.append(hook)
         return head

@@ -26,9 +26,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "lib")]
 
+from scheduling import PAIR, PING_PONG, asleep, schedstat  # noqa: E402
 from support import busy_loops, cgroups, last_cpu, python_child  # noqa: E402
 from test_opensnoop import CHILD  # noqa: E402
-from test_runqlat import PAIR, PING_PONG, asleep, schedstat  # noqa: E402
 
 SIDES = ("bcc", "ours")
 # Seconds until a tool must have attached: bcc's compiler, emulated, takes twenty, and runqlen's

@@ -91,7 +91,7 @@ if [ "$action" = compare ]; then
 else
 	# -v: should the machine die, the last line names the test. What is marked host_only or rendering
 	# depends on no running kernel.
-	set -- -m pytest -v --durations=10 -p no:cacheprovider -o faulthandler_timeout=300
+	set -- -m pytest -v --durations=40 -p no:cacheprovider -o faulthandler_timeout=300
 	set -- "$@" --junitxml=/run/results/junit.xml -o junit_family=xunit2
 	set -- "$@" -m "not rendering and not host_only" --ignore=tests/kernels tests
 	[ -n "$tests" ] && set -- "$@" -k "$tests"

@@ -15,6 +15,7 @@ docs/kernels.md says more.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -26,9 +27,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 sys.dont_write_bytecode = True
 
+from cache import cache_directory  # noqa: E402
 from comparison import Compared, page, read_comparison  # noqa: E402
 from debian import ImageError, MissingPackage  # noqa: E402
 from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
@@ -58,16 +61,44 @@ def interruptible() -> Iterator[None]:
 
 
 class Images:
-    """All that the chosen rows need, built or found in the cache."""
+    """All that the chosen rows need, built or found in the cache.
+
+    A row whose kernel or userland can't be had is in ``missing``, by name, with the reason.
+
+    :raises ImageError: if there is no QEMU, without which no row can run.
+    """
 
     def __init__(self, rows: list[Row], extra: tuple[str, ...] = ()) -> None:
         self.tools: Tools = tools(say)
         self.userlands: dict[str, Userland] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.missing: dict[str, ImageError] = {}
+        no_userland: dict[str, ImageError] = {}
         for row in rows:
-            if row.userland not in self.userlands:
-                self.userlands[row.userland] = userland(row.userland, self.tools, say, extra)
-            self.kernels[row.name] = kernel(row, self.tools, say)
+            try:
+                if row.userland in no_userland:
+                    # Once is enough: without a network each attempt takes a while.
+                    raise no_userland[row.userland]
+                if row.userland not in self.userlands:
+                    try:
+                        self.userlands[row.userland] = userland(
+                            row.userland, self.tools, say, extra
+                        )
+                    except ImageError as error:
+                        no_userland[row.userland] = error
+                        raise
+                self.kernels[row.name] = kernel(row, self.tools, say)
+            except ImageError as error:
+                self.missing[row.name] = error
+
+    def require(self) -> Images:
+        """Themselves, if every row has all it needs.
+
+        :raises ImageError: the first row's reason otherwise.
+        """
+        for error in self.missing.values():
+            raise error
+        return self
 
     def command(self, machine: Machine, checkout: Path, **job: str) -> list[str]:
         """Write the machine's files; the command that starts it, without its console."""
@@ -77,25 +108,51 @@ class Images:
         )
 
 
+def take_turn(places: int) -> IO[str] | None:
+    """One of the host's ``places`` for a machine, until what is returned is closed; None if all
+    are taken. Two runs on two processors otherwise make both so slow that they prove nothing."""
+    directory = cache_directory()
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(places):
+        file = (directory / f"place-{number}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            file.close()
+    return None
+
+
 def run_machines(
     machines: list[Machine],
     command: Callable[[Machine], list[str]],
     jobs: int,
     ended: Callable[[Machine], None],
 ) -> None:
-    """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running."""
+    """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running.
+
+    Those of several runs on one host take turns.
+    """
+    places = max(jobs, os.cpu_count() or 1)
     waiting = list(machines)
-    active: list[Machine] = []
+    active: dict[Machine, IO[str]] = {}
+    told = False
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
+                place = take_turn(places)
+                if place is None:
+                    if not told:
+                        say("waiting for a machine of another run to end")
+                    told = True
+                    break
                 machine = waiting.pop(0)
-                active.append(machine)
+                active[machine] = place
                 machine.start(command(machine))
             time.sleep(0.1)
             for machine in [machine for machine in active if not machine.running()]:
-                active.remove(machine)
                 machine.end()
+                active.pop(machine).close()
                 ended(machine)
     finally:
         for machine in active:
@@ -113,8 +170,16 @@ def checkout_disk() -> Iterator[Path]:
 def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
     """Run the tests on ``rows`` and print the table; 0 if every row passed."""
     images = Images(rows)
-    machines = [Machine(row, RESULTS / row.name, timeout) for row in rows]
+    machines = [
+        Machine(row, RESULTS / row.name, timeout) for row in rows if row.name not in images.missing
+    ]
     done: dict[str, RowResult] = {}
+    for row in rows:
+        if row.name in images.missing:
+            done[row.name] = RowResult(row, 0.0, trouble=str(images.missing[row.name]))
+            # What an earlier run left there says nothing of this one.
+            shutil.rmtree(RESULTS / row.name, ignore_errors=True)
+            say(f"{row.name}: FAIL: {done[row.name].trouble}")
 
     def ended(machine: Machine) -> None:
         result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
@@ -155,7 +220,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
     for row in rows:
         variant = replace(row, name=f"{row.name}-compare", options=row.options | {"headers"})
         try:
-            Images([variant], ("bpfcc-tools",))
+            Images([variant], ("bpfcc-tools",)).require()
         except MissingPackage as error:
             say(f"{row.name}: {error}")
             notes[variant.name] = (
@@ -164,7 +229,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
             )
             variant = replace(variant, options=row.options)
         variants.append(variant)
-    images = Images(variants, ("bpfcc-tools",))
+    images = Images(variants, ("bpfcc-tools",)).require()
     machines = [
         Machine(row, RESULTS / row.name, timeout, report="comparison.json") for row in variants
     ]
@@ -212,7 +277,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
 
 def shell(row: Row) -> int:
     """Run a shell on ``row``, on this terminal."""
-    images = Images([row])
+    images = Images([row]).require()
     columns, lines = shutil.get_terminal_size()
     with checkout_disk() as disk, tempfile.TemporaryDirectory(
         prefix="pytools-kernels-"
@@ -303,7 +368,7 @@ def act(chosen: argparse.Namespace) -> int:
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
     if chosen.action == "images":
-        Images(rows)
+        Images(rows).require()
         return 0
     return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout)
 

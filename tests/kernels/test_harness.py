@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +26,20 @@ import debian  # noqa: E402
 from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
-from machine import Machine, write_checkout, write_initramfs  # noqa: E402
+from machine import Machine, clock_arguments, write_checkout, write_initramfs  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
 from results import Result, RowResult, kernel_reason, read_junit, summary  # noqa: E402
-from run import run_machines  # noqa: E402
+import run  # noqa: E402
+from run import Images, run_machines  # noqa: E402
 
 ROW = Row("5.10", "linux-image-5.10.*-cloud-amd64", "bullseye", "bullseye")
 HEADERS = Row("5.10-headers", ROW.package, "bullseye", "bullseye", frozenset({"headers"}))
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for the machines of a real run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "apart"))
 
 
 # The table.
@@ -362,6 +370,21 @@ def test_two_machines_run_at_a_time(tmp_path: Path) -> None:
     assert len(events) == 6
 
 
+def test_machines_of_two_runs_take_turns(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    places = max(2, os.cpu_count() or 1)
+    taken = [run.take_turn(places) for _ in range(places)]
+    assert None not in taken and run.take_turn(places) is None
+    other = threading.Timer(1, lambda: [file.close() for file in taken if file is not None])
+    other.start()
+    ended: list[float] = []
+    start = time.monotonic()
+    machines = [machine(tmp_path, Row(f"6.{n}", "p", "s", "u")) for n in range(2)]
+    run_machines(machines, script("true"), 2, lambda made: ended.append(time.monotonic() - start))
+    other.join()
+    assert len(ended) == 2 and min(ended) >= 1
+    assert "waiting for a machine of another run to end\n" == capfd.readouterr().err
+
+
 INTERRUPTED = """
 import signal, sys
 from pathlib import Path
@@ -579,6 +602,75 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def without_7_0(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A world without the kernel 7.0 and without bullseye; what was asked of it."""
+    asked = []
+
+    def userland(suite: str, *rest: object) -> object:
+        asked.append(suite)
+        if suite == "bullseye":
+            raise ImageError("cannot build userland bullseye: gone")
+        return suite
+
+    def kernel(row: Row, *rest: object) -> object:
+        asked.append(row.name)
+        if row.name == "7.0":
+            raise ImageError("cannot build kernel 7.0: no package")
+        return row.name
+
+    monkeypatch.setattr(run, "tools", lambda say: None)
+    monkeypatch.setattr(run, "userland", userland)
+    monkeypatch.setattr(run, "kernel", kernel)
+    return asked
+
+
+FOUR = "5.10 a b bullseye\n5.10-headers a b bullseye\n6.18 a b trixie\n7.0 a b trixie\n"
+
+
+def test_rows_that_lack_an_image_are_named_and_the_others_have_theirs(
+    without_7_0: list[str],
+) -> None:
+    images = Images(read(FOUR))
+    assert {name: str(error) for name, error in images.missing.items()} == {
+        "5.10": "cannot build userland bullseye: gone",
+        "5.10-headers": "cannot build userland bullseye: gone",
+        "7.0": "cannot build kernel 7.0: no package",
+    }
+    assert list(images.kernels) == ["6.18"]
+    assert without_7_0 == ["bullseye", "trixie", "6.18", "7.0"]
+    with pytest.raises(ImageError, match="bullseye"):
+        images.require()
+
+
+def test_a_kernel_that_cannot_be_built_is_a_failed_row(
+    without_7_0: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    report = '<testsuites><testcase classname="tests.t" name="a"/></testsuites>'
+    results = RESULTS.format(status=0).replace("<testsuites/>", report)
+
+    def prepare(self: Machine, *rest: object) -> list[str]:
+        self.temporary.mkdir(parents=True)
+        return ["sh", "-c", results, "sh", str(self.directory)]
+
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(Machine, "prepare", prepare)
+    monkeypatch.setattr(Machine, "ports", lambda self: [])
+    rows = choose(read(FOUR), "6.18 7.0")
+    (tmp_path / "7.0").mkdir()
+    (tmp_path / "7.0" / "junit.xml").write_text("of an earlier run")
+    assert run.test(rows, "", 2, 60) == 1
+    text = capfd.readouterr().out
+    assert "(pass)     1     0\n" in text
+    assert "(kernel)   pass  FAIL\n" in text
+    assert "proved nothing:\n  7.0: cannot build kernel 7.0: no package\n" in text
+    assert not (tmp_path / "7.0").exists()
+    assert run.test(rows[:1], "", 2, 60) == 0
+
+
 def test_list_prints_the_names_in_the_table() -> None:
     result = run_command("list")
     assert result.returncode == 0
@@ -613,3 +705,11 @@ def test_no_network_is_one_clear_line_and_no_image(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith("kernels: cannot build tools qemu: ")
     assert "fetch" in result.stderr
     assert [path.name for path in (tmp_path / "pytools" / "kernels").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "flags, arguments", [("fpu hypervisor tsc", ["tsc_early_khz=2596142"]), ("fpu tsc", [])]
+)
+def test_the_clock_s_rate_is_told_where_the_host_knows_it(flags: str, arguments: list[str]) -> None:
+    text = f"processor\t: 0\nflags\t\t: {flags}\ncpu MHz\t\t: 2596.142\n\n"
+    assert clock_arguments(text) == arguments

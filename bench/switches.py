@@ -1,0 +1,137 @@
+"""How long the tools' BPF programs take in the kernel, by the kernel's own clock
+(what kernel.bpf_stats_enabled switches on), for each context switch."""
+from __future__ import annotations
+
+import json
+from statistics import median
+from typing import Iterator
+
+import installed
+from place import Place, progress
+from processes import Tool, Trouble, context_switches, load_cpu, program_statistics, run_load
+from table import Row
+
+SWITCHES = 1_000_000
+ROUNDS = 3
+# A peer that counts less of the switches than this does not do the work that
+# it is measured by (its kernel headers are wrong in a way that matters).
+ENOUGH = 0.95
+FEW_SWITCHES = 2_000
+LIMIT = 0.80
+
+
+def measure(place: Place) -> Iterator[Row]:
+    """The rows of the table on switches: medians of the rounds, in which ours
+    and the peer take turns."""
+    yield from _runqlat(place)
+    yield _runqslower(place)
+    for options in ([], ["-O"]):
+        yield _cpudist(place, options)
+
+
+def _load(place: Place, switches: int = SWITCHES) -> list[str]:
+    return [str(place.load("switches")), str(switches), str(load_cpu())]
+
+
+def _per_switch(place: Place, tool: Tool) -> float:
+    """Nanoseconds that a tool's programs take for a switch."""
+    # Every switch of the machine is seen, not only the load's.
+    switches, (time_before, _) = context_switches(), tool.program_total()
+    with program_statistics():
+        run_load(_load(place))
+    nanoseconds = tool.program_total()[0] - time_before
+    return nanoseconds / (context_switches() - switches)
+
+
+def _runqlat(place: Place) -> list[Row]:
+    ours = "our runqlat", installed.ours("runqlat", "--json")
+    bcc = "bcc runqlat", installed.bcc("runqlat")
+    in_programs: dict[str, list[float]] = {ours[0]: [], bcc[0]: []}
+    walls: dict[str, list[float]] = {"alone": [], ours[0]: [], bcc[0]: []}
+    for number in range(ROUNDS):
+        walls["alone"].append(run_load(_load(place))[1][0] / SWITCHES)
+        for name, command in (ours, bcc):
+            progress(f"switches {number + 1}/{ROUNDS}: {name}")
+            with place.tool(name, command) as tool:
+                # Once as it is used, once with its programs being timed.
+                walls[name].append(run_load(_load(place))[1][0] / SWITCHES)
+                in_programs[name].append(_per_switch(place, tool))
+                tool.stop()
+            samples = _samples_of(tool)
+            if samples < ENOUGH * 2 * SWITCHES:
+                raise Trouble(f"{name} counted {samples:,} of {2 * SWITCHES:,} switches")
+    alone = median(walls["alone"])
+    return [
+        Row(
+            "runqlat, programs per switch",
+            median(in_programs[ours[0]]), median(in_programs[bcc[0]]), bcc[0], LIMIT, "ns",
+        ),
+        Row(
+            "runqlat, added to each switch",
+            median(walls[ours[0]]) - alone, median(walls[bcc[0]]) - alone, bcc[0], None, "ns",
+        ),
+    ]  # fmt: skip
+
+
+def _runqslower(place: Place) -> Row:
+    # Waits of less than 10 ms, which none of them prints.
+    peer = "bcc runqslower", installed.bcc("runqslower")
+    try:
+        with place.tool(peer[0], [*peer[1], "0"]) as tool:
+            pid, _ = run_load(_load(place, FEW_SWITCHES))
+            tool.stop()
+        if str(pid) not in tool.output.read_text(errors="replace").split():
+            raise Trouble(f"{peer[0]} sees no waits here")
+    except Trouble as error:
+        peer = _libbpf("runqslower", [], error)
+    return _compared(place, "runqslower", installed.ours("runqslower"), *peer)
+
+
+def _cpudist(place: Place, options: list[str]) -> Row:
+    peer = "bcc cpudist", installed.bcc("cpudist", *options)
+    try:
+        with place.tool(*peer) as tool:
+            tool.stop()
+    except Trouble as error:
+        peer = _libbpf("cpudist", options, error)
+    ours = installed.ours("cpudist", "--json", *options)
+    return _compared(place, " ".join(["cpudist", *options]), ours, *peer, samples=True)
+
+
+def _libbpf(tool: str, options: list[str], why: Trouble) -> tuple[str, list[str]]:
+    name = f"libbpf-tools {tool}"
+    installed.note(f"{why}. In its place: {name}.")
+    return name, installed.libbpf(tool, *options)
+
+
+def _compared(
+    place: Place, what: str, ours: list[str], peer_is: str, peer: list[str], samples: bool = False
+) -> Row:
+    taken: dict[str, list[float]] = {f"our {what}": [], peer_is: []}
+    short = ""
+    for number in range(ROUNDS):
+        for name, command in zip(taken, (ours, peer)):
+            progress(f"switches {number + 1}/{ROUNDS}: {name}")
+            with place.tool(name, command) as tool:
+                taken[name].append(_per_switch(place, tool))
+                tool.stop()
+            counted = _samples_of(tool) if samples else SWITCHES
+            if counted < ENOUGH * SWITCHES:
+                few = f"{name} counted {counted:,} of {SWITCHES:,} switches"
+                if name != peer_is:
+                    raise Trouble(few)
+                short = f"{few}, and does less for the others"
+    if short:
+        installed.note(f"{short}.")
+    our_time, peer_time = map(median, taken.values())
+    return Row(f"{what}, programs per switch", our_time, peer_time, peer_is, LIMIT, "ns")
+
+
+def _samples_of(tool: Tool) -> int:
+    """How many samples a histogram holds: JSON of ours, or text of others."""
+    lines = tool.output.read_text().splitlines()
+    try:
+        return int(json.loads(lines[-1])["samples"])
+    except ValueError:
+        counts = [line.partition(":")[2].split("|")[0] for line in lines if "->" in line]
+        return sum(map(int, counts))

@@ -1,0 +1,87 @@
+"""What block tools say of disks, operations and flags, and what they ask a kernel for."""
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+
+from capture import recorded
+from pytools import block, differences
+from pytools.errors import Usage
+
+pytestmark = pytest.mark.rendering
+
+
+@pytest.mark.parametrize(
+    "kind, words, letter, flags",
+    [
+        (0, "read", "R", None),
+        (1 | 1 << 8, "write|sync", "W", "sync"),
+        (1 | 1 << 8 | 1 << 14 | 1 << 9, "write|sync|meta|fua", "W", "sync|meta|fua"),
+        (2 | 1 << 15, "flush|preflush", "F", "preflush"),
+        (3, "discard", "D", None),
+        (128, "zone-append", "A", None),
+        (17, "operation 17", "N", None),
+    ],
+)
+def test_kinds_in_words(kind: int, words: str, letter: str, flags: str | None) -> None:
+    assert (block.kind_words(kind), block.letter(kind)) == (words, letter)
+    assert block.flag_words(kind) == flags
+
+
+def test_the_c_has_a_bit_for_each_flag_in_that_order() -> None:
+    text = (Path(block.__file__).parent / "bpf" / "block.h").read_text()
+    for number, flag in enumerate(block.FLAGS):
+        assert f"(all >> __REQ_{flag.upper()} & 1) << {8 + number}" in text
+
+
+def options(disk: str) -> argparse.Namespace:
+    return argparse.Namespace(disk=disk, pid=None, comm=None, cgroup=None, pidns=None)
+
+
+def test_disks_by_name_path_and_number(tmp_path: Path) -> None:
+    name = next(
+        name
+        for name in sorted(os.listdir("/sys/block"))
+        if os.path.exists(f"/dev/{name}") and os.path.exists(f"/sys/block/{name}/dev")
+    )
+    link = tmp_path / "link"
+    link.symlink_to(f"/dev/{name}")
+    numbers = {block.settings(options(text))["DISK"] for text in (name, f"/dev/{name}", str(link))}
+    (number,) = numbers
+    assert block.disk_name(number) == name
+    major, minor = map(int, Path(f"/sys/block/{name}/dev").read_text().split(":"))
+    assert number == major << 20 | minor
+
+
+def test_a_disk_that_is_gone_is_shown_by_number() -> None:
+    assert block.disk_name(4095 << 20 | 77) == "4095:77"
+    assert block.disk_name(0) is None
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "/", "../etc/passwd", "null"])
+def test_what_is_no_disk_is_bad_usage(name: str) -> None:
+    with pytest.raises(Usage, match="there is no disk"):
+        block.settings(options(name))
+
+
+@pytest.mark.parametrize(
+    "release, disk, status, origin, starts",
+    [
+        ("5.10", "rq_disk", "int", "request->bio", 3),
+        ("6.1", "q->disk", "unsigned char", "request->bio", 3),
+        ("6.12", "q->disk", "unsigned char", "request", 1),
+        ("7.3", "q->disk", "unsigned char", "request", 1),
+    ],
+)
+def test_differences_by_kernel(
+    release: str, disk: str, status: str, origin: str, starts: int
+) -> None:
+    kernel = recorded(release)
+    assert differences.REQUEST_DISK(kernel) == disk
+    assert differences.COMPLETION_ARGUMENTS(kernel).split(", ")[1] == f"{status} status"
+    assert differences.REQUEST_ORIGIN(kernel) == origin
+    assert differences.REQUEST_STARTS(kernel).count("RAW_TRACEPOINT(") == starts
+    assert ("struct request_queue" in differences.REQUEST_STARTS(kernel)) == (release == "5.10")

@@ -1,0 +1,162 @@
+"""cpudist against /proc/TID/schedstat and workloads of known size."""
+from __future__ import annotations
+
+import datetime
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytools.kernel import online_cpus
+from scheduling import PAIR, about, asleep, run, schedstat
+from support import SPIN, Tool, last_cpu, python_child, run_tool
+
+# The kernel counts what runs in a task at its ticks, up to 10 ms apart.
+TICKS = 20_000_000
+
+
+def histograms(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def totals(records: list[dict[str, Any]], key: str) -> Counter[int]:
+    """Nanoseconds by task, of all intervals."""
+    found: Counter[int] = Counter()
+    for record in records:
+        assert record["unit"] == "usecs" and "lost" not in record
+        found[record["key"][key]] += round(record["total"] * 1000)
+    return found
+
+
+def test_stretches_and_total_agree_with_schedstat_in_one_interval_and_in_many() -> None:
+    with python_child(PAIR, str(last_cpu()), "1") as child:
+        assert child.stdin and child.stdout
+        tids = [child.pid, int(child.stdout.readline())]
+        asleep(tids)
+        with Tool("cpudist", "--json", "-e", "-L") as whole:
+            with Tool("cpudist", "--json", "-e", "-P", "0.1") as parts:
+                spent = run(child, tids)
+                records, many = histograms(whole.stop()), histograms(parts.stop())
+    ran = totals(records, "tid")
+    assert 0 not in ran
+    for tid in tids:
+        (record,) = [record for record in records if record["key"]["tid"] == tid]
+        assert record["samples"] == about(spent[tid].slices)
+        assert ran[tid] == pytest.approx(spent[tid].ran, rel=0.02, abs=20_000 * record["samples"])
+        assert ran[tid] > 900_000_000
+        assert totals(many, "pid")[tid] == pytest.approx(ran[tid], rel=0.02)
+        cut = [record for record in many if record["key"]["pid"] == tid]
+        assert len(cut) > 5
+        assert all(record["max"] <= 1_000_000 for record in cut)
+
+
+def test_a_stretch_that_does_not_end_is_counted_all_the_same() -> None:
+    with Tool("cpudist", "--json", "-e", "-L") as tool:
+        with python_child(SPIN, str(last_cpu())) as child:
+            assert child.stdout and child.stdout.readline() == b"ready\n"
+            while schedstat(child.pid).ran < 1_000_000_000:
+                pass
+            before = schedstat(child.pid).ran
+            tool.process.send_signal(2)
+            ran = totals(histograms(tool.wait()), "tid")[child.pid]
+            after = schedstat(child.pid).ran
+    assert 0.98 * before - TICKS <= ran <= after + TICKS
+
+
+def test_all_cpus_have_all_the_time_with_idle_included() -> None:
+    result = run_tool("cpudist", "--json", "-e", "-I", "-L", "-d", "2", "0.5")
+    moments: dict[str, float] = {}
+    for record in histograms(result.stdout):
+        assert all(bucket["lo"] >= 0 for bucket in record["buckets"])
+        moments[record["ts"]] = moments.get(record["ts"], 0) + record["total"]
+    ends = [
+        datetime.datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S.%fZ").timestamp()
+        for moment in moments
+    ]
+    # Before a CPU's first switch it is not known since when its task runs.
+    passed = (ends[-1] - ends[0]) * 1e6 * len(online_cpus())
+    counted = sum(list(moments.values())[1:])
+    # Where a switch is left out, the stretches on both sides are.
+    assert 0.9 * passed <= counted <= 1.02 * passed
+    without = run_tool("cpudist", "--json", "-L", "-d", "0.3")
+    assert all(record["key"]["tid"] for record in histograms(without.stdout))
+
+
+# Sleeps so often; then prints how long it was off CPU meanwhile, in nanoseconds.
+SLEEPS = """
+import sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.monotonic_ns() - time.thread_time_ns()
+for _ in range(int(sys.argv[1])):
+    time.sleep(0.01)
+print("done", flush=True)
+print(time.monotonic_ns() - time.thread_time_ns() - start, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_time_off_cpu_is_that_of_the_sleeps() -> None:
+    with python_child(SLEEPS, "100") as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        with Tool("cpudist", "--json", "-O", "-e", "-P", "-p", str(child.pid)) as tool:
+            run(child, [child.pid])
+            off = int(child.stdout.readline())
+            (record,) = histograms(tool.stop())
+    assert record["key"] == {"pid": child.pid}
+    # The kernel's clock of CPU time stops some microseconds before or after ours, often
+    # 100 where processors are emulated. A switch that a kernel leaves out takes one time
+    # off CPU with it. The wait for the test began before the tool did, and is in neither.
+    assert totals([record], "pid")[child.pid] == pytest.approx(off, rel=0.05)
+    slept = sum(bucket["count"] for bucket in record["buckets"] if bucket["hi"] >= 10_000)
+    assert slept >= 95
+
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+# Has one pid go to a task after the other, a second apart.
+REUSE = """
+import os, sys, time
+os.sched_setaffinity(0, [int(sys.argv[1])])
+print("ready", flush=True)
+sys.stdin.readline()
+pid = os.fork()
+if not pid:
+    os._exit(0)
+os.waitpid(pid, 0)
+reused = 0
+while reused < 2:
+    time.sleep(1)
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+        last.write(str(pid - 1))
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    reused += child == pid
+print("done", flush=True)
+print(pid, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_pid_that_is_used_again_was_not_off_cpu_meanwhile() -> None:
+    assert LAST_PID.exists()
+    with python_child(REUSE, str(last_cpu())) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        with Tool("cpudist", "--json", "-O", "-L", "-m") as tool:
+            run(child, [child.pid])
+            pid = int(child.stdout.readline())
+            found = {record["key"]["tid"]: record for record in histograms(tool.stop())}
+    sleeps = found[child.pid]["buckets"]
+    assert sleeps[-1]["hi"] >= 1000
+    for bucket in found[pid]["buckets"] if pid in found else []:
+        assert bucket["hi"] < 1000 or not bucket["count"]
+
+
+@pytest.mark.host_only
+def test_milliseconds() -> None:
+    (record,) = histograms(run_tool("cpudist", "--json", "-m", "-O", "-d", "0.3").stdout)
+    assert record["unit"] == "msecs" and record["samples"] > 0

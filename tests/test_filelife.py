@@ -1,0 +1,81 @@
+"""filelife reports files that are created and deleted, all of them and no others."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from support import Tool, python_child
+
+# Creates files of known size in a folder and deletes them; the times of both are
+# reported as [name, size, earliest and latest age in seconds].
+FILES = """
+import ctypes, json, os, sys, time
+folder, number = sys.argv[1] + "/", int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+made = {}
+for i in range(number):
+    before = time.monotonic()
+    fd = os.open(folder + f"file{i}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.ftruncate(fd, 7 * i)
+    os.close(fd)
+    made[i] = before, time.monotonic()
+os.close(os.open(folder + "file0", os.O_WRONLY | os.O_CREAT))  # is there already
+os.close(os.open(folder + "stays", os.O_WRONLY | os.O_CREAT))
+os.unlink(folder + "old")
+for name in ("nothing", "folder"):
+    try:
+        os.unlink(folder + name)  # fails
+    except OSError:
+        pass
+os.link(folder + "file1", folder + "second")
+os.unlink(folder + "second")  # the file has another name
+found = []
+for i, (before, after) in made.items():
+    early = time.monotonic()
+    os.unlink(folder + f"file{i}")
+    found.append([f"file{i}", 7 * i, early - after, time.monotonic() - before])
+print(json.dumps(found), flush=True)
+sys.stdin.readline()
+"""
+
+
+def trace(folder: Path, number: int, *arguments: str) -> tuple[int, list[Any], list[Any]]:
+    """The pid of the program, what it did, and what filelife says of it."""
+    (folder / "old").write_text("old")
+    (folder / "folder").mkdir()
+    with python_child(FILES, str(folder), str(number)) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        filters = ["-p", str(child.pid)] if "-p" in arguments else []
+        with Tool("filelife", "--json", *filters) as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            done = json.loads(child.stdout.readline())
+            events = [json.loads(line) for line in tool.stop().splitlines()]
+        return child.pid, done, events
+
+
+def test_a_thousand_files_of_known_age_and_size(tmp_path: Path) -> None:
+    pid, done, events = trace(tmp_path, 1000, "-p")
+    assert [(event["file"], event["size"]) for event in events] == [
+        (name, size) for name, size, _, _ in done
+    ]
+    for event, (_, _, least, most) in zip(events, done):
+        assert least <= event["age"] <= most
+        assert event["pid"] == pid
+
+
+def test_files_on_a_disk_without_a_filter() -> None:
+    folder = Path(os.environ.get("PYTOOLS_SCRATCH", "/var/tmp")) / f"filelife-{os.getpid()}"
+    folder.mkdir()
+    try:
+        pid, done, events = trace(folder, 30)
+    finally:
+        for name in ("stays", "old"):
+            (folder / name).unlink(missing_ok=True)
+        (folder / "folder").rmdir()
+        folder.rmdir()
+    names = [event["file"] for event in events if event["pid"] == pid]
+    assert names == [name for name, _, _, _ in done]

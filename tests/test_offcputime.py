@@ -1,0 +1,269 @@
+"""offcputime against programs that know how long they waited, and against schedstat."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any, Iterable
+
+import pytest
+
+from support import SPIN, Tool, last_cpu, python_child, run_tool
+
+
+def rows(output: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in output.splitlines()]
+    assert not any("lost" in row for row in found)
+    return found
+
+
+def seconds(found: Iterable[dict[str, Any]]) -> float:
+    return sum(int(row["usecs"]) for row in found) / 1e6
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def schedstat(pid: int) -> tuple[float, float]:
+    """For how many seconds a process ran, and waited for a CPU."""
+    ran, queued, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(queued) / 1e9
+
+
+def wait_for_state(pid: int, state: str) -> None:
+    """Until a process is in the state of that letter."""
+    while state_of(pid) != state:
+        os.sched_yield()
+
+
+# Sleeps 50 times, says how long that was and how much of all its time it ran.
+SLEEPER = r"""
+import os, sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+
+def ran():
+    return int(open("/proc/self/schedstat").read().split()[0]) / 1e9
+
+slept = 0
+begin, ran_before = time.monotonic(), ran()
+for _ in range(50):
+    since = time.monotonic()
+    time.sleep(0.02)
+    slept += time.monotonic() - since
+    for _ in range(20000):
+        pass
+print(slept, time.monotonic() - begin - (ran() - ran_before), flush=True)
+sys.stdin.readline()
+"""
+# Waits for a line in between: that is a sleep, too.
+SPAWNER = r"""
+import os, sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+since = time.monotonic()
+# Until the new process has opened its end of the FIFO, the old one waits as for
+# a disk: it has lent it its memory (vfork).
+actions = [(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)]
+pid = os.posix_spawn("/bin/true", ["true"], {}, file_actions=actions)
+print(time.monotonic() - since, flush=True)
+os.waitpid(pid, 0)
+"""
+LONG = 0.5
+
+
+def test_sleeps_of_known_length_add_up_by_state(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    cpu = str(last_cpu())
+    with python_child(SLEEPER) as sleeper, python_child(SPAWNER, str(fifo)) as spawner, \
+            python_child(SPIN, cpu) as spinner, python_child(SPIN, cpu) as stopped:  # fmt: skip
+        children = [sleeper, spawner, spinner, stopped]
+        for child in children:
+            assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        pids = ",".join(str(child.pid) for child in children)
+        with Tool("offcputime", "--json", "-p", pids) as tool:
+            for child in (spawner, sleeper):
+                assert child.stdin
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+            wait_for_state(spawner.pid, "D")
+            held = time.monotonic()
+            os.kill(stopped.pid, signal.SIGSTOP)
+            wait_for_state(stopped.pid, "T")
+            since = time.monotonic()
+            assert sleeper.stdout and spawner.stdout
+            slept, waited = map(float, sleeper.stdout.readline().split())
+            while time.monotonic() < max(since, held) + LONG:
+                os.sched_yield()
+            with open(fifo, "w"):
+                lent = float(spawner.stdout.readline())
+            ran_before = schedstat(stopped.pid)[0]
+            least = time.monotonic() - since
+            os.kill(stopped.pid, signal.SIGCONT)
+            while schedstat(stopped.pid)[0] == ran_before:
+                os.sched_yield()
+            most = time.monotonic() - since
+            queued = schedstat(spinner.pid)[1]
+            found = rows(tool.stop())
+
+    def total(child: Any, state: str, function: str = "") -> float:
+        return seconds(
+            row for row in found
+            if row["pid"] == child.pid and row["state"] == state
+            and function in (row["kernel_stack"] or "")
+        )  # fmt: skip
+
+    # A sleep begins and ends some microseconds from where the program reads the clock.
+    assert total(sleeper, "interruptible sleep", "nanosleep") == pytest.approx(slept, rel=0.02)
+    assert slept == pytest.approx(1.0, rel=0.5)
+    everything = total(sleeper, "interruptible sleep", "nanosleep") + total(sleeper, "preempted")
+    assert everything == pytest.approx(waited, rel=0.02)
+    assert total(spawner, "disk wait") == pytest.approx(lent, rel=0.02)
+    assert lent >= LONG
+    # From a moment before it was seen to be stopped until it got a CPU again.
+    assert least * 0.98 <= total(stopped, "stopped") <= most * 1.02 + 0.1
+    # The one that spins waits for the CPU only: as long as the kernel says.
+    assert {row["state"] for row in found if row["pid"] == spinner.pid} <= {"preempted"}
+    assert total(spinner, "preempted") <= queued * 1.02 + 0.01
+    for row in found:
+        assert row["usecs"] >= 0 and row["tid"] == row["pid"]
+        # Neither the tracepoint nor the program on it is where a thread waits.
+        if row["kernel_stack"]:
+            assert row["kernel_stack"].endswith("__schedule")
+            assert "bpf" not in row["kernel_stack"].rpartition("schedule;")[2]
+
+
+# Two lengths of sleeps, and a thread with a name of its own.
+TWO_SLEEPS = r"""
+import sys, threading, time
+print("ready", flush=True)
+sys.stdin.readline()
+def sleep(times, length):
+    for _ in range(times):
+        time.sleep(length)
+long = threading.Thread(target=sleep, args=(10, 0.05))
+long.start()
+print(long.native_id, flush=True)
+sleep(100, 0.001)
+long.join()
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("which", ["longer", "shorter", "thread", "state"])
+def test_waits_are_chosen_by_length_thread_and_state(which: str) -> None:
+    with python_child(TWO_SLEEPS) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        options = {
+            "longer": ["-p", str(child.pid), "-m", "45000"],
+            "shorter": ["-p", str(child.pid), "-M", "45000"],
+            "thread": ["-t", str(child.pid), "-K"],
+            "state": ["-p", str(child.pid), "--state", "2"],
+        }[which]
+        with Tool("offcputime", "--json", *options) as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            thread = int(child.stdout.readline())
+            assert child.stdout.readline() == b"done\n"
+            found = rows(tool.stop())
+    sleeps = [row for row in found if "nanosleep" in (row["kernel_stack"] or "")]
+    by_thread = {
+        tid: seconds(row for row in sleeps if row["tid"] == tid) for tid in (child.pid, thread)
+    }
+    if which == "longer":
+        assert by_thread[thread] >= 0.49
+        assert by_thread[child.pid] < 0.1
+    elif which == "shorter":
+        assert by_thread[thread] < 0.1
+        assert by_thread[child.pid] >= 0.1
+    elif which == "thread":
+        assert by_thread[thread] == 0 and by_thread[child.pid] >= 0.1
+        assert all(row["user_stack"] is None for row in found)
+    else:
+        assert sleeps == []
+        assert {row["state"] for row in found} <= {"disk wait"}
+
+
+def test_kernel_threads_and_the_others_are_told_apart() -> None:
+    def seen(option: str) -> set[int]:
+        # Of a whole machine's stacks, two may have one place.
+        lines = run_tool("offcputime", "--json", "-K", option, "1").stdout.splitlines()
+        return {row["pid"] for row in map(json.loads, lines) if "pid" in row}
+
+    threads, others = seen("-k"), seen("-u")
+    assert threads and others
+    for pids, are_threads in ((threads, True), (others, False)):
+        for pid in pids:
+            try:
+                flags = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            assert bool(int(flags) & 0x200000) == are_threads  # PF_KTHREAD
+
+
+@pytest.mark.host_only
+def test_text_and_folded_lines_name_the_state() -> None:
+    with python_child(TWO_SLEEPS) as child, Tool("offcputime", "-p", str(child.pid)) as tool:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        assert child.stdout.readline() == b"done\n"
+        text = tool.stop()
+    stacks = text.rstrip("\n").split("\n\n")
+    assert all(
+        re.search(r"^    -                .+ \(\d+\), [a-z ]+\n        \d+$", stack, re.M)
+        for stack in stacks
+    )
+    assert any("), interruptible sleep\n" in stack for stack in stacks)
+    lines = run_tool("offcputime", "-f", "0.5").stdout.splitlines()
+    assert lines
+    for line in lines:
+        assert re.search(r";(idle|[a-z]+ (wait|sleep)|preempted|stopped|parked|other)[; ]", line)
+
+
+def test_ten_thousand_switches_cost_no_time_and_no_stack() -> None:
+    """Threads that come and go leave nothing behind."""
+    code = (
+        "import sys, threading\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for _ in range(3000):\n"
+        "    thread = threading.Thread(target=lambda: None); thread.start(); thread.join()\n"
+        "print('done', flush=True); sys.stdin.readline()\n"
+    )
+    with python_child(code) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        with Tool("offcputime", "--json", "-K", "-p", str(child.pid)) as tool:
+            begin = time.monotonic()
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"done\n"
+            length = time.monotonic() - begin
+            found = rows(tool.stop())
+    main = [row for row in found if row["tid"] == child.pid]
+    assert 0 < seconds(main) <= length * 1.02
+    # No thread has waited for longer than all took: no start of another of its id.
+    for row in found:
+        assert row["usecs"] / 1e6 <= length * 1.02
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["-u", "-k"], "not allowed with argument"),
+        (["--state", "-2"], "is not a whole number"),
+        (["-m", "x"], "is not a whole number"),
+    ],
+)
+def test_mistakes_are_bad_usage(arguments: list[str], message: str) -> None:
+    result = run_tool("offcputime", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr

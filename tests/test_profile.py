@@ -1,0 +1,231 @@
+"""profile against programs that say themselves how long they ran in which function."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from machine_code import FUNCTIONS
+from support import SPIN, Tool, cgroups, last_cpu, python_child, run_tool
+from test_stacks import drawn
+
+x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86-64")
+
+
+def rows(output: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in output.splitlines()]
+    assert not any("lost" in row for row in found)
+    return found
+
+
+def samples(found: list[dict[str, Any]]) -> int:
+    return sum(row["samples"] for row in found)
+
+
+# Each stretch is long beside the time between two samples. The functions take
+# turns in no order that samples could fall into step with.
+TWO_FUNCTIONS = (
+    FUNCTIONS
+    + r"""
+import random
+os.sched_setaffinity(0, [int(sys.argv[1])])
+print("ready", flush=True)
+sys.stdin.readline()
+ran = {"hot_function": 0.0, "cold_function": 0.0}
+begin = time.process_time()
+turns = ["hot_function"] * 28 + ["cold_function"] * 12
+random.Random(1).shuffle(turns)
+for name in turns:
+    ran[name] += spin(name, 0.03)
+print(*ran.values(), time.process_time() - begin, flush=True)
+"""
+)
+RATE = 499
+
+
+@x86_64
+def test_two_functions_have_their_shares_of_an_ended_process(tmp_path: Path) -> None:
+    graph, scope = tmp_path / "graph.svg", tmp_path / "scope.json"
+    with python_child(TWO_FUNCTIONS, str(last_cpu())) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        with Tool(
+            "profile", "-F", str(RATE), "-p", str(child.pid), "--json",
+            "--svg", str(graph), "--speedscope", str(scope),
+        ) as tool:  # fmt: skip
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            hot, cold, seconds = map(float, child.stdout.readline().split())
+            child.wait()
+            found = rows(tool.stop())
+    Path(f"/tmp/perf-{child.pid}.map").unlink()
+    assert {row["pid"] for row in found} == {child.pid}
+    leaves: Counter[str] = Counter()
+    called = 0
+    for row in found:
+        functions = (row["user_stack"] or "").split(";")
+        if functions[-1] in ("hot_function", "cold_function"):
+            # Not in the instructions before the frame pointer is set.
+            called += row["samples"] if functions[-2:-1] == ["calling_function"] else 0
+            if row["kernel_stack"] is None:
+                leaves[functions[-1]] += row["samples"]
+    both = sum(leaves.values())
+    assert both > 0.8 * samples(found) and called > 0.95 * both
+    assert leaves["hot_function"] / both == pytest.approx(hot / (hot + cold), abs=0.03)
+    # A sample is so much time on the CPU, in the process as it counts it itself.
+    assert samples(found) / RATE == pytest.approx(seconds, rel=0.05)
+    # The other forms have the same in them.
+    total = samples(found)
+    boxes = drawn(graph.read_text())
+    width = {title: width for title, _, _, _, width in boxes}
+    hot_width = sum(width for title, _, _, _, width in boxes if title == "hot_function")
+    assert hot_width / width["all"] == pytest.approx(leaves["hot_function"] / total, abs=0.03)
+    (profile,) = json.loads(scope.read_text())["profiles"]
+    assert sum(profile["weights"]) == total
+
+
+# Reads zeros for a while, and sums up; then ends.
+KERNEL_AND_LIBRARY = r"""
+import sys, time, zlib
+print("ready", flush=True)
+sys.stdin.readline()
+data = bytearray(1 << 20)
+with open("/dev/zero", "rb", buffering=0) as zeros:
+    end = time.process_time() + 0.8
+    while time.process_time() < end:
+        for _ in range(4):
+            zeros.readinto(data)
+        zlib.crc32(data)
+"""
+
+
+def test_the_kernels_functions_and_those_of_an_ended_process_have_names() -> None:
+    with python_child(KERNEL_AND_LIBRARY) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        with Tool("profile", "-F", "199", "-p", str(child.pid), "--json") as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            child.wait()
+            found = rows(tool.stop())
+    total = samples(found)
+    assert total > 100
+    stacks = [(row["kernel_stack"] or "", row["user_stack"] or "", row) for row in found]
+    reading = samples([row for kernel, _, row in stacks if "vfs_read" in kernel.split(";")])
+    assert reading > 0.1 * total
+    summing = samples([row for kernel, user, row in stacks if not kernel and "crc32" in user])
+    assert summing > 0.1 * total
+    unknown = samples([row for kernel, _, row in stacks if "[unknown]" in kernel])
+    assert unknown < 0.01 * total
+
+
+@contextlib.contextmanager
+def spinning() -> Iterator[int]:
+    with python_child(SPIN, str(last_cpu())) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        yield child.pid
+
+
+def test_options_choose_what_is_sampled() -> None:
+    """One process that spins on the last CPU, seen or not."""
+    with cgroups(2) as (folder, other), spinning() as pid:
+        (folder / "cgroup.procs").write_text(str(pid))
+
+        def seen(*arguments: str) -> list[dict[str, Any]]:
+            result = run_tool("profile", "--json", "0.5", *arguments)
+            assert (result.returncode, result.stderr) == (0, "")
+            return [row for row in rows(result.stdout) if row["pid"] == pid]
+
+        assert samples(seen("-C", str(last_cpu()))) > 0
+        assert samples(seen("--cgroup", str(folder))) > 0
+        assert seen("--cgroup", str(other)) == []
+        assert samples(seen("-L", str(pid), "-c", "10000000")) > 0
+        for row in seen("-U", "-p", str(pid)):
+            assert row["kernel_stack"] is None
+        for row in seen("-K", "-p", str(pid)):
+            assert row["user_stack"] is None
+
+
+def idle_ticks() -> int:
+    """How long the CPUs have been idle together, in hundredths of a second."""
+    return sum(map(int, Path("/proc/stat").read_text().split(maxsplit=6)[4:6]))
+
+
+def test_idle_cpus_are_sampled_on_request_only() -> None:
+    for arguments in ["0.3"], ["-I", "0.3"]:
+        before = idle_ticks()
+        result = run_tool("profile", "--json", "-K", "-F", "999", *arguments)
+        idle = idle_ticks() - before > 20
+        sampled = 0 in {row["pid"] for row in rows(result.stdout)}
+        assert sampled == ("-I" in arguments) or not idle
+
+
+@pytest.mark.host_only
+def test_text_and_folded_lines() -> None:
+    with spinning() as pid:
+        text = run_tool("profile", "-a", "--delimited", "-p", str(pid), "1").stdout
+        lines = run_tool("profile", "-f", "-a", "-p", str(pid), "1").stdout.splitlines()
+    stacks = text.rstrip("\n").split("\n\n")
+    amounts = []
+    for stack in stacks:
+        *functions, owner, amount = stack.splitlines()
+        assert re.fullmatch(rf"    -                [\w.]+ \({pid}\)", owner)
+        assert all(re.fullmatch(r"    \S.*", function) for function in functions)
+        assert re.fullmatch(r"        \d+", amount)
+        amounts.append(int(amount))
+    assert amounts == sorted(amounts) and sum(amounts) > 0
+    for line in lines:
+        assert re.fullmatch(r"python[\w.]*;.+ \d+", line)
+    assert len(lines) == len({line.rpartition(" ")[0] for line in lines})
+
+
+def test_what_does_not_fit_is_counted_by_kind() -> None:
+    with spinning() as pid:
+        result = run_tool(
+            "profile", "--json", "-F", "999", "-p", str(pid), "0.5", "--stack-storage-size", "1"
+        )
+        messages = result.stderr
+        assert re.search(r"^profile: \d+ stacks lost", messages, re.M)
+        last = json.loads(result.stdout.splitlines()[-1])
+        assert last["lost"] == sum(map(int, re.findall(r"^profile: (\d+) ", messages, re.M)))
+        result = run_tool(
+            "profile", "-f", "-F", "999", "-p", str(pid), "0.5", "--hash-storage-size", "1"
+        )
+    assert re.search(r"^profile: \d+ counts lost, the map is full", result.stderr, re.M)
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["-d", "1", "1"], 2, "the duration is given twice"),
+        (["-U", "-K"], 2, "not allowed with argument"),
+        (["-f", "--json"], 2, "not allowed with argument"),
+        (["-C", "4096", "-d", "0"], 1, "CPU 4096 is not online"),
+        (["--svg", "/nowhere/a.svg", "-d", "0"], 1, "cannot write to /nowhere/a.svg"),
+        (["--speedscope", "/dev/full", "-d", "0"], 1, "cannot write to /dev/full"),
+    ],
+)
+@pytest.mark.host_only
+def test_mistakes_are_said_in_one_line(arguments: list[str], status: int, message: str) -> None:
+    result = run_tool("profile", *arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.host_only
+def test_a_flame_graph_of_a_pipe_and_over_a_longer_file(tmp_path: Path) -> None:
+    path = tmp_path / "graph.svg"
+    path.write_text("x" * 100_000)
+    result = run_tool("profile", "-d", "0", "--svg", str(path))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    ElementTree.parse(path)
+    result = run_tool("profile", "-d", "0", "--svg", "/dev/stdout")
+    ElementTree.fromstring(result.stdout)

@@ -85,7 +85,7 @@ def _rows(
     return [
         Row(
             f"{tool}, programs per {event}",
-            median(inside[ours]), median(inside[peer]), peer, None, "ns",
+            median(inside[ours]), median(inside[peer]), peer, 0.80, "ns",
         ),
         Row(
             f"{tool}, added to each {event}",

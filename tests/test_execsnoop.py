@@ -96,13 +96,14 @@ os.close(go[1])
 for pid, _ in told:
     os.waitpid(pid, 0)
 """
-    told, output = traced(code)
+    told, output = traced(code, "-e")
     found = events(output)
     assert len(told) == len(found) == 500
     assert {event["pid"]: argv(event) for event in found} == {
         pid: [os.fsencode(word) for word in arguments] for pid, arguments in told
     }
-    assert {(event["ret"], event["cut"], event["file"]) for event in found} == {(0, 0, "/bin/true")}
+    members = ("ret", "cut", "file", "exit_code")
+    assert {tuple(map(event.get, members)) for event in found} == {(0, 0, "/bin/true", 0)}
 
 
 def test_arguments_of_every_size_and_kind_are_whole() -> None:

@@ -48,6 +48,14 @@ def summarises(tool: str) -> bool:
 
 
 @functools.lru_cache(maxsize=None)
+def stamps(tool: str) -> bool:
+    """Whether a tool prints the time above a summary on request."""
+    return summarises(tool) and any(
+        action.dest == "timestamp" for action in capture.load(tool).parser._actions
+    )
+
+
+@functools.lru_cache(maxsize=None)
 def prints_histograms(tool: str) -> bool:
     """Whether a tool's summaries are histograms (otherwise: tables)."""
     return hasattr(capture.load(tool), "HistogramWriter")
@@ -365,7 +373,7 @@ def test_a_terminal_gets_lines_in_80_columns_and_the_hint(tool: str) -> None:
 
 
 @host_only
-@summary_tools
+@pytest.mark.parametrize("tool", [tool for tool in TOOL_NAMES if stamps(tool)])
 def test_timestamps(tool: str) -> None:
     result = run_tool(tool, "--timestamp", "-d", "0.1")
     assert re.match(r"\d\d:\d\d:\d\d\n", result.stdout)

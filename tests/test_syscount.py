@@ -151,10 +151,18 @@ told = took
     assert row["average_ns"] == row["time_ns"] // 40
 
 
-def test_calls_that_do_not_return_count() -> None:
-    with Tool("syscount", "--json", "--comm", "true") as tool:
+def named(folder: Path, program: str) -> str:
+    """A program under a name that nothing else on the machine has."""
+    link = folder / f"counted-{program}"
+    link.symlink_to(f"/bin/{program}")
+    return str(link)
+
+
+def test_calls_that_do_not_return_count(tmp_path: Path) -> None:
+    true = named(tmp_path, "true")
+    with Tool("syscount", "--json", "--comm", os.path.basename(true)) as tool:
         for _ in range(20):
-            subprocess.run(["/bin/true"], check=True)
+            subprocess.run([true], check=True)
         found = counts(rows(tool.stop()))
     assert found["exit_group"] == 20
 
@@ -202,11 +210,11 @@ def test_32_bit_calls_are_told_apart(options: list[str]) -> None:
     assert counts(found)["writev"] == 0  # 20 of a 64-bit program
 
 
-def test_dd_reads_and_writes_as_often_as_it_is_told() -> None:
-    with Tool("syscount", "--json", "--comm", "dd") as tool:
+def test_dd_reads_and_writes_as_often_as_it_is_told(tmp_path: Path) -> None:
+    dd = named(tmp_path, "dd")
+    with Tool("syscount", "--json", "--comm", os.path.basename(dd)) as tool:
         subprocess.run(
-            ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=100000", "status=none"],
-            check=True,
+            [dd, "if=/dev/zero", "of=/dev/null", "bs=1", "count=100000", "status=none"], check=True
         )
         found = counts(rows(tool.stop()))
     assert found["write"] == 100_000

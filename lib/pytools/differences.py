@@ -16,11 +16,12 @@ from pytools.errors import Failure
 from pytools.kernel import Kernel
 
 __all__ = [
-    "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
-    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE",
-    "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
-    "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
-    "SYSCALL_NUMBER", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
+    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "FIRST_ARGUMENT", "FOURTH_ARGUMENT",
+    "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
+    "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
+    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -180,12 +181,57 @@ _NUMBERS = {
 }
 
 
-def SYSCALL_NUMBER(kernel: Kernel) -> str:
-    """The number of a system call, in struct pt_regs; by architecture."""
+def _preempts_programs(kernel: Kernel) -> bool:
+    """Whether a task may be preempted in a program at a raw tracepoint, or at one
+    of ``syscalls``: for other tasks that come there on that CPU, the kernel leaves
+    the program out meanwhile. Linux v7.0 does not do so, v7.3 does, with the
+    function that runs programs that may sleep; at a tracepoint that is a perf
+    event nobody is preempted."""
+    if kernel.has_btf:
+        return kernel.btf.function("trace_call_bpf_faultable") is not None
+    return kernel.version >= (7, 1)
+
+
+def SYS_ENTER(kernel: Kernel) -> str:
+    """The head of a program that runs when a system call begins, for each of them.
+    A raw tracepoint is the faster one."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(raw_syscalls, sys_enter)"
+    return "RAW_TRACEPOINT(sys_enter, struct pt_regs *registers, long int number)"
+
+
+def ENTERED_CALL(kernel: Kernel) -> str:
+    """The number of the system call in ``SYS_ENTER``."""
+    return "args->id" if _preempts_programs(kernel) else "number"
+
+
+def SYS_EXIT(kernel: Kernel) -> str:
+    """The head of a program that runs when a system call returns."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(raw_syscalls, sys_exit)"
+    return "RAW_TRACEPOINT(sys_exit, struct pt_regs *registers, long int result)"
+
+
+def CALL_RESULT(kernel: Kernel) -> str:
+    """What the system call in ``SYS_EXIT`` returns."""
+    return "args->ret" if _preempts_programs(kernel) else "result"
+
+
+def RETURNING_CALL(kernel: Kernel) -> str:
+    """The number of the system call in ``SYS_EXIT``; in struct pt_regs by architecture."""
+    if _preempts_programs(kernel):
+        return "args->id"
     member = _NUMBERS.get(os.uname().machine)
     if member is None:
         raise Failure(f"system calls' numbers are not known on {os.uname().machine}")
-    return member
+    return f"registers->{member}"
+
+
+def PROCESS_EXIT(kernel: Kernel) -> str:
+    """The head of a program that runs when a thread ends."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(sched, sched_process_exit)"
+    return "RAW_TRACEPOINT(sched_process_exit, struct task_struct *task)"
 
 
 def COMPAT_CALL(kernel: Kernel) -> str:

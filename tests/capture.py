@@ -40,6 +40,7 @@ SAMPLES = {
     "max_args": "1",
     "line": "cat",
     "disk": "loop0",
+    "maxrows": "5",
     "period": "1000000",
     "cpu": "0",
     "svg": "/dev/null",

@@ -40,20 +40,6 @@ needs_btf = pytest.mark.skipif(not HAS_BTF, reason=f"{os.uname().release} has no
 # Without an option, they read what no header of the kernel declares.
 NEED_BTF = {"runqlen"}
 
-# In the kernel matrix every test costs eight times, and is emulated. What holds of
-# each tool for the same reason is proved there of one, on the host of all.
-
-
-def parameter(tool: str, in_matrix: bool = True) -> Any:
-    """A tool as the parameter of a test that runs it as it is, without options of its own."""
-    marks = [] if in_matrix else [pytest.mark.host_only]
-    return pytest.param(tool, marks=[*marks, needs_btf] if tool in NEED_BTF else marks)
-
-
-def one_in_matrix(tools: Iterable[str]) -> list[Any]:
-    """The tools as a test's parameters: all of them on the host, the first in the matrix."""
-    return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]
-
 
 def hooks(tool: str) -> set[str]:
     """The kinds of what a tool's template attaches to: ``{"RAW_TRACEPOINT"}``."""
@@ -68,6 +54,30 @@ def hooks(tool: str) -> set[str]:
         found.append("RAW_TRACEPOINT")  # or what a new kernel has in its place: differences.py
     assert found, f"{tool} attaches to nothing"
     return set(found)
+
+
+HAS_KPROBES = os.path.exists("/sys/bus/event_source/devices/kprobe/type")
+needs_functions = pytest.mark.skipif(
+    not HAS_KPROBES, reason=f"{os.uname().release} has no kprobes, and may refuse fentry"
+)
+
+# In the kernel matrix every test costs eight times, and is emulated. What holds of
+# each tool for the same reason is proved there of one, on the host of all.
+
+
+def parameter(tool: str, in_matrix: bool = True) -> Any:
+    """A tool as the parameter of a test that runs it as it is, without options of its own."""
+    marks = [] if in_matrix else [pytest.mark.host_only]
+    if tool in NEED_BTF:
+        marks.append(needs_btf)
+    if hooks(tool) & {"FUNCTION", "FUNCTION_RETURN"}:
+        marks.append(needs_functions)
+    return pytest.param(tool, marks=marks)
+
+
+def one_in_matrix(tools: Iterable[str]) -> list[Any]:
+    """The tools as a test's parameters: all of them on the host, the first in the matrix."""
+    return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]
 
 
 def one_of_each_kind() -> list[Any]:

@@ -115,6 +115,8 @@ class Samples:
         self._divisor = divisor
         self._keyed = keyed
         self._summary = summary
+        self._sums: Counter[int] = Counter()
+        self._maxima: Counter[int] = Counter()
 
     def read(self, program: Program) -> None:
         """Read from this program's maps from now on."""
@@ -138,8 +140,9 @@ class Samples:
         found = {key: hist.log2(count) for key, count in sorted(counts.items())}
         if self._totals is None:
             return found
-        sums: Counter[int] = Counter()
-        maxima: Counter[int] = Counter()
+        # One that came between the two maps' being read may be in no histogram yet:
+        # it is kept for the next.
+        sums, maxima = self._sums, self._maxima
         for (key, _), (total, maximum) in self._totals.drain():
             sums[key] += total
             maxima[key] = max(maxima[key], maximum)
@@ -149,7 +152,7 @@ class Samples:
         return {
             key: histogram._replace(
                 summary=hist.summary(
-                    histogram, sums[key] / self._divisor, maxima[key] / self._divisor
+                    histogram, sums.pop(key, 0) / self._divisor, maxima.pop(key, 0) / self._divisor
                 )
             )
             for key, histogram in found.items()

@@ -96,6 +96,24 @@ for child in told:
     assert {by_pid[child]["comm"] for child in children} == {"some calls"}
 
 
+@pytest.mark.parametrize("options", [[], ["-L"]])
+def test_counts_calls_of_processes_that_preempt_each_other(options: list[str]) -> None:
+    code = r"""
+told = []
+for number in range(6):  # more than there are CPUs
+    told.append(os.fork())
+    if not told[-1]:
+        libc.prctl(15, b"preempted calls", 0, 0, 0)
+        for _ in range(20_000):
+            os.getppid()
+        os._exit(0)
+for child in told:
+    os.waitpid(child, 0)
+"""
+    _, _, found = traced(code, "--comm", "preempted calls", *options, each=False)
+    assert counts(found)["getppid"] == 120_000
+
+
 FAILURES = r"""
 told = []
 for number in range(5000):

@@ -148,9 +148,10 @@ class Output:
         if form == "text":
             self.write(time.strftime("%H:%M:%S") + "\n")
 
-    def lost(self, what: str, counter: Growth) -> int:
-        """How many are missing since the last call, said on standard error."""
-        count = sum(counter.since_last().values())
+    def lost(self, what: str, counter: Growth, more: int = 0) -> int:
+        """How many are missing since the last call, and ``more`` that the counter does
+        not know of, said on standard error."""
+        count = sum(counter.since_last().values()) + more
         if count:
             self.message(f"{count} {what} lost")
         return count

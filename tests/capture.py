@@ -32,6 +32,13 @@ SAMPLES = {
     "mntns": str(os.getpid()),
     "pidns": str(os.getpid()),
     "comm": "cat",
+    "every": "1",
+    "top": "1",
+    "errno": "ENOENT",
+    "syscall": "read",
+    "ppid": "1",
+    "max_args": "1",
+    "line": "cat",
     "disk": "loop0",
     "maxrows": "5",
     "period": "1000000",
@@ -76,7 +83,7 @@ def options(tool: str) -> list[argparse.Action]:
 
 def command_lines(tool: str) -> list[list[str]]:
     """Without options, and with each of those alone that a tool has to itself."""
-    shared = {"duration", "form", "ebpf", "no_cache", "verbose", "version", "timestamp"}
+    shared = {"duration", "form", "ebpf", "no_cache", "verbose", "version", "timestamp", "list"}
     lines: list[list[str]] = [[]]
     for action in options(tool):
         if action.dest not in shared:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "checked",
-    "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start",
+    "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start", "user",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -148,6 +148,18 @@ pid = number_from(1, 2**22)
 def pids(text: str) -> list[int]:
     """An argument that is a list of pids, with commas between them."""
     return [pid(part) for part in text.split(",")]
+
+
+def user(text: str) -> int:
+    """An argument that is a user, by number or by name."""
+    if text.isascii() and text.isdigit():
+        return number_from(0, 2**32 - 2)(text)
+    import pwd
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
 
 
 def positive(text: str) -> float:

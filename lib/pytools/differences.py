@@ -16,11 +16,12 @@ from pytools.errors import Failure
 from pytools.kernel import Kernel
 
 __all__ = [
-    "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPLETION_ARGUMENTS",
-    "DELAYED_TASKS", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "PREV_STATE", "REQUEST_ARGUMENTS",
-    "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS", "RUNNABLE_WEIGHT_FIELD",
-    "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "TASK_STATE", "THIRD_ARGUMENT",
-    "USER_REGISTERS", "resolve",
+    "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
+    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "FIRST_ARGUMENT", "FOURTH_ARGUMENT",
+    "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
+    "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
+    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -167,6 +168,99 @@ def THIRD_ARGUMENT(kernel: Kernel) -> str:
 def FOURTH_ARGUMENT(kernel: Kernel) -> str:
     """The fourth argument of a system call."""
     return _argument(kernel, 3)
+
+
+# The member of struct pt_regs that holds a system call's number when it ends
+# (syscall_get_nr(), in the same file).
+_NUMBERS = {
+    "x86_64": "orig_ax",
+    "aarch64": "syscallno",
+    "riscv64": "a7",
+    "s390x": "int_code & 0xffff",
+    "ppc64le": "gpr[0]",
+}
+
+
+def _preempts_programs(kernel: Kernel) -> bool:
+    """Whether a task may be preempted in a program at a raw tracepoint, or at one
+    of ``syscalls``: for other tasks that come there on that CPU, the kernel leaves
+    the program out meanwhile. Linux v7.0 does not do so, v7.3 does, with the
+    function that runs programs that may sleep; at a tracepoint that is a perf
+    event nobody is preempted."""
+    if kernel.has_btf:
+        return kernel.btf.function("trace_call_bpf_faultable") is not None
+    return kernel.version >= (7, 1)
+
+
+def SYS_ENTER(kernel: Kernel) -> str:
+    """The head of a program that runs when a system call begins, for each of them.
+    A raw tracepoint is the faster one."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(raw_syscalls, sys_enter)"
+    return "RAW_TRACEPOINT(sys_enter, struct pt_regs *registers, long int number)"
+
+
+def ENTERED_CALL(kernel: Kernel) -> str:
+    """The number of the system call in ``SYS_ENTER``."""
+    return "args->id" if _preempts_programs(kernel) else "number"
+
+
+def SYS_EXIT(kernel: Kernel) -> str:
+    """The head of a program that runs when a system call returns."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(raw_syscalls, sys_exit)"
+    return "RAW_TRACEPOINT(sys_exit, struct pt_regs *registers, long int result)"
+
+
+def CALL_RESULT(kernel: Kernel) -> str:
+    """What the system call in ``SYS_EXIT`` returns."""
+    return "args->ret" if _preempts_programs(kernel) else "result"
+
+
+def RETURNING_CALL(kernel: Kernel) -> str:
+    """The number of the system call in ``SYS_EXIT``; in struct pt_regs by architecture."""
+    if _preempts_programs(kernel):
+        return "args->id"
+    member = _NUMBERS.get(os.uname().machine)
+    if member is None:
+        raise Failure(f"system calls' numbers are not known on {os.uname().machine}")
+    return f"registers->{member}"
+
+
+def PROCESS_EXIT(kernel: Kernel) -> str:
+    """The head of a program that runs when a thread ends."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(sched, sched_process_exit)"
+    return "RAW_TRACEPOINT(sched_process_exit, struct task_struct *task)"
+
+
+def COMPAT_CALL(kernel: Kernel) -> str:
+    """Whether the current task makes a 32-bit system call on a 64-bit
+    kernel, which has a number of its own: TS_COMPAT of
+    arch/x86/include/asm/thread_info.h (since Linux v2.6), TIF_32BIT of arm64's
+    (since v3.7). Since commit 3ca1032ab7ab (v5.11) a program may read the current
+    task without a helper, which is five times as fast."""
+    member, width, test = {
+        "x86_64": ("status", 32, "& 2"),
+        "aarch64": ("flags", 64, ">> 22 & 1"),
+    }.get(os.uname().machine, ("", 0, ""))
+    if not member:
+        return "false"
+    helper = "BPF_FUNC_get_current_task_btf"
+    number = kernel.btf.enumerators({helper}).get(helper) if kernel.has_btf else None
+    if number is None:
+        return f"(((struct task_struct *)bpf_get_current_task())->thread_info.{member} {test})"
+    outer = kernel.btf.member("task_struct", "thread_info")
+    inner = kernel.btf.member("thread_info", member)
+    if outer is None or inner is None:
+        raise Failure("this kernel's task_struct has no thread_info")
+    offset = (outer.bit_offset + inner.bit_offset) // 8
+    # In assembler, for bcc would put a bpf_probe_read there.
+    return (
+        f"({{ void *(*current)(void) = (void *){number}; u{width} word; "
+        f'asm volatile("%0 = *(u{width} *)(%1 + {offset})" : "=r"(word) : "r"(current())); '
+        f"word {test}; }})"
+    )
 
 
 # Those of a function's arguments when it is entered, and of its result when it has

@@ -18,7 +18,10 @@ from pytools.system import sha256
 if TYPE_CHECKING:
     from pytools.btf import Btf
 
-__all__ = ["Kernel", "TracepointField", "running", "online_cpus", "possible_cpus", "pid_limit"]
+__all__ = [
+    "Kernel", "TracepointField", "in_first_pid_namespace", "online_cpus", "pid_limit",
+    "possible_cpus", "running",
+]  # fmt: skip
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 NOTES_PATH = "/sys/kernel/notes"
@@ -263,11 +266,16 @@ def possible_cpus() -> list[int]:
     return _cpu_list("possible")
 
 
+def in_first_pid_namespace() -> bool:
+    """Whether /proc has processes by the numbers that a BPF program sees."""
+    return os.stat("/proc/self/ns/pid").st_ino == PROC_PID_INIT_INO
+
+
 def pid_limit() -> int:
     """One more than the largest pid that the kernel gives, as a BPF program sees it."""
     # A program sees the pids of the first namespace. In another one, pid_max
     # may be that namespace's own (Linux commit 7863dcc72d0f, v6.14).
-    if os.stat("/proc/self/ns/pid").st_ino != PROC_PID_INIT_INO:
+    if not in_first_pid_namespace():
         return PID_MAX_LIMIT
     with open("/proc/sys/kernel/pid_max") as file:
         return int(file.read())

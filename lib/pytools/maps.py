@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from typing import Any, Iterator
@@ -18,7 +19,7 @@ from pytools.image import MapSpec
 from pytools.kernel import possible_cpus
 from pytools.layout import Layout
 
-__all__ = ["Growth", "Map", "create"]
+__all__ = ["Growth", "Map", "MappedGrowth", "create"]
 
 (MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY) = range(5)
 LOOKUP_BATCH, LOOKUP_AND_DELETE_BATCH = 24, 25
@@ -246,4 +247,30 @@ class Growth:
             if count != self._before.get(key, 0)
         }
         self._before = now
+        return grown
+
+
+class MappedGrowth:
+    """As Growth, of an array of u64 that may be mapped (BPF_F_MMAPABLE, Linux
+    commit fc9702273e2e, v5.5) and is mostly zero: a place for every pid."""
+
+    def __init__(self, counters: Map) -> None:
+        page = mmap.PAGESIZE
+        size = (8 * counters.spec.max_entries + page - 1) // page * page
+        self._pages = mmap.mmap(counters.fd, size, prot=mmap.PROT_READ)
+        self._zero = bytes(page)
+        self._before: dict[int, int] = {}
+
+    def since_last(self) -> dict[int, int]:
+        """What each counter has grown by since the last call, where it has."""
+        grown, page = {}, len(self._zero)
+        for start in range(0, len(self._pages), page):
+            data = self._pages[start : start + page]
+            if data == self._zero:
+                continue
+            for number, count in enumerate(struct.unpack(f"={page // 8}Q", data), start // 8):
+                before = self._before.get(number, 0)
+                if count != before:
+                    grown[number] = count - before
+                    self._before[number] = count
         return grown

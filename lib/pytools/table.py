@@ -35,8 +35,9 @@ class TableWriter:
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write one interval's rows, each with its values in the columns' order."""
         if self.form != "text":
+            moment = self.output.clock.rfc3339()  # one for the whole table
             for row in rows:
-                self._events.add(row)
+                self._events.add(row, moment)
             self._events.flush()
             return
         from tabulate import tabulate  # takes longer to import than a tool to start
@@ -46,10 +47,16 @@ class TableWriter:
         headings = [column.heading for _, column in shown]
         align = ["left" if column.width > 0 else "right" for _, column in shown]
         # Text only: tabulate would take a command called "1e5" for a number.
-        table = tabulate(cells, headings, "plain", disable_numparse=True, colalign=align)
+        table = tabulate(
+            cells, headings, "plain", disable_numparse=True, colalign=align if cells else None
+        )  # without rows it has no columns to align
         if self.refresh:
             table = CLEAR + "\n".join(table.splitlines()[: self.output.height - 1])
         self.output.write(table + "\n\n")
+
+    def lost(self, count: int) -> None:
+        """Say how many events are missing in the tables so far."""
+        self._events.lost(count)
 
     @staticmethod
     def _cell(column: Column, value: Any) -> str:

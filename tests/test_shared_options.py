@@ -241,7 +241,7 @@ def test_a_cold_and_a_warm_start_attach_the_same(tool: str) -> None:
 def arguments(tool: str) -> list[str]:
     if reports(tool):
         return ["--json", "-d", "1"]
-    return ["--json", "0.1"] if summarises(tool) else ["--json"]
+    return ["--json", "0.1"] if summarises(tool) else ["--json", *EVERYTHING.get(tool, [])]
 
 
 @host_only
@@ -290,7 +290,7 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
 @every_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
     before = program_ids()
-    with activity(), Tool(tool, "--json") as running:
+    with activity(), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
         if reports(tool):
             with contextlib.suppress(subprocess.TimeoutExpired):  # something to report
                 running.process.wait(0.5)

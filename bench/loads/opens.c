@@ -4,35 +4,22 @@
  *
  *   opens PATH COUNT CPU
  */
-#define _GNU_SOURCE
+#include "load.h"
+
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PARTS = 20 };
-
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 int main(int argc, char **argv)
 {
 	long count = argc == 4 ? atol(argv[2]) : 0;
 	long long start;
-	cpu_set_t cpus;
 
 	if (!count)
 		return 2;
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argv[3]), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+	if (pin(argv[3]))
 		return 1;
 	for (int part = 0; part < PARTS; part++) {
 		start = now();

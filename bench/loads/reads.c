@@ -3,10 +3,9 @@
  *
  *   reads DISK COUNT CPU
  */
-#define _GNU_SOURCE
+#include "load.h"
+
 #include <fcntl.h>
-#include <sched.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 enum { BLOCK = 4096, BLOCKS = 4096 };
@@ -15,14 +14,11 @@ int main(int argc, char **argv)
 {
 	long count = argc == 4 ? atol(argv[2]) : 0;
 	void *memory;
-	cpu_set_t cpus;
 	int fd;
 
 	if (!count)
 		return 2;
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argv[3]), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+	if (pin(argv[3]))
 		return 1;
 	fd = open(argv[1], O_RDONLY | O_DIRECT);
 	if (fd < 0 || posix_memalign(&memory, BLOCK, BLOCK))

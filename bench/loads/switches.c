@@ -4,36 +4,23 @@
  *
  *   switches COUNT CPU
  */
-#define _GNU_SOURCE
-#include <sched.h>
+#include "load.h"
+
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 int main(int argc, char **argv)
 {
 	long rounds = argc == 3 ? atol(argv[1]) / 2 : 0;
 	int to[2], from[2], status;
-	cpu_set_t cpus;
 	long long wall;
 	char c = 0;
 	pid_t pid;
 
 	if (!rounds)
 		return 2;
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argv[2]), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus) || pipe(to) || pipe(from))
+	if (pin(argv[2]) || pipe(to) || pipe(from))
 		return 1;
 	pid = fork();
 	if (pid < 0)

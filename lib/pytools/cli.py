@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, NoReturn, Sequence
 
 from pytools import __version__, filters, program
 from pytools.errors import Failure, Usage
@@ -20,10 +20,12 @@ from pytools.source import Source, Value
 
 if TYPE_CHECKING:
     from pytools.ringbuf import RingBuffer
+    from pytools.stream import EventWriter
 
 __all__ = [
     "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "checked",
-    "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start", "user",
+    "follow", "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start",
+    "user",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -328,6 +330,25 @@ def batches(
             return
         else:
             detaching.join(LATEST_SECONDS / 10)
+
+
+def follow(
+    options: argparse.Namespace,
+    waiting: Waiting,
+    traced: program.Program,
+    ring: RingBuffer,
+    writer: EventWriter,
+    text: str,
+    form: Callable[[list[tuple[Any, ...]]], Iterable[tuple[Any, ...]]] | None = None,
+) -> None:
+    """Attach, say so (``announce``), and write events as they come until the end:
+    the records of a ring buffer, or what ``form`` makes of many of them."""
+    traced.attach()
+    writer.head()
+    announce(options, text)
+    for records in batches(options, waiting, traced, ring):
+        writer.records(form(records) if form else records)
+        writer.flush()
 
 
 # Running.

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from typing import Any
 
+from pytools import child
 from pytools.errors import Failure
 from pytools.image import Image
 from pytools.template import Rendered
@@ -40,14 +41,7 @@ class Compiler:
 
     def __init__(self) -> None:
         try:
-            # -I: nothing from the environment or the working directory is imported.
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", os.path.join(HERE, "compiler_child.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-            )
+            self._child = child.start(HERE, "compiler_child.py", subprocess.PIPE)
         except OSError as error:
             raise Failure(f"cannot start the compiler: {error.strerror}") from None
 

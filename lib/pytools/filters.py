@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Filter", "NO_FILTER", "process_exists", "tasks", "thread_exists"]
 
-CGROUP2_SUPER_MAGIC = 0x63677270
-CGROUP_SUPER_MAGIC = 0x27E0EB
-
 
 class Filter(NamedTuple):
     """``code`` is C for the top of a template: ``function(task)`` says whether a

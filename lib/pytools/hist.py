@@ -167,7 +167,6 @@ class HistogramWriter:
         self.label = label or unit
         self.counted = counted
         self._headed = False
-        self._beside: Mapping[str, int] = {}
 
     def write(
         self,
@@ -178,11 +177,12 @@ class HistogramWriter:
         """Write one interval's histograms, each with its key, which says what
         tells it from the others. ``lost`` counts samples that are in none, and so
         does ``beside``, by reason, for JSON."""
-        self._beside = beside
-        write = {"json": self._json, "csv": self._csv}.get(self.form, self._text)
-        self.output.write("".join(write(list(keyed), lost)))
+        missing = {**({"lost": lost} if lost else {}), **beside}
+        write = {"csv": self._csv, "text": self._text}.get(self.form)
+        lines = write(list(keyed)) if write else self._json(list(keyed), missing)
+        self.output.write("".join(lines))
 
-    def _text(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:
+    def _text(self, keyed: list[tuple[Mapping[str, Any], Histogram]]) -> Iterator[str]:
         for key, histogram in keyed:
             for name, value in key.items():
                 yield f"{name} = {escape(value) if isinstance(value, str) else value}\n"
@@ -201,7 +201,9 @@ class HistogramWriter:
         estimated = [f"{name} {value:.1f}" for name, value in found.percentiles.items()]
         yield f"  {', '.join(estimated)} {self.unit}\n"
 
-    def _json(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:
+    def _json(
+        self, keyed: list[tuple[Mapping[str, Any], Histogram]], missing: Mapping[str, int]
+    ) -> Iterator[str]:
         moment = self.output.clock.rfc3339()
         for key, histogram in keyed:
             record: dict[str, Any] = {
@@ -218,12 +220,10 @@ class HistogramWriter:
                 record.update(total=total, average=average, max=maximum, percentiles=percentiles)
             if self.counted != "count":
                 record["counted"] = self.counted
-            if lost:
-                record["lost"] = lost
-            record.update(self._beside)
+            record.update(missing)
             yield json.dumps(record) + "\n"
 
-    def _csv(self, keyed: list[tuple[Mapping[str, Any], Histogram]], lost: int) -> Iterator[str]:
+    def _csv(self, keyed: list[tuple[Mapping[str, Any], Histogram]]) -> Iterator[str]:
         moment = self.output.clock.rfc3339()
         for key, histogram in keyed:
             if histogram.summary is not None:

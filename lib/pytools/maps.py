@@ -76,21 +76,11 @@ class Map:
 
     def add(self, key: int) -> None:
         """Put a key, a u32, into a hash map whose values say nothing."""
-        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
-        value = ctypes.create_string_buffer(self._stride)
-        try:
-            self._element(UPDATE, key_buffer, ctypes.addressof(value))
-        except OSError as error:
-            raise Failure(f"cannot fill a BPF map: {error_text(error.errno or 0)}") from None
+        self._update(key, bytes(self._stride))
 
     def put(self, key: int, value: int) -> None:
         """Set the value of a key: a u32 and a u64."""
-        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
-        value_buffer = ctypes.create_string_buffer(struct.pack("=Q", value), 8)
-        try:
-            self._element(UPDATE, key_buffer, ctypes.addressof(value_buffer))
-        except OSError as error:
-            raise Failure(f"cannot write a BPF map: {error_text(error.errno or 0)}") from None
+        self._update(key, struct.pack("=Q", value))
 
     def frames(self, stack_id: int) -> list[int]:
         """The instruction addresses of a stack trace, innermost first; empty
@@ -100,6 +90,14 @@ class Map:
         return [address for address in addresses if address]
 
     # Bytes.
+
+    def _update(self, key: int, value: bytes) -> None:
+        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+        value_buffer = ctypes.create_string_buffer(value, len(value))
+        try:
+            self._element(UPDATE, key_buffer, ctypes.addressof(value_buffer))
+        except OSError as error:
+            raise Failure(f"cannot write a BPF map: {error_text(error.errno or 0)}") from None
 
     def _lookup(self, key: bytes) -> bytes | None:
         value = ctypes.create_string_buffer(self._stride)

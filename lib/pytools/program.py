@@ -26,6 +26,7 @@ class Program:
         self._running = running
         self._say = say
         self._attachment: Attachment | None = None
+        self._missed_before = 0
 
     def attach(
         self, frequency: int = 0, period: int = 0, cpus: Sequence[int] | None = None
@@ -40,6 +41,11 @@ class Program:
     def missed(self) -> int:
         """How often the kernel did not run a program that it should have run."""
         return sum(loader.missed(fd) for _, fd in self._loaded.programs)
+
+    def missed_since_last(self) -> int:
+        """The same since the last call of this."""
+        before, self._missed_before = self._missed_before, self.missed()
+        return self._missed_before - before
 
     def detach(self) -> None:
         """Detach; the maps stay readable, and don't change any more."""

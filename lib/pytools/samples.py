@@ -124,7 +124,6 @@ class Samples:
         self._growth = Growth(self._samples)
         self._lost = Growth(program.maps["samples_lost"])
         self._program = program
-        self._missed = 0
         self._totals = program.maps["totals"] if self._summary else None
 
     def since_last(self, more: Collection[tuple[int, int]] = ()) -> dict[int, Histogram]:
@@ -163,6 +162,4 @@ class Samples:
     def lost(self, output: Output) -> int:
         """How many samples are missing since the last call, said on standard error:
         there was no room, or the kernel did not run the program."""
-        missed, before = self._program.missed(), self._missed
-        self._missed = missed
-        return output.lost("samples", self._lost, missed - before)
+        return output.lost("samples", self._lost, self._program.missed_since_last())

@@ -118,15 +118,10 @@ class Symbols:
     def _start(self) -> subprocess.Popen[bytes]:
         import subprocess  # not for tools that print no user stack
 
+        from pytools import child as children
+
         try:
-            # -I: nothing from the environment or the working directory is imported.
-            child = subprocess.Popen(
-                [sys.executable, "-I", os.path.join(HERE, "symbols_child.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-            )
+            child = children.start(HERE, "symbols_child.py", subprocess.DEVNULL)
         except OSError as error:
             raise Failure(f"cannot start {sys.executable}: {error.strerror}") from None
         for end in (child.stdin, child.stdout):

@@ -7,6 +7,8 @@
 #include <linux/fs_struct.h>
 #include <linux/mount.h>
 
+#include "verifier.h"
+
 #define MOST_PARENTS 128
 #define PARENTS_BYTES 4096 /* a power of two */
 #ifndef AT_FDCWD
@@ -22,17 +24,6 @@ $STRUCT_MOUNT
 
 /* bcc does not know pointers that come out of a struct or a loop as the kernel's. */
 #define READ(variable, place) bpf_probe_read_kernel(&(variable), sizeof(variable), &(place))
-
-/* Else clang may compare a copy of it, from which the verifier learns nothing. */
-#define KEEP(variable) asm volatile("" : "+r"(variable))
-
-/*
- * Leaves a number as it is, but the verifier knows nothing of it any more: else it
- * goes through the loop below again for each range that the number may have there,
- * which took seconds. (Another number, of which it knows nothing, is put in and out.)
- */
-#define FORGET(number, unknown) \
-	asm volatile("%0 ^= %1\n\t%0 ^= %1" : "+r"(number) : "r"(unknown))
 
 /* What a system call's dirfd refers to; false where it is no open file. */
 static inline bool directory(struct task_struct *task, int dirfd, struct path *at)

@@ -1,0 +1,21 @@
+"""Child processes: what brings LLVM with it runs in one, and ends with it."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+__all__ = ["start"]
+
+
+def start(folder: str, script: str, messages: int) -> subprocess.Popen[bytes]:
+    """Run a script in a folder, with pipes on its standard input and output, and
+    ``messages`` (as subprocess has it) for its standard error; raises OSError."""
+    # -I: nothing from the environment or the working directory is imported.
+    return subprocess.Popen(
+        [sys.executable, "-I", os.path.join(folder, script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=messages,
+        cwd="/",
+    )

@@ -66,7 +66,7 @@ def section(tool: str, name: str) -> str:
 def test_the_page_documents_the_options_of_the_help_and_no_other(tool: str) -> None:
     # Options stand in the OPTIONS at the beginning of a line.
     heads = re.findall(r"^ {3,8}(-.*)$", section(tool, "OPTIONS"), re.M)
-    found = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", "\n".join(heads)))
+    found = set(re.findall(r"(?<![\w-])--?[A-Za-z0-9][\w-]*", "\n".join(heads)))
     wanted = {name for action in capture.options(tool) for name in action.option_strings}
     assert found - {"-h", "--help"} == wanted
 

@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 from typing import Any, Iterator
 
@@ -61,22 +62,35 @@ def reports(tool: str) -> bool:
     return any(action.dest == "folded" for action in capture.load(tool).parser._actions)
 
 
+SESSIONS = """
+import socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+while True:
+    with socket.create_connection(listener.getsockname()), listener.accept()[0]:
+        time.sleep(0.001)
+"""
+
+
 @contextlib.contextmanager
 def activity() -> Iterator[None]:
     """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, and writes to a disk."""
+    files, switches, and writes to a disk, and one that opens TCP sessions."""
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
         loop = f"while :; do : </dev/null; {write}; {remove}; sleep 0.001; done"
-        child = subprocess.Popen(["sh", "-c", loop, file.name])
+        children = [
+            subprocess.Popen(["sh", "-c", loop, file.name]),
+            subprocess.Popen([sys.executable, "-c", SESSIONS]),
+        ]
         try:
             yield
         finally:
-            child.kill()
-            child.wait()
+            for child in children:
+                child.kill()
+                child.wait()
 
 
 # Arguments with which a tool shows what it leaves out without.

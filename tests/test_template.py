@@ -44,6 +44,11 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
     "biolatency-most": ("biolatency", "-F -e -Q --disk loop0 -p 1".split()),
     "runqslower-most": ("runqslower", "-P --container -p 1,2 -t 1".split()),
     "cpudist-off": ("cpudist", "-O -I -L -e".split()),
+    "tcpconnect-most": (
+        "tcpconnect",
+        ["-D", "-P", "1,2", "-4", "--netns", capture.SAMPLES["netns"], "-u", "0", "-p", "1"],
+    ),
+    "tcpconnect-count": ("tcpconnect", ["-c"]),
     SHAPES: (SHAPES, []),
     **{tool: (tool, []) for tool in tool_names()},
 }

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pytools.stream import EventWriter
 
 __all__ = [
-    "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "checked",
-    "follow", "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start",
-    "user",
+    "Waiting", "add_container", "add_filters", "add_sockets", "add_summary", "announce", "batches",
+    "checked", "follow", "intervals", "number_from", "parser", "pid", "pids", "positive", "run",
+    "start", "user", "wait",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -112,6 +112,34 @@ def add_filters(made: Parser, tid: str = "", mntns: bool = False) -> None:
     made.set_defaults(wanted=filters.NO_FILTER)
 
 
+def add_sockets(made: Parser, lports: str = "", rports: str = "", ports: str = "") -> None:
+    """Add the options that say which sockets or packets a tool is about
+    (``filters.sockets``). The others are the letters of the options for local, remote
+    and any ports, where the tool has them."""
+    group = made.add_argument_group("filters of sockets, in the kernel")
+    for letter, name, text in (
+        (lports, "lport", "these local ports"),
+        (rports, "rport", "these remote ports"),
+        (ports, "port", "these ports"),
+    ):
+        if letter:
+            group.add_argument(
+                letter, f"--only-{name}", dest=f"{name}s", metavar="PORT[,PORT]",
+                type=port_list, help=f"only {text}",
+            )  # fmt: skip
+    family = group.add_mutually_exclusive_group()
+    for version in (4, 6):
+        family.add_argument(
+            f"-{version}", f"--ipv{version}", dest="ip", action="store_const", const=version,
+            help=f"only IPv{version}",
+        )  # fmt: skip
+    group.add_argument(
+        "--netns", metavar="NAME|PID",
+        help="only this network namespace, by name or by one of its processes",
+    )  # fmt: skip
+    made.set_defaults(wanted=filters.NO_FILTER)
+
+
 def add_container(made: Parser) -> None:
     """Add the option of tools whose events have a cgroup (see ``containers``)."""
     made.add_argument(
@@ -150,6 +178,11 @@ pid = number_from(1, 2**22)
 def pids(text: str) -> list[int]:
     """An argument that is a list of pids, with commas between them."""
     return [pid(part) for part in text.split(",")]
+
+
+def port_list(text: str) -> list[int]:
+    """An argument that is a list of ports, with commas between them."""
+    return [number_from(1, 65535)(part) for part in text.split(",")]
 
 
 def user(text: str) -> int:
@@ -299,6 +332,11 @@ def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:
         now = max(now, time.monotonic() - interval)
 
 
+def wait(options: argparse.Namespace, waiting: Waiting) -> None:
+    """Wait until the duration is over or Ctrl-C."""
+    waiting.until(None if options.duration is None else time.monotonic() + options.duration)
+
+
 def batches(
     options: argparse.Namespace, waiting: Waiting, traced: program.Program, ring: RingBuffer
 ) -> Iterator[list[tuple[Any, ...]]]:
@@ -360,7 +398,7 @@ def checked(made: Parser, arguments: Sequence[str] | None = None) -> argparse.Na
     options = made.parse_args(arguments)
     options.tool = made.prog
     if "wanted" in vars(options):
-        options.wanted = filters.tasks(options)
+        options.wanted = filters.wanted(options)
     return options
 
 

@@ -20,8 +20,8 @@ __all__ = [
     "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "FIRST_ARGUMENT", "FOURTH_ARGUMENT",
     "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
     "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
-    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
-    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "SOCKET_STATE", "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER",
+    "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -329,6 +329,24 @@ def STRUCT_MOUNT(kernel: Kernel) -> str:
         "\tstruct dentry *mnt_mountpoint;\n"
         "\tstruct vfsmount mnt;\n"
         "};"
+    )
+
+
+def SOCKET_STATE(kernel: Kernel) -> str:
+    """The head of a program that runs when a socket changes its state; it begins with
+    STATE_CHANGE. TIME_WAIT is no state of a socket: that is closed then."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(sock, inet_sock_set_state)"
+    return "RAW_TRACEPOINT(inet_sock_set_state, struct sock *sk, int oldstate, int newstate)"
+
+
+def STATE_CHANGE(kernel: Kernel) -> str:
+    """Declares ``sk``, ``oldstate`` and ``newstate`` in SOCKET_STATE."""
+    if not _preempts_programs(kernel):
+        return ""
+    return (
+        "struct sock *sk = (struct sock *)args->skaddr;\n"
+        "\tint oldstate = args->oldstate, newstate = args->newstate;"
     )
 
 

@@ -13,7 +13,7 @@ from pytools.errors import Failure, Usage
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["Filter", "NO_FILTER", "process_exists", "tasks", "thread_exists"]
+__all__ = ["Filter", "NO_FILTER", "process_exists", "sockets", "tasks", "thread_exists", "wanted"]
 
 
 class Filter(NamedTuple):
@@ -58,6 +58,51 @@ def tasks(options: argparse.Namespace) -> Filter:
     tests = " && ".join(f"{part.function}(task)" for part in parts)
     code += f"#define wanted(task) ({tests})"
     return Filter(code, settings, entries)
+
+
+def wanted(options: argparse.Namespace) -> Filter:
+    """All the filters of a tool: of tasks (``tasks``), of sockets (``sockets``), or both."""
+    found = []
+    if "pid" in vars(options):
+        found.append(tasks(options))
+    if "netns" in vars(options):
+        found.append(sockets(options))
+    return Filter(
+        "\n".join(each.code for each in found),
+        {name: number for each in found for name, number in each.settings.items()},
+        {name: keys for each in found for name, keys in each.entries.items()},
+    )
+
+
+def sockets(options: argparse.Namespace) -> Filter:
+    """A C function ``wanted_socket(struct ends *ends)`` (``bpf/socket.h``): whether a
+    socket or a packet passes all the filters that were given (the options of
+    ``cli.add_sockets``). Raises Usage or Failure for what is not there."""
+    code, tests, settings, entries = "", [], {}, {}
+    ends = {"lports": ["lport"], "rports": ["rport"], "ports": ["lport", "rport"]}
+    for name, members in ends.items():
+        numbers = getattr(options, name, None)
+        if not numbers:
+            continue
+        table = f"wanted_{name}"
+        entries[table] = sorted(set(numbers))
+        code += (
+            f"BPF_HASH({table}, u32, u8, 1);\n"
+            f"static inline bool is_wanted_{name}(u32 port)\n"
+            f"{{\n\treturn {table}.lookup(&port);\n}}\n"
+        )
+        either = " || ".join(f"is_wanted_{name}((ends)->{member})" for member in members)
+        tests.append(f"({either})")
+    if options.ip is not None:
+        settings["IP_VERSION"] = options.ip
+        tests.append("(ends)->ip == $IP_VERSION")
+    if options.netns is not None:
+        from pytools import net
+
+        settings["NETNS"] = net.namespace(options.netns)
+        tests.append("(ends)->netns == $NETNS")
+    code += f"#define wanted_socket(ends) ({' && '.join(tests) or 'true'})"
+    return Filter(code, settings, entries, "wanted_socket")
 
 
 def _numbers(

@@ -1,0 +1,250 @@
+"""The network: addresses, namespaces, names that DNS gave, sockets through pyroute2."""
+from __future__ import annotations
+
+import os
+import struct
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Iterator, NamedTuple
+
+from pytools.errors import Failure, Usage
+
+__all__ = ["Names", "Namespaces", "Session", "address", "answers", "namespace", "sessions"]
+
+
+def address(data: bytes, family: int) -> str | None:
+    """The text of an address in ``struct ends`` (``bpf/socket.h``); None where it is
+    all zeros: not known.
+
+    >>> address(bytes([127, 0, 0, 1]) + bytes(12), AF_INET)
+    '127.0.0.1'
+    """
+    if not any(data):
+        return None
+    return inet_ntop(AF_INET6, data) if family == AF_INET6 else inet_ntop(AF_INET, data[:4])
+
+
+# Namespaces.
+
+# Where namespaces have names: those of ip-netns(8), and Docker's.
+NAMED = ("/run/netns", "/run/docker/netns")
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def namespace(text: str) -> int:
+    """The inode of a network namespace, which is its number in the kernel, by its name
+    or by a process in it. Raises Usage."""
+    if text.isascii() and text.isdigit():
+        found = _inode(f"/proc/{text}/ns/net")
+        if found is None:
+            raise Usage(f"there is no process {text}, or its namespace can't be read")
+        return found
+    if "/" not in text:
+        for folder in NAMED:
+            found = _inode(os.path.join(folder, text))
+            if found is not None:
+                return found
+    raise Usage(f"there is no network namespace {text!r} in {' or '.join(NAMED)}")
+
+
+def namespaces() -> dict[int, str]:
+    """A path of every network namespace that has a name or a process, by inode."""
+    paths: dict[int, str] = {}
+    processes = [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]
+    for path in ["/proc/self/ns/net", *_named(), *processes]:
+        inode = _inode(path)
+        if inode is not None:
+            paths.setdefault(inode, path)
+    return paths
+
+
+def _named() -> Iterator[str]:
+    for folder in NAMED:
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        yield from (os.path.join(folder, name) for name in names)
+
+
+class Namespaces:
+    """Names of network namespaces, by inode."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def name(self, inode: int) -> str:
+        """``init`` for that of process 1, the name of one that has a name, else the
+        number as /proc writes it: ``net:[4026532008]``."""
+        if inode not in self._names:
+            if len(self._names) >= 4096:
+                self._names.clear()
+            self._names[inode] = self._find(inode)
+        return self._names[inode]
+
+    @staticmethod
+    def _find(inode: int) -> str:
+        if inode == _inode("/proc/1/ns/net"):
+            return "init"
+        for path in _named():
+            if inode == _inode(path):
+                return os.path.basename(path)
+        return f"net:[{inode}]"
+
+
+# Answers of name servers (RFC 1035, section 4).
+
+TYPE_A, TYPE_AAAA = 1, 28
+MOST_NAMES = 65536
+
+
+def _skip_name(message: bytes, place: int) -> int:
+    while message[place]:
+        if message[place] >= 0xC0:  # the rest stands elsewhere
+            return place + 2
+        place += 1 + message[place]
+    return place + 1
+
+
+def answers(message: bytes) -> tuple[bytes, list[bytes]]:
+    """The name that was asked for and the addresses of an answer, of 4 and 16 bytes,
+    also of one that is cut. Raises ValueError for what is none."""
+    found: list[bytes] = []
+    try:
+        questions, count = struct.unpack_from(">HH", message, 4)
+        if questions != 1:
+            raise ValueError("not one question")
+        labels, place = [], 12
+        while message[place]:
+            if message[place] > 63:
+                raise ValueError("not the name of a question")
+            labels.append(message[place + 1 : place + 1 + message[place]])
+            place += 1 + message[place]
+        place += 5
+        if place > len(message):
+            raise ValueError("cut within the question")
+    except (IndexError, struct.error):
+        raise ValueError("cut within the question") from None
+    try:
+        for _ in range(count):
+            place = _skip_name(message, place)
+            kind, _, _, size = struct.unpack_from(">HHIH", message, place)
+            data = message[place + 10 : place + 10 + size]
+            place += 10 + size
+            if (kind, len(data)) in ((TYPE_A, 4), (TYPE_AAAA, 16)):
+                found.append(data)
+    except (IndexError, struct.error):
+        pass
+    return b".".join(labels), found
+
+
+class Names:
+    """The names that processes have got addresses for, the last ones."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[int, bytes], bytes] = {}
+
+    def learn(self, pid: int, message: bytes) -> None:
+        """Take an answer that a process has received."""
+        try:
+            name, addresses = answers(message)
+        except ValueError:
+            return
+        if len(self._names) + len(addresses) > MOST_NAMES:
+            self._names.clear()
+        for found in addresses:
+            self._names[pid, found] = name
+
+    def name(self, pid: int, data: bytes, family: int) -> bytes | None:
+        """The name for an address in ``struct ends``; None if the process asked for none."""
+        if family == AF_INET6 and data[:12] == bytes(10) + b"\xff\xff":
+            data, family = data[12:], AF_INET
+        return self._names.get((pid, data if family == AF_INET6 else data[:4]))
+
+
+# Sockets.
+
+
+class Session(NamedTuple):
+    """A TCP session that is open. ``pid`` is a process that holds it, or 0; ``age`` is in
+    nanoseconds, and exact or else a lower limit."""
+
+    pid: int
+    comm: bytes
+    age: int
+    exact: bool
+
+
+INET_DIAG_INFO = 2  # extensions are asked for by bit (linux/inet_diag.h)
+
+
+def sessions() -> dict[int, Session]:
+    """The TCP sessions of every network namespace, by the socket's cookie, which the
+    kernel keeps for it from now on."""
+    from pyroute2 import DiagSocket, netns
+    from pyroute2.netlink.diag import SS_CONN
+
+    found = {}
+    for path in namespaces().values():
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone meanwhile
+        netns.pushns()
+        try:
+            netns.setns(descriptor)
+            for family in (AF_INET, AF_INET6):
+                with DiagSocket() as diag:
+                    diag.bind()
+                    for message in diag.get_sock_stats(
+                        family=family, states=SS_CONN, extensions=1 << INET_DIAG_INFO - 1
+                    ):
+                        found[message["idiag_cookie"]] = message
+        except OSError as error:
+            raise Failure(f"cannot list the sockets of {path}: {error.strerror}") from None
+        finally:
+            netns.popns()
+            os.close(descriptor)
+    holders = _holders({message["idiag_inode"] for message in found.values()})
+    return {
+        cookie: Session(*holders.get(message["idiag_inode"], (0, b"")), *_age(message))
+        for cookie, message in found.items()
+    }
+
+
+def _age(message: dict[str, int]) -> tuple[int, bool]:
+    """How long a session has been open, in nanoseconds, and whether that is exact: the
+    kernel does not keep when it began, but takes that for the time of the last data
+    until there are any (struct tcp_info, tcp_finish_connect(), tcp_rcv_state_process())."""
+    info = message.get_attr("INET_DIAG_INFO")  # type: ignore[attr-defined]
+    if info is None:
+        return 0, False
+    for data, last in (("out", "sent"), ("in", "recv")):
+        if not info[f"tcpi_data_segs_{data}"]:
+            return info[f"tcpi_last_data_{last}"] * 1_000_000, True
+    last_times = (info[f"tcpi_last_{what}"] for what in ("data_sent", "data_recv", "ack_recv"))
+    return max(last_times) * 1_000_000, False
+
+
+def _holders(inodes: set[int]) -> dict[int, tuple[int, bytes]]:
+    """A process, with its name, for each of those sockets that one has open: the one
+    with the lowest pid of those that share it."""
+    found: dict[int, tuple[int, bytes]] = {}
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if not target.startswith("socket:["):
+                    continue
+                inode = int(target[8:-1])
+                if inode in inodes and inode not in found:
+                    with open(f"/proc/{pid}/comm", "rb") as file:
+                        found[inode] = pid, file.read().rstrip(b"\n")
+        except OSError:
+            continue  # ended meanwhile
+    return found

@@ -1,0 +1,265 @@
+"""tcpconnect reports each connect once: process, addresses, outcome, time and name."""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from pytools import net
+from support import Tool, python_child, run_tool
+
+# A network namespace of its own: what has no route there is nobody's business. made()
+# tells the test what it does: [peer, its port, errno, local port, seconds at most].
+CHILD = r"""
+import ctypes, errno, json, os, select, socket, struct, subprocess, sys, threading, time
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+assert not libc.unshare(CLONE_NEWNS | CLONE_NEWNET), os.strerror(ctypes.get_errno())
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+told = []
+
+def listener(family, address, backlog=4096):
+    made = socket.socket(family)
+    made.bind((address, 0))
+    made.listen(backlog)
+    return made
+
+def connect(family, *peer, wait=True, keep=None):
+    made = socket.socket(family)
+    made.setblocking(wait)
+    began = time.monotonic()
+    error = made.connect_ex(peer)
+    if error == errno.EINPROGRESS and keep is None:
+        select.select([], [made], [])
+        error = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    told.append([peer[0], peer[1], error, made.getsockname()[1], time.monotonic() - began])
+    if keep is None:
+        made.close()
+    else:
+        keep.append(made)
+    return made
+
+def active_opens():
+    with open("/proc/self/net/snmp") as lines:
+        names, values = [line.split() for line in lines if line.startswith("Tcp:")]
+    return int(values[names.index("ActiveOpens")])
+
+four, six = listener(socket.AF_INET, "127.0.0.1"), listener(socket.AF_INET6, "::1")
+port4, port6 = four.getsockname()[1], six.getsockname()[1]
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+TELL = r"""
+print(json.dumps([told, active_opens(), os.stat("/proc/self/ns/net").st_ino]), flush=True)
+sys.stdin.readline()
+"""
+
+
+def traced(code: str, *options: str) -> tuple[int, Any, list[Any]]:
+    """The child's pid, what it told, and what the tool printed."""
+    with python_child(CHILD + code + TELL) as child:
+        assert child.stdin and child.stdout
+        assert child.stdout.readline() == b"ready\n"
+        with Tool("tcpconnect", "--json", "-p", str(child.pid), *options) as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            told = json.loads(child.stdout.readline())
+            events = [json.loads(line) for line in tool.stop().splitlines()]
+        # What is lost may be another process's: ours is there, or the test fails.
+        return child.pid, told, [event for event in events if "lost" not in event]
+
+
+EVERY_OUTCOME = r"""
+for _ in range(200):
+    connect(socket.AF_INET, "127.0.0.1", port4)
+for _ in range(50):
+    connect(socket.AF_INET6, "::1", port6)
+    connect(socket.AF_INET6, "::ffff:127.0.0.1", port4, wait=False)
+for wait in (True, False):
+    for _ in range(10):
+        connect(socket.AF_INET, "127.0.0.1", 1, wait=wait)
+        connect(socket.AF_INET6, "::1", 1, wait=wait)
+connect(socket.AF_INET, "192.0.2.1", 80)
+connect(socket.AF_INET6, "2001:db8::1", 80)
+# These are none: of UDP, of a Unix socket, of one that is connected.
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("127.0.0.1", port4))
+socket.socket(socket.AF_UNIX).connect_ex("/nowhere")
+again = socket.create_connection(("127.0.0.1", port4))
+told.append(["127.0.0.1", port4, 0, again.getsockname()[1], 1e9])
+again.connect_ex(("127.0.0.1", port4))
+# Nobody answers where the queue of those that nobody accepts is full.
+full, kept = listener(socket.AF_INET, "127.0.0.1", 0), []
+while len([row for row in told if row[2] == errno.EINPROGRESS]) < 2:
+    made = connect(socket.AF_INET, *full.getsockname(), wait=False, keep=kept)
+    try:
+        made.getpeername()
+        told[-1][2] = 0
+    except OSError:
+        pass
+kept[-2].close()
+told[-2][2] = errno.ECANCELED
+# One local port only, which is taken then.
+with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+    file.write("20000 20000")
+first = connect(socket.AF_INET, "127.0.0.1", port4, keep=kept)
+connect(socket.AF_INET, "127.0.0.1", port4)
+"""
+
+
+def test_every_connect_with_its_outcome() -> None:
+    pid, (told, opens, namespace), events = traced(EVERY_OUTCOME)
+
+    def rows(found: list[Any]) -> Counter[Any]:
+        return Counter(tuple(row) for row in found)
+
+    assert rows([[e["daddr"], e["dport"], e["errno"]] for e in events]) == rows(
+        [row[:3] for row in told]
+    )
+    # The kernel's own count of those that sent a SYN.
+    not_begun = [row for row in told if row[2] in (99, 101)]
+    assert len(not_begun) == 3 and len(events) - len(not_begun) == opens
+    connected = [event for event in events if not event["errno"]]
+    assert [[e["dport"], e["lport"]] for e in connected] == [
+        [port, lport] for _, port, error, lport, _ in told if not error
+    ]
+    for event, most in zip(connected, [row[4] for row in told if not row[2]]):
+        assert 0 < event["latency_ns"] <= most * 1e9
+        assert event["saddr"] == event["daddr"]
+    for event in events:
+        assert event["pid"] == pid and event["uid"] == 0
+        assert event["netns"] == f"net:[{namespace}]"
+        assert event["ip"] == (6 if event["daddr"] in ("::1", "2001:db8::1") else 4)
+        assert (event["error"] is None) == (not event["errno"])
+
+
+def test_filters_by_port_and_version() -> None:
+    code = r"""
+for _ in range(7):
+    connect(socket.AF_INET, "127.0.0.1", port4)
+    connect(socket.AF_INET6, "::1", port6)
+    connect(socket.AF_INET6, "::1", 1)
+    connect(socket.AF_INET, "192.0.2.1", 1)
+    connect(socket.AF_INET6, "2001:db8::1", 2)
+"""
+    _, _, events = traced(code, "-P", "1,3")
+    assert Counter(event["daddr"] for event in events) == {"::1": 7, "192.0.2.1": 7}
+    _, _, events = traced(code, "-6")
+    assert Counter(event["daddr"] for event in events) == {"::1": 14, "2001:db8::1": 7}
+
+
+def test_counts_are_what_the_program_did() -> None:
+    code = r"""
+for _ in range(300):
+    connect(socket.AF_INET, "127.0.0.1", port4)
+for _ in range(20):
+    connect(socket.AF_INET6, "::1", 1)
+"""
+    _, (told, opens, _), rows = traced(code, "-c")
+    assert opens == sum(row["connects"] for row in rows)
+    assert [
+        (row["saddr"], row["daddr"], row["dport"], row["connects"], row["failed"]) for row in rows
+    ] == [("127.0.0.1", "127.0.0.1", told[0][1], 300, 0), ("::1", "::1", 1, 20, 20)]
+
+
+# A name server that knows one name's addresses, with another name in between.
+NAMES = r"""
+def name(text):
+    return b"".join(bytes([len(part)]) + part for part in text.encode().split(b".")) + b"\0"
+
+def serve(server):
+    while True:
+        question, peer = server.recvfrom(512)
+        end = question.index(b"\0", 12) + 5
+        asked = question[12:end]
+        head = lambda kind, data: struct.pack(">HHIH", kind, 1, 60, len(data)) + data
+        record = lambda kind, data: name("other.example") + head(kind, data)
+        records = [b"\xc0\x0c" + head(5, name("other.example"))]
+        if asked[-4:-2] == b"\0\1":
+            records += [record(1, bytes([127, 0, 0, last])) for last in (1, 7)]
+        else:
+            records += [record(28, bytes(15) + b"\1")]
+        counts = struct.pack(">HHHHH", 0x8180, 1, len(records), 0, 0)
+        server.sendto(question[:2] + counts + asked + b"".join(records), peer)
+
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+threading.Thread(target=serve, args=[server], daemon=True).start()
+
+def question(text, kind=1):
+    return struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name(text) + struct.pack(">HH", kind, 1)
+
+def ask(text, receive, connected=True):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        if connected:
+            made.connect(("127.0.0.1", 53))
+            made.send(question(text))
+        else:
+            made.sendto(question(text), ("127.0.0.1", 53))
+        assert len(receive(made)) > 50
+
+ways = [
+    lambda made: made.recv(512),
+    lambda made: made.recvmsg(512)[0],
+    lambda made: os.read(made.fileno(), 512),
+]
+connect(socket.AF_INET, "127.0.0.1", port4)
+for number, way in enumerate(ways):
+    for connected in (True, False):
+        ask(f"name{number}.{connected}.example", way, connected)
+        connect(socket.AF_INET, "127.0.0.1", port4)
+        connect(socket.AF_INET6, "::ffff:127.0.0.1", port4)
+        connect(socket.AF_INET, "127.0.0.8", 1)
+# The C library asks for both.
+with open("/tmp/resolv.conf-%d" % os.getpid(), "w") as file:
+    file.write("nameserver 127.0.0.1\n")
+assert not libc.mount(b"none", b"/", None, ctypes.c_ulong((1 << 14) | (1 << 18)), None)
+target = os.path.realpath("/etc/resolv.conf").encode()
+assert not libc.mount(file.name.encode(), target, None, ctypes.c_ulong(4096), None)
+os.unlink(file.name)
+socket.getaddrinfo("library.example", port6, type=socket.SOCK_STREAM)
+connect(socket.AF_INET, "127.0.0.7", 1)
+connect(socket.AF_INET6, "::1", port6)
+"""
+
+
+def test_names_that_the_process_got_from_dns() -> None:
+    _, _, events = traced(NAMES, "--dns")
+    found = [(event["daddr"], event["query"]) for event in events]
+    wanted: list[Any] = [("127.0.0.1", None)]
+    for number in range(3):
+        for connected in (True, False):
+            name = f"name{number}.{connected}.example"
+            wanted += [("127.0.0.1", name), ("::ffff:127.0.0.1", name), ("127.0.0.8", None)]
+    wanted += [("127.0.0.7", "library.example"), ("::1", "library.example")]
+    assert found == wanted
+
+
+@pytest.mark.host_only
+def test_an_answer_that_is_cut_or_wrong_is_no_failure() -> None:
+    header = b"\0\7\x81\x80\0\1\0\2\0\0\0\0"
+    question = b"\1a\7example\0\0\1\0\1"
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0"
+    whole = header + question + record + b"\1" + record + b"\2"
+    name = b"a.example"
+    assert net.answers(whole) == (name, [b"\x7f\0\0\1", b"\x7f\0\0\2"])
+    for size in range(len(whole)):
+        try:
+            assert net.answers(whole[:size])[0] == name
+        except ValueError:
+            assert size < len(header + question)
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("argument", ["0", "65536", "80,", "http"])
+def test_ports_that_are_none(argument: str) -> None:
+    result = run_tool("tcpconnect", "-P", argument)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("argument", ["nowhere", "4194304", "../../etc", "/proc/1/ns/net"])
+def test_a_namespace_that_is_not_there(argument: str) -> None:
+    result = run_tool("tcpconnect", "--netns", argument)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1

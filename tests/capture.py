@@ -44,6 +44,8 @@ SAMPLES = {
     "rports": "80",
     "ports": "80",
     "netns": str(os.getpid()),
+    "namespace": str(os.getpid()),
+    "interface": "lo",
     "maxrows": "5",
     "period": "1000000",
     "cpu": "0",

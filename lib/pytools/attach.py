@@ -69,6 +69,8 @@ def attach(
                 _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
             elif program.kind == "raw_tracepoint":
                 _raw_tracepoint(attachment, program.target, fd)
+            elif program.kind == "classifier":
+                pass  # the interfaces are the tool's choice: traffic.Traffic
             elif program.type_id:
                 _traced_function(attachment, program, fd)
             else:

@@ -112,10 +112,13 @@ def add_filters(made: Parser, tid: str = "", mntns: bool = False) -> None:
     made.set_defaults(wanted=filters.NO_FILTER)
 
 
-def add_sockets(made: Parser, lports: str = "", rports: str = "", ports: str = "") -> None:
+def add_sockets(
+    made: Parser, lports: str = "", rports: str = "", ports: str = "", sockets: bool = True
+) -> None:
     """Add the options that say which sockets or packets a tool is about
     (``filters.sockets``). The others are the letters of the options for local, remote
-    and any ports, where the tool has them."""
+    and any ports, where the tool has them. Without ``sockets`` (of packets), the
+    namespace is no filter, but for the tool to go to (``options.namespace``)."""
     group = made.add_argument_group("filters of sockets, in the kernel")
     for letter, name, text in (
         (lports, "lport", "these local ports"),
@@ -134,7 +137,7 @@ def add_sockets(made: Parser, lports: str = "", rports: str = "", ports: str = "
             help=f"only IPv{version}",
         )  # fmt: skip
     group.add_argument(
-        "--netns", metavar="NAME|PID",
+        "--netns", dest="netns" if sockets else "namespace", metavar="NAME|PID",
         help="only this network namespace, by name or by one of its processes",
     )  # fmt: skip
     made.set_defaults(wanted=filters.NO_FILTER)
@@ -378,10 +381,13 @@ def follow(
     writer: EventWriter,
     text: str,
     form: Callable[[list[tuple[Any, ...]]], Iterable[tuple[Any, ...]]] | None = None,
+    attached: Callable[[], None] = lambda: None,
 ) -> None:
-    """Attach, say so (``announce``), and write events as they come until the end:
-    the records of a ring buffer, or what ``form`` makes of many of them."""
+    """Attach (then call ``attached``), say so (``announce``), and write events as they
+    come until the end: the records of a ring buffer, or what ``form`` makes of many of
+    them."""
     traced.attach()
+    attached()
     writer.head()
     announce(options, text)
     for records in batches(options, waiting, traced, ring):

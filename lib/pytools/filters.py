@@ -65,7 +65,7 @@ def wanted(options: argparse.Namespace) -> Filter:
     found = []
     if "pid" in vars(options):
         found.append(tasks(options))
-    if "netns" in vars(options):
+    if "ip" in vars(options):
         found.append(sockets(options))
     return Filter(
         "\n".join(each.code for each in found),
@@ -96,7 +96,7 @@ def sockets(options: argparse.Namespace) -> Filter:
     if options.ip is not None:
         settings["IP_VERSION"] = options.ip
         tests.append("(ends)->ip == $IP_VERSION")
-    if options.netns is not None:
+    if getattr(options, "netns", None) is not None:
         from pytools import net
 
         settings["NETNS"] = net.namespace(options.netns)

@@ -1,14 +1,28 @@
 """The network: addresses, namespaces, names that DNS gave, sockets through pyroute2."""
 from __future__ import annotations
 
+import json
 import os
 import struct
+import subprocess
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Iterator, NamedTuple
 
+from pytools import child
 from pytools.errors import Failure, Usage
 
-__all__ = ["Names", "Namespaces", "Session", "address", "answers", "namespace", "sessions"]
+__all__ = [
+    "Names",
+    "Namespaces",
+    "Session",
+    "address",
+    "answers",
+    "namespace",
+    "namespaces",
+    "sessions",
+]
+
+HERE = os.path.dirname(os.path.realpath(__file__))
 
 
 def address(data: bytes, family: int) -> str | None:
@@ -171,80 +185,23 @@ class Names:
 
 
 class Session(NamedTuple):
-    """A TCP session that is open. ``pid`` is a process that holds it, or 0; ``age`` is in
-    nanoseconds, and exact or else a lower limit."""
+    """A TCP session that is open. ``pid`` is a process that holds it, or 0; ``began`` is
+    monotonic time in nanoseconds, and exact or else the latest that it can be."""
 
     pid: int
-    comm: bytes
-    age: int
+    comm: str
+    began: int
     exact: bool
 
 
-INET_DIAG_INFO = 2  # extensions are asked for by bit (linux/inet_diag.h)
-
-
 def sessions() -> dict[int, Session]:
-    """The TCP sessions of every network namespace, by the socket's cookie, which the
-    kernel keeps for it from now on."""
-    from pyroute2 import DiagSocket, netns
-    from pyroute2.netlink.diag import SS_CONN
-
-    found = {}
-    for path in namespaces().values():
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue  # gone meanwhile
-        netns.pushns()
-        try:
-            netns.setns(descriptor)
-            for family in (AF_INET, AF_INET6):
-                with DiagSocket() as diag:
-                    diag.bind()
-                    for message in diag.get_sock_stats(
-                        family=family, states=SS_CONN, extensions=1 << INET_DIAG_INFO - 1
-                    ):
-                        found[message["idiag_cookie"]] = message
-        except OSError as error:
-            raise Failure(f"cannot list the sockets of {path}: {error.strerror}") from None
-        finally:
-            netns.popns()
-            os.close(descriptor)
-    holders = _holders({message["idiag_inode"] for message in found.values()})
-    return {
-        cookie: Session(*holders.get(message["idiag_inode"], (0, b"")), *_age(message))
-        for cookie, message in found.items()
-    }
-
-
-def _age(message: dict[str, int]) -> tuple[int, bool]:
-    """How long a session has been open, in nanoseconds, and whether that is exact: the
-    kernel does not keep when it began, but takes that for the time of the last data
-    until there are any (struct tcp_info, tcp_finish_connect(), tcp_rcv_state_process())."""
-    info = message.get_attr("INET_DIAG_INFO")  # type: ignore[attr-defined]
-    if info is None:
-        return 0, False
-    for data, last in (("out", "sent"), ("in", "recv")):
-        if not info[f"tcpi_data_segs_{data}"]:
-            return info[f"tcpi_last_data_{last}"] * 1_000_000, True
-    last_times = (info[f"tcpi_last_{what}"] for what in ("data_sent", "data_recv", "ack_recv"))
-    return max(last_times) * 1_000_000, False
-
-
-def _holders(inodes: set[int]) -> dict[int, tuple[int, bytes]]:
-    """A process, with its name, for each of those sockets that one has open: the one
-    with the lowest pid of those that share it."""
-    found: dict[int, tuple[int, bytes]] = {}
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-                if not target.startswith("socket:["):
-                    continue
-                inode = int(target[8:-1])
-                if inode in inodes and inode not in found:
-                    with open(f"/proc/{pid}/comm", "rb") as file:
-                        found[inode] = pid, file.read().rstrip(b"\n")
-        except OSError:
-            continue  # ended meanwhile
-    return found
+    """The TCP sessions of every network namespace that has a name or a process, by the
+    socket's cookie, which the kernel keeps for it from now on. Raises Failure."""
+    # In a child: pyroute2 would be three times the memory of a tool, and namespaces
+    # are entered.
+    listing = child.start(HERE, "sessions_child.py", subprocess.PIPE)
+    output, messages = listing.communicate()
+    if listing.returncode:
+        why = messages.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise Failure("cannot list the sockets that are open: " + "".join(why))
+    return {cookie: Session(*values) for cookie, *values in json.loads(output)}

@@ -38,6 +38,14 @@ class Program:
         for line in self._attachment.said:
             self._say(f"attached to {line}")
 
+    def descriptor(self, name: str) -> int:
+        """The file descriptor of the program of that name (template.Hook)."""
+        return next(fd for program, fd in self._loaded.programs if program.name == name)
+
+    def say(self, line: str) -> None:
+        """Say what was done, with -v."""
+        self._say(line)
+
     def missed(self) -> int:
         """How often the kernel did not run a program that it should have run."""
         return sum(loader.missed(fd) for _, fd in self._loaded.programs)

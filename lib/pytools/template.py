@@ -18,6 +18,8 @@ A template is C with five additions:
     Arguments are found by the names that the kernel gives them, wherever they
     stand. It becomes fentry and fexit where the kernel has them, else kprobe and
     kretprobe.
+``CLASSIFIER(name)``
+    the same for a packet, ``struct __sk_buff *skb``, at what ``traffic.py`` attaches it to.
 ``EVENTS(name, struct type)``
     a ring buffer of such records.
 ``#include "name.h"``
@@ -65,7 +67,8 @@ _SETTING_MACRO = """\
 
 class Hook(NamedTuple):
     """A program and its attach point: kind is ``tracepoint`` (target
-    ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, or for a
+    ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, ``classifier``
+    (attached by ``traffic.Traffic``), or for a
     kernel function (target: its symbol) ``fentry``, ``fexit`` (``type_id``: its BTF
     id), ``kprobe`` or ``kretprobe``."""
 
@@ -214,7 +217,7 @@ def _substitute(
 # Programs and what they attach to.
 
 _HOOK = re.compile(
-    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN)"
+    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN)"
     r"[ \t]*\(([^()]*)\)[ \t]*\n?\{",
     re.M,
 )
@@ -376,10 +379,16 @@ def _kprobe_head(
     return hooks, "\n".join(lines)
 
 
+def _classifier_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    program = f"classifier__{arguments[0]}"
+    return Hook(program, "classifier", ""), f"int {program}(struct __sk_buff *skb)\n{{"
+
+
 _HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
     "TRACEPOINT": _tracepoint_head,
     "RAW_TRACEPOINT": _raw_tracepoint_head,
     "PERF_EVENT": _perf_event_head,
+    "CLASSIFIER": _classifier_head,
 }
 
 

@@ -1,5 +1,6 @@
 #ifndef SOCKET_H
 #define SOCKET_H
+#include "ends.h"
 #include <linux/fdtable.h>
 #include <linux/net.h>
 #include <linux/sched.h>
@@ -7,23 +8,6 @@
 #include <net/inet_sock.h>
 #include <net/net_namespace.h>
 #include <net/tcp_states.h>
-
-#define IPV4 2 /* AF_INET */
-#define IPV6 10 /* AF_INET6 */
-
-/*
- * The two ends of a socket or of a packet. Addresses as they are in packets; that of
- * IPv4 has 4 bytes, with zeros behind. Ports are numbers of the machine's own byte order.
- */
-struct ends {
-	char laddr[16];
-	char raddr[16];
-	u32 netns;
-	u16 lport;
-	u16 rport;
-	u16 family;
-	u16 ip; /* the packets' version: an IPv6 socket may send those of IPv4 */
-};
 
 static inline bool is_tcp(struct sock *sk)
 {

@@ -1,0 +1,256 @@
+"""tcplife reports each session's ends once: processes, bytes, time, namespace."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from typing import Any, Iterator
+
+import pytest
+
+from support import PATIENCE, Tool, python_child
+
+# A client and a server, processes in the namespace that is given. session() does one
+# session and tells the test of it: [the client's port, what the client wrote and what
+# it read, the longest and the shortest time it can have been open, in seconds].
+CHILD = r"""
+import ctypes, json, os, signal, socket, struct, sys, time
+signal.alarm(int(sys.argv[2]))
+libc = ctypes.CDLL(None, use_errno=True)
+namespace = os.open("/run/netns/" + sys.argv[1], os.O_RDONLY)
+assert not libc.setns(namespace, 0x40000000), os.strerror(ctypes.get_errno())
+told = []
+REQUEST = struct.Struct("=QQcc")
+
+def read(made, size):
+    while size:
+        data = made.recv(min(size, 1 << 16))
+        assert data
+        size -= len(data)
+
+def finish(made, way):
+    if way == b"r":
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if way == b"h":
+        made.shutdown(socket.SHUT_WR)
+        made.recv(1)
+    made.close()
+
+def serve(listener):
+    while True:
+        made = listener.accept()[0]
+        head = made.recv(REQUEST.size, socket.MSG_WAITALL)
+        if head:
+            up, down, way, first = REQUEST.unpack(head)
+            read(made, up)
+            made.sendall(bytes(down + 1))  # one more: it has read all
+            try:
+                made.recv(1)  # the client has read all
+                if first == b"c":
+                    made.recv(1)
+            except ConnectionResetError:
+                pass
+            finish(made, way)
+        done.send(b"x")
+
+def begin(family, address):
+    before = time.monotonic()
+    made = socket.socket(family)
+    made.connect((address, ports[family]))
+    return made, before, time.monotonic()
+
+def end(begun, up, down, way=b"n", first=b"c"):
+    made, before, after = begun
+    head = REQUEST.pack(up, down, way if first == b"s" else b"n", first)
+    made.sendall(head + bytes(up))
+    down += 1
+    read(made, down)
+    info = made.getsockopt(socket.IPPROTO_TCP, 11, 256)
+    received, = struct.unpack_from("=Q", info, 128)
+    sent, again = struct.unpack_from("=QQ", info, 200)
+    assert [sent - again, received] == [REQUEST.size + up, down]
+    port = made.getsockname()[1]
+    least = time.monotonic() - after if first == b"c" else 0
+    made.sendall(b"!")
+    if first == b"s":
+        try:
+            made.recv(1)
+        except ConnectionResetError:
+            pass
+    finish(made, way if first == b"c" else b"n")
+    done_here.recv(1)
+    told.append([port, REQUEST.size + up + 1, down, time.monotonic() - before, least])
+
+def quiet():
+    # Until no socket is on its way to its end: but for TIME_WAIT and LISTEN.
+    while True:
+        states = set()
+        for name in ("tcp", "tcp6"):
+            with open("/proc/thread-self/net/" + name) as lines:
+                states |= {line.split()[3] for line in list(lines)[1:]}
+        if states <= {"06", "0A"}:
+            return
+
+listeners, ports = {}, {}
+for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    listeners[family] = socket.create_server((address, 0), family=family)
+    ports[family] = listeners[family].getsockname()[1]
+done_here, done = socket.socketpair()
+servers = {}
+for family, listener in listeners.items():
+    servers[family] = os.fork()
+    if not servers[family]:
+        with open("/proc/self/comm", "w") as file:
+            file.write("server%d" % family)
+        os.close(1)  # so that the test sees the client's end
+        try:
+            serve(listener)
+        finally:
+            os.kill(os.getppid(), 9)
+"""
+STEP = r"""
+print(json.dumps([list(servers.values()), list(ports.values())]), flush=True)
+sys.stdin.readline()
+"""
+TELL = r"""
+quiet()
+print(json.dumps(told), flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextlib.contextmanager
+def named_namespace() -> Iterator[str]:
+    name = f"pytools-test-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def traced(before: str, code: str, *options: str) -> tuple[list[int], list[int], Any, list[Any]]:
+    """The pids of the client and the servers, the servers' ports, what the client
+    told, and what the tool printed; ``before`` is done before the tool starts."""
+    with named_namespace() as name:
+        with python_child(CHILD + before + STEP + code + TELL, name, f"{PATIENCE:.0f}") as child:
+            assert child.stdin and child.stdout
+            servers, ports = json.loads(child.stdout.readline())
+            filters = [option.replace("SERVER", str(servers[0])) for option in options]
+            with Tool("tcplife", "--json", "--netns", name, *filters) as tool:
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+                told = json.loads(child.stdout.readline())
+                events = [json.loads(line) for line in tool.stop().splitlines()]
+        found = [event for event in events if "lost" not in event]
+        assert all(event["netns"] == name for event in found)
+        return [child.pid, *servers], ports, told, found
+
+
+def check(pids: list[int], ports: list[int], told: Any, events: list[Any]) -> None:
+    """Both ends of every session, in whatever order they ended."""
+    assert len(events) == 2 * len(told)
+    for port, up, down, most, least in told:
+        ends = [event for event in events if port in (event["lport"], event["rport"])]
+        client, server = sorted(ends, key=lambda event: bool(event["rport"] == port))
+        assert (client["lport"], server["rport"]) == (port, port)
+        assert client["rport"] == server["lport"] in ports
+        family = ports.index(client["rport"])
+        assert client["pid"] == pids[0]
+        assert server["pid"] == pids[1 + family]
+        assert server["comm"] == ("server2", "server10")[family]
+        assert client["ip"] == server["ip"] == (4, 6)[family]
+        assert client["raddr"] == server["laddr"] == ("127.0.0.1", "::1")[family]
+        assert (client["tx_bytes"], client["rx_bytes"]) == (up, down)
+        assert (server["tx_bytes"], server["rx_bytes"]) == (down, up)
+        for end in ends:
+            if not end["before"]:
+                assert end["exact"] and least * 1e9 <= end["duration_ns"] <= most * 1e9
+
+
+def test_both_ends_of_every_session_with_its_bytes() -> None:
+    code = r"""
+for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    for up, down in ((0, 0), (1, 0), (0, 1), (1000, 70000), (10_000_000, 1_000_000)):
+        for way in (b"n", b"h", b"r"):
+            for first in (b"c", b"s"):
+                end(begin(family, address), up, down, way, first)
+# No sessions: nobody listens, or a listener is closed.
+socket.socket().connect_ex(("127.0.0.1", 1))
+socket.create_server(("127.0.0.1", 0)).close()
+"""
+    pids, ports, told, events = traced("", code)
+    assert len(told) == 60
+    check(pids, ports, told, events)
+    assert not any(event["before"] for event in events)
+
+
+BEFORE = r"""
+idle = [
+    begin(family, address)
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+]
+"""
+
+
+def test_sessions_from_before_have_process_and_start_and_are_marked() -> None:
+    # No data yet when the tool starts: the kernel knows since when.
+    code = """
+for begun in idle:
+    end(begun, 1000, 2000)
+end(begin(socket.AF_INET, "127.0.0.1"), 5, 5)
+"""
+    pids, ports, told, events = traced(BEFORE, code)
+    check(pids, ports, told, events)
+    late = told[-1][0]
+    for event in events:
+        is_late = late in (event["lport"], event["rport"])
+        assert event["before"] == (not is_late)
+        # The clock of the kernel's own record is the timer tick, of at most 10 ms.
+        (row,) = [row for row in told if row[0] in (event["lport"], event["rport"])]
+        if event["exact"]:
+            assert row[4] - 0.05 <= event["duration_ns"] / 1e9 <= row[3] + 0.05
+        else:
+            assert event["duration_ns"] / 1e9 <= row[3]
+    exact = [event["exact"] for event in events]
+    assert exact.count(1) == len(events)
+
+
+def test_filters_by_process_and_port() -> None:
+    code = r"""
+for begun in idle:
+    end(begun, 10, 10)
+for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    for _ in range(5):
+        end(begin(family, address), 10, 10)
+"""
+    pids, ports, _, events = traced(BEFORE, code, "-p", "SERVER")
+    assert [(event["pid"], event["lport"]) for event in events] == [(pids[1], ports[0])] * 6
+    pids, _, _, events = traced(BEFORE, code, "-6", "--comm", "server10")
+    assert [event["pid"] for event in events] == [pids[2]] * 6
+    _, ports, told, events = traced(BEFORE, code, "-L", "1,2")
+    assert not events
+
+
+def has_netem(name: str) -> bool:
+    added = subprocess.run(
+        ["tc", "-n", name, "qdisc", "add", "dev", "lo", "root", "netem", "loss", "3%"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    return added.returncode == 0
+
+
+def test_bytes_that_are_sent_again_count_once() -> None:
+    with named_namespace() as name:
+        if not has_netem(name):
+            pytest.skip(f"{os.uname().release} has no sch_netem: packets can't be lost")
+    # ip(8) names the namespace alike in the same process.
+    code = r"""
+import subprocess
+subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "3%"], check=True)
+end(begin(socket.AF_INET, "127.0.0.1"), 3_000_000, 1_000_000)
+subprocess.run(["tc", "qdisc", "delete", "dev", "lo", "root"], check=True)
+"""
+    check(*traced("", code))

@@ -1,0 +1,249 @@
+"""flowtop counts every packet of each flow, and leaves nothing behind."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from typing import Any, Iterator
+
+import pytest
+
+from support import PATIENCE, Tool, run_tool
+
+# UDP, TCP and packets of a protocol without ports from the first namespace to the
+# second, which is another process: known numbers of known size.
+SEND = r"""
+import socket, struct, sys
+for address, family in (("10.99.1.1", socket.AF_INET), ("fd99:1::1", socket.AF_INET6)):
+    with socket.socket(family, socket.SOCK_DGRAM) as made:
+        made.bind(("", 4000))
+        for _ in range(300):
+            made.sendto(bytes(100), (address, 5000))
+        for _ in range(3):
+            made.sendto(bytes(4000), (address, 5001))  # in fragments
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, 253) as made:
+    for _ in range(50):
+        made.sendto(bytes(60), ("10.99.1.1", 0))
+with socket.create_connection(("10.99.1.1", 6000)) as made:
+    made.sendall(bytes(1_000_000))
+    made.shutdown(socket.SHUT_WR)
+    assert made.recv(1) == b""
+"""
+RECEIVE = r"""
+import socket
+listener = socket.create_server(("10.99.1.1", 6000))
+open_ports = []  # else ICMP says that they are closed
+for family in (socket.AF_INET, socket.AF_INET6):
+    for port in (5000, 5001):
+        open_ports.append(socket.socket(family, socket.SOCK_DGRAM))
+        if family == socket.AF_INET6:
+            open_ports[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        open_ports[-1].bind(("", port))
+print("ready", flush=True)
+made = listener.accept()[0]
+while made.recv(1 << 16):
+    pass
+"""
+
+
+def ip(*arguments: str, namespace: str = "") -> None:
+    inside = ["-n", namespace] if namespace else []
+    subprocess.run(["ip", *inside, *arguments], check=True)
+
+
+@contextlib.contextmanager
+def network() -> Iterator[tuple[str, str, str]]:
+    """Three namespaces in a row, with veth between them: one end sends, the middle
+    forwards, the other end receives."""
+    names = [f"pytools-{end}-{os.getpid()}" for end in "abc"]
+    left, middle, right = names
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            ip("link", "set", "lo", "up", namespace=name)
+        for number, (first, second) in enumerate(((middle, left), (middle, right))):
+            near = f"v{number}"
+            ip("link", "add", near, "type", "veth", "peer", "name", "far", "netns", second,
+               namespace=first)  # fmt: skip
+            for name, device, last in ((first, near, 254), (second, "far", 1)):
+                # Few packets but ours.
+                for setting in ("accept_dad=0", "router_solicitations=0"):
+                    key, value = setting.split("=")
+                    path = f"/proc/sys/net/ipv6/conf/{device}/{key}"
+                    subprocess.run(
+                        ["ip", "netns", "exec", name, "sh", "-c", f"echo {value} >{path}"],
+                        check=True,
+                    )
+                ip("address", "add", f"10.99.{number}.{last}/24", "dev", device, namespace=name)
+                ip("address", "add", f"fd99:{number}::{last}/64", "dev", device, "nodad",
+                   namespace=name)  # fmt: skip
+                # Each packet is one on the wire.
+                ip("link", "set", device, "gso_max_segs", "1", "up", namespace=name)
+        for name in (left, right):
+            number = names.index(name) // 2
+            ip("route", "add", "default", "via", f"10.99.{number}.254", namespace=name)
+            ip("-6", "route", "add", "default", "via", f"fd99:{number}::254", namespace=name)
+        forward = "for f in ipv4/ip_forward ipv6/conf/all/forwarding; do "
+        forward += "echo 1 >/proc/sys/net/$f; done"
+        subprocess.run(["ip", "netns", "exec", middle, "sh", "-c", forward], check=True)
+        yield left, middle, right
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def counters(namespace: str, device: str) -> dict[str, int]:
+    """The interface's own: packets and bytes, in and out."""
+    output = subprocess.run(
+        ["ip", "-n", namespace, "-j", "-s", "link", "show", device],
+        stdout=subprocess.PIPE, check=True,
+    ).stdout  # fmt: skip
+    (link,) = json.loads(output)
+    stats = link["stats64"]
+    return {
+        f"{way} {what}": stats[kind][what]
+        for way, kind in (("in", "rx"), ("out", "tx"))
+        for what in ("packets", "bytes")
+    }
+
+
+def send(left: str, right: str) -> None:
+    inside = ["ip", "netns", "exec"]
+    with subprocess.Popen(
+        [*inside, right, "/usr/bin/python3", "-c", RECEIVE], stdout=subprocess.PIPE
+    ) as receiver:
+        assert receiver.stdout and receiver.stdout.readline() == b"ready\n"
+        subprocess.run(
+            [*inside, left, "/usr/bin/python3", "-c", SEND], check=True, timeout=PATIENCE
+        )
+        assert receiver.wait(PATIENCE) == 0
+
+
+def qdiscs(namespace: str) -> str:
+    """All qdiscs and filters of the namespace's interfaces."""
+    text = subprocess.run(
+        ["tc", "-n", namespace, "qdisc", "show"], stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
+    for device in ("v0", "v1"):
+        for hook in ("ingress", "egress"):
+            text += subprocess.run(
+                ["tc", "-n", namespace, "filter", "show", "dev", device, hook],
+                capture_output=True, check=False,
+            ).stdout.decode()  # fmt: skip
+    return text
+
+
+HEADER = 14  # of Ethernet, which is not counted
+
+
+def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> None:
+    with network() as (left, middle, right):
+        send(left, right)  # so that everybody knows everybody's Ethernet address
+        nothing = qdiscs(middle)
+        with Tool("flowtop", "--json", "--netns", middle, "-i", "v0,v1", "1000") as tool:
+            before = {device: counters(middle, device) for device in ("v0", "v1")}
+            send(left, right)
+            after = {device: counters(middle, device) for device in ("v0", "v1")}
+            rows = [json.loads(line) for line in tool.stop().splitlines()]
+        assert qdiscs(middle) == nothing
+        found: Counter[Any] = Counter()
+        for row in rows:
+            names = ("interface", "direction", "protocol", "saddr", "sport", "daddr", "dport")
+            key = [row[name] for name in names]
+            found[(*key, "packets")] += row["packets"]
+            found[(*key, "bytes")] += row["bytes"]
+        for device, way in (("v0", "in"), ("v1", "out")):
+            four = "10.99.0.1", 4000, "10.99.1.1"
+            six = "fd99::1", 4000, "fd99:1::1"
+            assert found[(device, way, "udp", *four, 5000, "packets")] == 300
+            assert found[(device, way, "udp", *four, 5000, "bytes")] == 300 * 128
+            assert found[(device, way, "udp", *six, 5000, "packets")] == 300
+            assert found[(device, way, "udp", *six, 5000, "bytes")] == 300 * 148
+            # Only the first fragment has ports.
+            assert found[(device, way, "udp", *four, 5001, "packets")] == 3
+            assert found[(device, way, "udp", four[0], 0, four[2], 0, "packets")] == 6
+            other = ("253", "10.99.0.1", None, "10.99.1.1", None)
+            assert found[(device, way, *other, "packets")] == 50
+            assert found[(device, way, *other, "bytes")] == 50 * 80
+        for device in ("v0", "v1"):
+            for way in ("in", "out"):
+                # But for what finds neighbours: ARP, and ICMPv6.
+                mine = [
+                    row
+                    for row in rows
+                    if (row["interface"], row["direction"]) == (device, way)
+                    and row["protocol"] != "icmp6"
+                ]
+                packets = sum(row["packets"] for row in mine)
+                size = sum(row["bytes"] for row in mine) + HEADER * packets
+                grown = {key: after[device][key] - before[device][key] for key in after[device]}
+                others = grown[f"{way} packets"] - packets
+                assert 0 <= others <= 16
+                assert 42 * others <= grown[f"{way} bytes"] - size <= 130 * others
+
+
+def test_filters_by_port_and_version() -> None:
+    with network() as (left, middle, right):
+        with Tool("flowtop", "--json", "--netns", middle, "-P", "5000", "-6", "1000") as tool:
+            send(left, right)
+            rows = [json.loads(line) for line in tool.stop().splitlines()]
+        assert {(row["saddr"], row["dport"]) for row in rows} == {("fd99::1", 5000)}
+        assert sum(row["packets"] for row in rows) == 600  # in and out
+
+
+FOREIGN = ["matchall", "action", "pass"]
+
+
+def test_after_a_kill_the_next_start_removes_what_is_left() -> None:
+    with network() as (_, middle, _):
+        nothing = qdiscs(middle)
+        with Tool("flowtop", "--netns", middle, "1000") as first:
+            first.process.send_signal(signal.SIGKILL)
+            first.process.communicate(timeout=PATIENCE)
+        assert qdiscs(middle).count("pytools ") == 4
+        # Of two that run, each leaves the other's alone; the last removes the rest.
+        with Tool("flowtop", "--netns", middle, "1000") as second:
+            assert qdiscs(middle).count("pytools ") == 4
+            with Tool("flowtop", "--netns", middle, "1000") as third:
+                assert qdiscs(middle).count("pytools ") == 8
+                second.stop()
+                assert qdiscs(middle).count("pytools ") == 4
+                third.stop(signal.SIGTERM)
+        assert qdiscs(middle) == nothing
+
+
+def test_what_others_have_made_stays() -> None:
+    with network() as (left, middle, right):
+        tc = ["tc", "-n", middle]
+        subprocess.run([*tc, "qdisc", "add", "dev", "v0", "clsact"], check=True)
+        added = subprocess.run(
+            [*tc, "filter", "add", "dev", "v0", "ingress", "protocol", "all", "prio", "7",
+             *FOREIGN], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        nothing = qdiscs(middle)
+        with Tool("flowtop", "--json", "--netns", middle, "1000") as tool:
+            # And one that comes later, into a clsact of ours.
+            late = subprocess.run(
+                [*tc, "filter", "add", "dev", "v1", "egress", "protocol", "all", *FOREIGN],
+                capture_output=True, check=False,
+            )  # fmt: skip
+            send(left, right)
+            rows = [json.loads(line) for line in tool.stop().splitlines()]
+        assert rows
+        if late.returncode:
+            assert qdiscs(middle) == nothing
+            pytest.skip(f"{os.uname().release} has no other classifier: {added.stderr.strip()}")
+        left_over = qdiscs(middle)
+        assert "pytools" not in left_over
+        assert left_over.count("matchall") >= 2 and left_over.count("clsact") == 2
+
+
+@pytest.mark.host_only
+def test_an_interface_that_is_not_there() -> None:
+    result = run_tool("flowtop", "-i", "lo,nowhere0")
+    assert (result.returncode, result.stderr) == (
+        2, "flowtop: there is no network interface 'nowhere0'\n",
+    )  # fmt: skip

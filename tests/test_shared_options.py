@@ -64,8 +64,17 @@ def reports(tool: str) -> bool:
 
 
 SESSIONS = """
-import socket, time
+import socket, threading, time
+
+def send():
+    # Goes on where a session waits for a packet that was lost.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        while True:
+            made.sendto(b"x", listener.getsockname())
+            time.sleep(0.001)
+
 listener = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=send, daemon=True).start()
 print("ready", flush=True)
 while True:
     with socket.create_connection(listener.getsockname()), listener.accept()[0]:

@@ -48,7 +48,10 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
         "tcpconnect",
         ["-D", "-P", "1,2", "-4", "--netns", capture.SAMPLES["netns"], "-u", "0", "-p", "1"],
     ),
-    "tcplife-most": ("tcplife", "-w -L 1 -D 2,3 -6 --netns 1 -p 1,2 --comm cat".split()),
+    "tcplife-most": (
+        "tcplife",
+        "-w -L 1 -D 2,3 -6 -p 1,2 --comm cat --netns".split() + [capture.SAMPLES["netns"]],
+    ),
     "flowtop-most": ("flowtop", "-i lo -P 1,2 -4".split()),
     "tcpconnect-count": ("tcpconnect", ["-c"]),
     SHAPES: (SHAPES, []),

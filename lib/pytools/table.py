@@ -35,6 +35,7 @@ class TableWriter:
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write one interval's rows, each with its values in the columns' order."""
         if self.form != "text":
+            self._events.head()
             moment = self.output.clock.rfc3339()  # one for the whole table
             for row in rows:
                 self._events.add(row, moment)

@@ -141,6 +141,8 @@ class Traffic:
             if error.code == errno.EEXIST and "ingress" in kinds:
                 why = "it has an ingress qdisc, beside which there can be no clsact"
             text = f"cannot attach to interface {self.links[index]}: {why}"
+            if error.code in (errno.EPERM, errno.EACCES):
+                text += ": it takes CAP_NET_ADMIN"
             if must or error.code in (errno.EPERM, errno.EACCES):
                 raise Failure(text) from None
             self._refused.add(index)

@@ -112,7 +112,8 @@ def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
             for name, words in structs.items()
             if name in witness.named
         ]
-        assert checks
+        # A program for packets may name none of the kernel's structs.
+        assert checks or {hook.kind for hook in found.hooks} == {"classifier"}
         with Compiler() as compiler:
             image = compiler.compile(found._replace(text=found.text + "".join(checks)))
         assert len(image.programs) == len(found.hooks)

@@ -194,13 +194,23 @@ class Session(NamedTuple):
     exact: bool
 
 
+# Seconds: an emulated machine takes ten, where a real one takes a quarter of one.
+LONGEST_LISTING = 60
+
+
 def sessions() -> dict[int, Session]:
     """The TCP sessions of every network namespace that has a name or a process, by the
     socket's cookie, which the kernel keeps for it from now on. Raises Failure."""
     # In a child: pyroute2 would be three times the memory of a tool, and namespaces
     # are entered.
     listing = child.start(HERE, "sessions_child.py", subprocess.PIPE)
-    output, messages = listing.communicate()
+    try:
+        output, messages = listing.communicate(timeout=LONGEST_LISTING)
+    except subprocess.TimeoutExpired:
+        # pyroute2 waits on where the kernel refuses: it may lack sock_diag.
+        listing.kill()
+        listing.communicate()
+        raise Failure("cannot list the sockets that are open: no answer") from None
     if listing.returncode:
         why = messages.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise Failure("cannot list the sockets that are open: " + "".join(why))

@@ -170,7 +170,7 @@ def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> No
             assert found[(device, way, *other, "bytes")] == 50 * 80
         for device in ("v0", "v1"):
             for way in ("in", "out"):
-                # But for what finds neighbours: ARP, and ICMPv6.
+                # But for what finds neighbours and groups: ARP, and ICMPv6 (of few addresses).
                 mine = [
                     row
                     for row in rows
@@ -182,7 +182,7 @@ def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> No
                 grown = {key: after[device][key] - before[device][key] for key in after[device]}
                 others = grown[f"{way} packets"] - packets
                 assert 0 <= others <= 16
-                assert 42 * others <= grown[f"{way} bytes"] - size <= 130 * others
+                assert 42 * others <= grown[f"{way} bytes"] - size <= 300 * others
 
 
 def test_filters_by_port_and_version() -> None:

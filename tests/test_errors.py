@@ -252,6 +252,7 @@ def test_damaged_types_are_named(tool: str, damaged: str, tmp_path: Path) -> Non
     is_one_line(result, tool, "damaged type information")
 
 
+@pytest.mark.host_only  # the host compiles for the matrix
 @every_tool
 def test_without_bcc_a_tool_says_what_to_install(tool: str) -> None:
     places = [p for p in sys.path if os.path.isdir(os.path.join(p, "bcc"))]
@@ -358,13 +359,14 @@ def test_bad_usage_is_one_line(tool: str, arguments: list[str], status: int) -> 
     assert result.stderr.startswith(f"{tool}: ")
 
 
-def test_bad_usage_is_bad_usage_in_each_python() -> None:
+@pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
+def test_bad_usage_is_bad_usage_in_each_python(tool: str) -> None:
     """In this process, which takes no time: what argparse accepts changes now and then."""
-    for tool, arguments, status in bad_usage():
-        if status == 2:
+    for each, arguments, status in bad_usage():
+        if each == tool and status == 2:
             with pytest.raises((SystemExit, Usage)) as caught:
                 capture.capture(tool, arguments)
-            assert getattr(caught.value, "code", 2) == 2, (tool, arguments)
+            assert getattr(caught.value, "code", 2) == 2, arguments
 
 
 @host_only

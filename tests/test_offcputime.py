@@ -80,6 +80,7 @@ pid = os.posix_spawn("/bin/true", ["true"], {}, file_actions=actions)
 print(time.monotonic() - since, flush=True)
 os.waitpid(pid, 0)
 """
+SLEPT = 50 * 0.02
 LONG = 0.5
 
 
@@ -125,10 +126,12 @@ def test_sleeps_of_known_length_add_up_by_state(tmp_path: Path) -> None:
             and (is_sleep(row) or not sleeps)
         )  # fmt: skip
 
-    # A sleep begins and ends some microseconds from where the program reads the clock.
-    assert total(sleeper, "interruptible sleep", sleeps=True) == pytest.approx(slept, rel=0.02)
-    assert slept == pytest.approx(1.0, rel=0.5)
-    everything = total(sleeper, "interruptible sleep", sleeps=True) + total(sleeper, "preempted")
+    # At least as long as was asked for; at most as long as the program saw, which reads the clock
+    # some microseconds before and after, or many where the processor is emulated.
+    asleep = total(sleeper, "interruptible sleep", sleeps=True)
+    assert 0.98 * SLEPT <= asleep <= slept
+    assert os.environ.get("PYTOOLS_KERNEL") or asleep == pytest.approx(slept, rel=0.02)
+    everything = asleep + total(sleeper, "preempted")
     assert everything == pytest.approx(waited, rel=0.02)
     assert total(spawner, "disk wait") == pytest.approx(lent, rel=0.02)
     assert lent >= LONG

@@ -48,10 +48,10 @@ def summarises(tool: str) -> bool:
 
 
 summary_tools = pytest.mark.parametrize(
-    "tool", [parameter(tool) for tool in TOOL_NAMES if summarises(tool)]
+    "tool", one_in_matrix(tool for tool in TOOL_NAMES if summarises(tool))
 )
 event_tools = pytest.mark.parametrize(
-    "tool", [parameter(tool) for tool in TOOL_NAMES if not summarises(tool)]
+    "tool", one_in_matrix(tool for tool in TOOL_NAMES if not summarises(tool))
 )
 
 
@@ -160,7 +160,7 @@ def test_json_lines_have_the_documented_shape(tool: str) -> None:
             assert not any(isinstance(value, (dict, list)) for value in record.values())
 
 
-@every_tool
+@every_kind_of_tool
 def test_csv_has_one_heading_and_rows_of_its_width(tool: str) -> None:
     rows = list(csv.reader(io.StringIO(printed(tool, "--csv"))))
     assert rows[0][0] == "ts" and len(rows) > 1
@@ -176,7 +176,7 @@ def test_json_and_csv_have_the_same_columns(tool: str) -> None:
     assert heading.split(",") == list(record)
 
 
-@every_tool
+@every_kind_of_tool
 def test_text_fits_80_columns(tool: str) -> None:
     lines = printed(tool).splitlines()
     assert lines
@@ -287,7 +287,7 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
     ],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],  # each Python has another name for them
 )
-@every_tool
+@every_kind_of_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
     before = program_ids()
     with activity(), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:

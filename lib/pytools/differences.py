@@ -18,10 +18,10 @@ from pytools.kernel import Kernel
 __all__ = [
     "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
     "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "FIRST_ARGUMENT", "FOURTH_ARGUMENT",
-    "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
-    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
-    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "FSYNC_CALLERS", "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK",
+    "REQUEST_ORIGIN", "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT",
+    "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -394,6 +394,28 @@ def REQUEST_STARTS(kernel: Kernel) -> str:
 def REQUEST_ORIGIN(kernel: Kernel) -> str:
     """What REQUEST_STARTS knows a request by."""
     return "request" if _has_io_start(kernel) else "request->bio"
+
+
+# What fsync(2) and fdatasync(2) call, or what they are themselves where the compiler made one
+# function of both.
+_FSYNC_CALLS = (
+    "__x64_sys_fsync", "__x64_sys_fdatasync", "__ia32_sys_fsync", "__ia32_sys_fdatasync",
+    "__arm64_sys_fsync", "__arm64_sys_fdatasync", "__s390x_sys_fsync", "__s390x_sys_fdatasync",
+    "__riscv_sys_fsync", "__riscv_sys_fdatasync", "sys_fsync", "sys_fdatasync",
+)  # fmt: skip
+
+
+def FSYNC_CALLERS(kernel: Kernel) -> str:
+    """Programs at the callers of vfs_fsync_range() that may hold a copy of it, as the compiler
+    likes: v5.10's fdatasync(2) does, do_fsync() since v7.0, vfs_fsync() always."""
+    names = ["vfs_fsync"]
+    names += ["do_fsync"] if kernel.attachable("do_fsync") else _FSYNC_CALLS
+    return "\n".join(
+        f"FUNCTION({name})\n{{\n\treturn sync_begins();\n}}\n\n"
+        f"FUNCTION_RETURN({name}, int result)\n{{\n\treturn sync_ends(result);\n}}\n"
+        for name in names
+        if kernel.attachable(name)
+    )
 
 
 def resolve(name: str, kernel: Kernel) -> str | None:

@@ -109,14 +109,19 @@ class Report:
         }
         self.sizes = stacks.sizes(options.stack_storage_size, options.hash_storage_size)
         self._symbols = Symbols()
+        if not options.kernel_stacks_only:
+            self._symbols.watch(options.pid or [])
 
     def open(self) -> None:
-        """Open the files to be written: a mistake shows before anything is traced."""
+        """Open the files to be written, and those of the processes that were asked for: a mistake
+        shows before anything is traced, and a process that ends has names from the start."""
         self._files = {
             name: _open(getattr(self._options, name))
             for name in ("svg", "speedscope")
             if getattr(self._options, name) is not None
         }
+        if self._options.pid and not self._options.kernel_stacks_only:
+            self._symbols.settle()
 
     def wait(self, waiting: cli.Waiting, program: Program) -> None:
         """Wait until the duration is over, or for Ctrl-C; then detach."""

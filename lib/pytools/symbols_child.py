@@ -64,27 +64,11 @@ class Process:
         """Open the files that are mapped now, if the process lives."""
         if not self._lives():
             return
-        before = self._cache
-        files = len(os.listdir("/proc/self/fd"))
-        self._cache = self._lib.bcc_symcache_new(self._pid, None)
-        if len(os.listdir("/proc/self/fd")) <= files:
-            self._read_all()
+        before, self._cache = self._cache, self._lib.bcc_symcache_new(self._pid, None)
         if before and not self._lives():  # it ended while they were opened
             before, self._cache = self._cache, before
         if before:
             self._lib.bcc_free_symcache(before, self._pid)
-
-    def _read_all(self) -> None:
-        """Read the symbols of all mapped files now. bcc before 0.22 opens a file when the first
-        address in it is looked up, which is too late for a process that has ended."""
-        try:
-            with open(f"/proc/{self._pid}/maps", "rb") as file:
-                mapped = [line.split(maxsplit=5) for line in file]
-        except OSError:
-            return
-        for fields in mapped:
-            if b"x" in fields[1] and fields[5:]:
-                self.symbol(int(fields[0].partition(b"-")[0], 16))
 
     def _lives(self) -> bool:
         """Whether it has any memory; a process that has ended has not."""

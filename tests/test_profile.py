@@ -190,6 +190,22 @@ def test_text_and_folded_lines() -> None:
     assert len(lines) == len({line.rpartition(" ")[0] for line in lines})
 
 
+@pytest.mark.host_only
+def test_offsets_and_addresses_are_those_of_the_kernel() -> None:
+    symbols: dict[str, set[int]] = {}
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        address, _, name = line.split()[:3]
+        symbols.setdefault(name, set()).add(int(address, 16))
+    with spinning() as pid:
+        result = run_tool("profile", "--json", "-s", "-A", "-F", "999", "-p", str(pid), "1")
+    frames = ";".join(row["kernel_stack"] or "" for row in rows(result.stdout)).split(";")
+    places = [re.fullmatch(r"(\S+)\+(0x[0-9a-f]+) \[(0x[0-9a-f]+)\]", frame) for frame in frames]
+    found = [place for place in places if place]
+    assert found
+    for place in found:
+        assert int(place[3], 16) - int(place[2], 16) in symbols[place[1]]
+
+
 def test_what_does_not_fit_is_counted_by_kind() -> None:
     with spinning() as pid:
         result = run_tool(

@@ -364,7 +364,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--timeout",
         type=float,
-        default=environment.get("TIMEOUT") or "900",
+        default=environment.get("TIMEOUT") or "1500",
         help="seconds for one machine (default: $TIMEOUT, else %(default)s)",
     )
     parser.add_argument(

@@ -39,6 +39,7 @@ SAMPLES = {
     "ppid": "1",
     "max_args": "1",
     "line": "cat",
+    "call": "ioctl",
     "disk": "loop0",
     "maxrows": "5",
     "period": "1000000",

@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 from typing import Any, Iterator
 
@@ -26,6 +27,7 @@ from support import (
     one_in_matrix,
     one_of_each_kind,
     parameter,
+    python_child,
     run_tool,
     tool_names,
 )
@@ -61,10 +63,27 @@ def reports(tool: str) -> bool:
     return any(action.dest == "folded" for action in capture.load(tool).parser._actions)
 
 
+# Asks for the number of a program that there is not, again and again.
+BPF_CALLS = """
+import contextlib, time
+from pytools import system
+print(flush=True)
+while True:
+    with contextlib.suppress(OSError):
+        system.bpf(11, bytearray(12))
+    time.sleep(0.001)
+"""
+
+
 @contextlib.contextmanager
-def activity() -> Iterator[None]:
+def activity(tool: str = "") -> Iterator[None]:
     """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, and writes to a disk."""
+    files, switches, and writes to a disk; for bpfsnoop, calls of bpf(2)."""
+    if tool == "bpfsnoop":
+        with python_child(f"import sys; sys.path[:0] = {sys.path!r}\n{BPF_CALLS}") as child:
+            assert child.stdout is not None and child.stdout.readline()
+            yield
+        return
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -89,7 +108,7 @@ def printed(tool: str, *options: str) -> str:
     """What a tool prints of the activity, and nothing but that."""
     # Samples are few, and of a CPU that is busy.
     seconds = "1" if reports(tool) else "0.3"
-    with activity():
+    with activity(tool):
         result = run_tool(tool, *options, *EVERYTHING.get(tool, []), "-d", seconds)
     assert (result.returncode, MISSING.sub(b"", result.stderr.encode())) == (0, b"")
     return str(result.stdout)
@@ -248,7 +267,7 @@ def arguments(tool: str) -> list[str]:
 @every_tool
 def test_head_ends_a_tool_quietly(tool: str) -> None:
     before = program_ids()
-    with activity():
+    with activity(tool):
         process = subprocess.Popen(
             [str(TOOLS / tool), *arguments(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -290,7 +309,7 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
 @every_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
     before = program_ids()
-    with activity(), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
+    with activity(tool), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
         if reports(tool):
             with contextlib.suppress(subprocess.TimeoutExpired):  # something to report
                 running.process.wait(0.5)
@@ -386,7 +405,7 @@ def test_timestamps(tool: str) -> None:
 
 @summary_tools
 def test_interval_and_count(tool: str) -> None:
-    with activity():
+    with activity(tool):
         result = run_tool(tool, "--json", "0.1", "3")
     times = {json.loads(line)["ts"] for line in result.stdout.splitlines()}
     assert len(times) == 3

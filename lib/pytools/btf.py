@@ -268,6 +268,22 @@ class Btf:
                         found[name] = self._enum_value(word, kind, bool(signed))
         return found
 
+    def enumeration(self, name: str) -> dict[int, str]:
+        """The names of an enum's values, the first of several; empty where there is no
+        such enum.
+
+        >>> btf.enumeration("bpf_cmd")[5]
+        'BPF_PROG_LOAD'
+        """
+        found: dict[int, str] = {}
+        for type_id in self.ids(name, ENUM, ENUM64)[:1]:
+            kind, count, signed, _, extra = self._head(type_id)
+            step = WORDS_PER_MEMBER[kind]
+            for word in range(extra, extra + step * count, step):
+                value = self._enum_value(word, kind, bool(signed))
+                found.setdefault(value, self.text(self._words[word]))
+        return found
+
     def _enum_value(self, word: int, kind: int, signed: bool) -> int:
         value = self._words[word + 1]
         bits = 32

@@ -17,7 +17,8 @@ from pytools.kernel import Kernel
 
 __all__ = [
     "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
-    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "FIRST_ARGUMENT", "FOURTH_ARGUMENT",
+    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT", "FIRST_ARGUMENT",
+    "FOURTH_ARGUMENT",
     "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
     "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
     "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
@@ -215,6 +216,12 @@ def SYS_EXIT(kernel: Kernel) -> str:
 def CALL_RESULT(kernel: Kernel) -> str:
     """What the system call in ``SYS_EXIT`` returns."""
     return "args->ret" if _preempts_programs(kernel) else "result"
+
+
+def EXIT_CONTEXT(kernel: Kernel) -> str:
+    """What ``syscall_arguments`` of syscall.h takes in ``SYS_EXIT``. A raw tracepoint's
+    first argument is the registers, as the hidden first word of a record is."""
+    return "args" if _preempts_programs(kernel) else "ctx"
 
 
 def RETURNING_CALL(kernel: Kernel) -> str:

@@ -48,7 +48,7 @@ def hooks(tool: str) -> set[str]:
     while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
         included |= new
         text += "".join((ROOT / "lib" / "pytools" / "bpf" / name).read_text() for name in new)
-    kinds = "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN"
+    kinds = "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN|UPROBE|URETPROBE|USDT"
     found = re.findall(rf"^(?:r?\"+)?({kinds})\(", text, re.M)
     if re.search(r"^\$[A-Z_]+\n\{", text, re.M):
         found.append("RAW_TRACEPOINT")  # or what a new kernel has in its place: differences.py

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import os
+import resource
 import struct
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from pytools import kernel, system
 from pytools.errors import Failure
@@ -15,7 +17,10 @@ from pytools.image import ProgramSpec
 from pytools.kernel import Kernel
 from pytools.loader import Loaded, refusal
 
-__all__ = ["Attachment", "attach"]
+if TYPE_CHECKING:
+    from pytools.elf import File
+
+__all__ = ["Attachment", "attach", "attach_user"]
 
 RAW_TRACEPOINT_OPEN = 17
 PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
@@ -24,6 +29,8 @@ PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
 PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
 KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
+UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
+USER_KINDS = ("uprobe", "uretprobe", "usdt")
 PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
@@ -33,6 +40,7 @@ class Attachment:
     def __init__(self) -> None:
         self.descriptors: list[int] = []
         self.said: list[str] = []  # for -v
+        self.places: set[tuple[object, ...]] = set()  # of user functions
 
     def detach(self) -> None:
         while self.descriptors:
@@ -67,6 +75,8 @@ def attach(
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
+            elif program.kind in USER_KINDS:
+                continue  # when it is said where (attach_user)
             elif program.kind == "raw_tracepoint":
                 _raw_tracepoint(attachment, program.target, fd)
             elif program.type_id:
@@ -79,9 +89,11 @@ def attach(
     return attachment
 
 
-def _perf_attributes(kind: int, config: int, period: int, flags: int, config1: int = 0) -> bytes:
+def _perf_attributes(
+    kind: int, config: int, period: int, flags: int, config1: int = 0, config2: int = 0
+) -> bytes:
     return struct.pack(
-        "=IIQQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, config1, 0
+        "=IIQQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, config1, config2
     )
 
 
@@ -167,6 +179,82 @@ def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu:
     attachment.descriptors.append(event)
     _set_program(event, fd, f"function {program.target}")
     attachment.said.append(f"function {program.target} ({program.kind})")
+
+
+def attach_user(
+    attachment: Attachment,
+    programs: Sequence[tuple[ProgramSpec, int]],
+    file: File,
+    offset: int,
+    semaphore: int = 0,
+    pid: int = -1,
+) -> bool:
+    """Attach programs to an instruction at an offset in a file, for all processes or
+    for one. ``semaphore`` is the offset of a counter that is raised meanwhile.
+    A program that is there already is left alone; whether any was not."""
+    kind, return_flag, semaphore_shift = _uprobe_pmu()
+    # The descriptor's own name: what was read is what is attached to.
+    name = ctypes.create_string_buffer(f"/proc/self/fd/{file.fd}".encode())
+    new = False
+    # The return first: an entry without its return is kept in vain.
+    for program, fd in sorted(programs, key=lambda pair: pair[0].kind != "uretprobe"):
+        place = (program.name, file.identity, offset, pid)
+        if place in attachment.places:
+            continue
+        config = return_flag if program.kind == "uretprobe" else 0
+        if semaphore:
+            if semaphore_shift is None or semaphore >> 32:
+                raise Failure(
+                    f"cannot watch probe {program.target} of {file.path}: this kernel does "
+                    "not raise its semaphore (Linux 4.20 does)"
+                )
+            config |= semaphore << semaphore_shift
+        attributes = _perf_attributes(kind, config, 1, 0, ctypes.addressof(name), offset)
+        what = f"{program.target} at {file.path}+{offset:#x}"
+        try:
+            event = _open_event(attributes, pid)
+        except OSError as error:
+            raise refusal(f"attach to {what}", error) from None
+        attachment.descriptors.append(event)
+        _set_program(event, fd, what)
+        attachment.places.add(place)
+        attachment.said.append(f"{what} ({program.kind})")
+        new = True
+    return new
+
+
+def _open_event(attributes: bytes, pid: int) -> int:
+    # It runs on every CPU, whichever the event is opened for.
+    cpu = kernel.online_cpus()[0] if pid < 0 else -1
+    try:
+        return system.perf_event_open(attributes, cpu, pid)
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return system.perf_event_open(attributes, cpu, pid)
+
+
+@functools.lru_cache(maxsize=None)
+def _uprobe_pmu() -> tuple[int, int, int | None]:
+    """(the type of perf events, the bit that makes it a return, where a semaphore's
+    offset begins; None before Linux commit a6ca88b241d5, v4.20)."""
+    try:
+        with open(f"{UPROBE_PMU}/type") as file:
+            kind = int(file.read())
+        with open(f"{UPROBE_PMU}/format/retprobe") as file:
+            return_bit = int(file.read().strip().rpartition(":")[2])
+    except (OSError, ValueError):
+        raise Failure(
+            "cannot attach to programs' functions: this kernel has no uprobes "
+            "(CONFIG_UPROBE_EVENTS)"
+        ) from None
+    try:
+        with open(f"{UPROBE_PMU}/format/ref_ctr_offset") as file:
+            return kind, 1 << return_bit, int(file.read().partition(":")[2].partition("-")[0])
+    except (OSError, ValueError):
+        return kind, 1 << return_bit, None
 
 
 def _set_program(event: int, program: int, what: str) -> None:

@@ -193,6 +193,7 @@ def start(
     values: Mapping[str, Value] = {},
     settings: Mapping[str, int] = {},
     sizes: Mapping[str, int] = {},
+    probes: Mapping[str, Sequence[str]] = {},
 ) -> program.Program:
     """Prepare a template's program as the shared options say (see source.Source and
     program.prepare); with --ebpf, print it and end the tool. A tool that has the
@@ -207,7 +208,7 @@ def start(
         from pytools.kernel import running
         from pytools.template import render
 
-        text = render(Source(template, code, values, settings), running()).text
+        text = render(Source(template, code, values, settings, probes), running()).text
         given = ", ".join(f"{name.lower()} = {int(settings[name])}" for name in sorted(settings))
         Output(options.tool).write((f"/* Settings: {given}. */\n" if given else "") + text)
         raise SystemExit(0)
@@ -216,7 +217,7 @@ def start(
         if options.verbose:
             complain(f"{options.tool}: {line}")
 
-    source = Source(template, code, values, settings)
+    source = Source(template, code, values, settings, probes)
     prepared = program.prepare(source, sizes, not options.no_cache, say)
     for name, keys in wanted.entries.items() if wanted else ():
         for key in keys:

@@ -20,7 +20,7 @@ MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 # enum bpf_prog_type
 PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
-    "fentry": 26, "fexit": 26,
+    "fentry": 26, "fexit": 26, "uprobe": 2, "uretprobe": 2, "usdt": 2,
 }  # fmt: skip
 ATTACH_TYPES = {"fentry": 24, "fexit": 25}  # enum bpf_attach_type
 # Functions that only programs under the GPL may call are in every tool.

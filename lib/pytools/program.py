@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from pytools import __version__, cache, kernel, loader
-from pytools.attach import Attachment, attach
-from pytools.image import Image
+from pytools.attach import Attachment, attach, attach_user
+from pytools.image import Image, ProgramSpec
 from pytools.loader import Loaded
 from pytools.maps import Map
 from pytools.source import Source
+
+if TYPE_CHECKING:
+    from pytools.elf import File, Probe
 
 __all__ = ["Program", "prepare"]
 
@@ -20,10 +23,17 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 class Program:
     """A program in the kernel: its maps, and what it is attached to."""
 
-    def __init__(self, loaded: Loaded, running: kernel.Kernel, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        running: kernel.Kernel,
+        probes: Mapping[str, Sequence[str]],
+        say: Callable[[str], None],
+    ) -> None:
         self.maps: Mapping[str, Map] = loaded.maps
         self._loaded = loaded
         self._running = running
+        self._probes = probes
         self._say = say
         self._attachment: Attachment | None = None
         self._missed_before = 0
@@ -31,12 +41,43 @@ class Program:
     def attach(
         self, frequency: int = 0, period: int = 0, cpus: Sequence[int] | None = None
     ) -> None:
-        """Attach every program; raises Failure, with nothing left attached. Those on
-        perf events sample so many times a second, or every ``period`` nanoseconds,
-        every online CPU or those given."""
+        """Attach every program but those of user functions; raises Failure, with
+        nothing left attached. Those on perf events sample so many times a second, or
+        every ``period`` nanoseconds, every online CPU or those given."""
         self._attachment = attach(self._loaded, self._running, frequency, period, cpus)
         for line in self._attachment.said:
             self._say(f"attached to {line}")
+
+    def attach_uprobe(self, label: str, file: File, offset: int, pid: int = -1) -> bool:
+        """Attach the template's UPROBE and URETPROBE of that label to the function at
+        an offset in a file, for all processes or for one; whether they were not
+        there before (the same file may have several names). After ``attach``;
+        raises Failure, with what was attached before left as it is."""
+        kinds = ("uprobe", "uretprobe")
+        programs = [p for p in self._loaded.programs if p[0].kind in kinds and p[0].target == label]
+        return self._attach_user(programs, file, offset, 0, pid)
+
+    def attach_usdt(self, label: str, file: File, probe: Probe, pid: int = -1) -> bool:
+        """The same for the template's USDT of that label, at one of the probe's
+        places, whose arguments are among those that the source names."""
+        name = f"usdt__{label}__{list(self._probes[label]).index(probe.arguments)}"
+        programs = [p for p in self._loaded.programs if p[0].name == name]
+        return self._attach_user(programs, file, probe.offset, probe.semaphore, pid)
+
+    def _attach_user(
+        self,
+        programs: list[tuple[ProgramSpec, int]],
+        file: File,
+        offset: int,
+        semaphore: int,
+        pid: int,
+    ) -> bool:
+        assert self._attachment is not None and programs
+        said = len(self._attachment.said)
+        new = attach_user(self._attachment, programs, file, offset, semaphore, pid)
+        for line in self._attachment.said[said:]:
+            self._say(f"attached to {line}")
+        return new
 
     def missed(self) -> int:
         """How often the kernel did not run a program that it should have run."""
@@ -66,7 +107,7 @@ def prepare(
         say(f"the kernel refuses {error}; trying kprobes")
         image = _image(source, running, False, use_cache, say)
         loaded = loader.load(image, sizes, source.settings)
-    return Program(loaded, running, say)
+    return Program(loaded, running, source.probes, say)
 
 
 def _image(
@@ -84,6 +125,7 @@ def _image(
         __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
         running.headers, source.template, repr(sorted(source.code.items())),
         repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
+        repr(sorted((label, list(ways)) for label, ways in source.probes.items())),
     )  # fmt: skip
     with cache.Cache(cache.folder()) as images:
         data = images.load(name)

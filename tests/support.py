@@ -21,11 +21,20 @@ TOOLS = ROOT / "tools"
 PATIENCE = 600.0 if os.environ.get("PYTOOLS_KERNEL") else 120.0
 
 
-def tool_names() -> list[str]:
+def all_tools() -> list[str]:
     """Every tool of the collection."""
     return sorted(
         path.name for path in TOOLS.iterdir() if path.is_file() and os.access(path, os.X_OK)
     )
+
+
+# Tools without a program in the kernel: they print what there is, and end.
+LISTING = {"tplist"}
+
+
+def tool_names() -> list[str]:
+    """The tools that trace."""
+    return [tool for tool in all_tools() if tool not in LISTING]
 
 
 def skip_without_functions(name: str, messages: str) -> None:

@@ -24,6 +24,7 @@ from support import (
     PATIENCE,
     TOOLS,
     Tool,
+    all_tools,
     one_in_matrix,
     one_of_each_kind,
     parameter,
@@ -34,7 +35,7 @@ from support import (
 
 TOOL_NAMES = tool_names()
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-every_name = pytest.mark.parametrize("tool", TOOL_NAMES)
+every_name = pytest.mark.parametrize("tool", all_tools())
 every_tool = pytest.mark.parametrize("tool", [parameter(tool) for tool in TOOL_NAMES])
 every_kind_of_tool = pytest.mark.parametrize("tool", one_of_each_kind())
 every_form = pytest.mark.parametrize(
@@ -414,7 +415,7 @@ def test_interval_and_count(tool: str) -> None:
 def test_no_option_means_two_things() -> None:
     """An option of one name does the same in every tool that has it."""
     seen: dict[str, Any] = {}
-    for tool in TOOL_NAMES:
+    for tool in all_tools():
         for action in capture.options(tool):
             for name in action.option_strings:
                 if name.startswith("--"):

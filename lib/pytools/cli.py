@@ -48,10 +48,11 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=78)
 
 
-def parser(description: str, intervals: bool = False) -> Parser:
+def parser(description: str, intervals: bool = False, traces: bool = True) -> Parser:
     """A parser with the options that all tools share. ``description`` is the
     tool's docstring: a line that says what it does, then text and examples.
-    ``intervals`` adds ``[interval [count]]``."""
+    ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
+    of the options about programs."""
     first, _, rest = description.strip().partition("\n")
     made = Parser(
         description=first,
@@ -67,26 +68,28 @@ def parser(description: str, intervals: bool = False) -> Parser:
             "count", nargs="?", type=number_from(1), help="number of summaries (no limit)"
         )
     shared = made.add_argument_group("options of all tools")
-    shared.add_argument(
-        "-d", "--duration", metavar="SECONDS", type=not_negative,
-        help="end after so many seconds; 0: attach, read once, end",
-    )  # fmt: skip
+    if traces:
+        shared.add_argument(
+            "-d", "--duration", metavar="SECONDS", type=not_negative,
+            help="end after so many seconds; 0: attach, read once, end",
+        )  # fmt: skip
     form = shared.add_mutually_exclusive_group()
     form.add_argument(
         "--json", dest="form", action="store_const", const="json", default="text",
         help="print JSON lines",
     )  # fmt: skip
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
-    shared.add_argument(
-        "--ebpf", action="store_true", help="print the rendered BPF program and exit"
-    )
-    shared.add_argument(
-        "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
-    )
-    shared.add_argument(
-        "-v", "--verbose", action="store_true",
-        help="say on standard error what is rewritten, attached and cached",
-    )  # fmt: skip
+    if traces:
+        shared.add_argument(
+            "--ebpf", action="store_true", help="print the rendered BPF program and exit"
+        )
+        shared.add_argument(
+            "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
+        )
+        shared.add_argument(
+            "-v", "--verbose", action="store_true",
+            help="say on standard error what is rewritten, attached and cached",
+        )  # fmt: skip
     shared.add_argument("--version", action="version", version=f"pytools {__version__}")
     return made
 

@@ -25,6 +25,7 @@ from support import (
     TOOLS,
     Tool,
     all_tools,
+    needed,
     one_in_matrix,
     one_of_each_kind,
     parameter,
@@ -61,7 +62,9 @@ event_tools = pytest.mark.parametrize(
 @functools.lru_cache(maxsize=None)
 def reports(tool: str) -> bool:
     """Whether a tool prints all that it prints at its end."""
-    return any(action.dest == "folded" for action in capture.load(tool).parser._actions)
+    return any(
+        action.dest in ("folded", "patterns") for action in capture.load(tool).parser._actions
+    )
 
 
 # Asks for the number of a program that there is not, again and again.
@@ -270,7 +273,9 @@ def test_head_ends_a_tool_quietly(tool: str) -> None:
     before = program_ids()
     with activity(tool):
         process = subprocess.Popen(
-            [str(TOOLS / tool), *arguments(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [str(TOOLS / tool), *needed(tool, arguments(tool))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline()
@@ -343,7 +348,7 @@ def test_an_interrupt_during_the_start_is_quiet(tool: str) -> None:
     before = program_ids()
     for milliseconds in (30, 60, 90, 120, 160, 200, 250, 300):
         process = subprocess.Popen(
-            [str(TOOLS / tool), "--no-cache"],
+            [str(TOOLS / tool), *needed(tool, ["--no-cache"])],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
@@ -368,7 +373,9 @@ def test_a_terminal_gets_lines_in_80_columns_and_the_hint(tool: str) -> None:
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen([str(TOOLS / tool), "-d", "0.2"], stdout=slave, stderr=slave)
+    process = subprocess.Popen(
+        [str(TOOLS / tool), *needed(tool, ["-d", "0.2"])], stdout=slave, stderr=slave
+    )
     os.close(slave)
     data = b""
     with contextlib.suppress(OSError):  # EIO: the last descriptor of the other end is closed

@@ -9,7 +9,7 @@ import functools
 import os
 import resource
 import struct
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from pytools import kernel, system
 from pytools.errors import Failure
@@ -28,7 +28,6 @@ PERF_COUNT_SW_CPU_CLOCK = 0
 PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
 PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
-KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
 USER_KINDS = ("uprobe", "uretprobe", "usdt")
 PERF_EVENT_IOC_SET_BPF = 0x40042408
@@ -42,9 +41,13 @@ class Attachment:
         self.said: list[str] = []  # for -v
         self.places: set[tuple[object, ...]] = set()  # of user functions
 
-    def detach(self) -> None:
+    def detach(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """``progress`` is told how many of how many are done, after each."""
+        total = len(self.descriptors)
         while self.descriptors:
             os.close(self.descriptors.pop())
+            if progress is not None:
+                progress(total - len(self.descriptors), total)
 
 
 def attach(
@@ -74,11 +77,11 @@ def attach(
                 _sample(attachment, fd, frequency, period, cpus if sampled is None else sampled)
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
-                _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
+                tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
             elif program.kind in USER_KINDS:
                 continue  # when it is said where (attach_user)
             elif program.kind == "raw_tracepoint":
-                _raw_tracepoint(attachment, program.target, fd)
+                raw_tracepoint(attachment, program.target, fd)
             elif program.type_id:
                 _traced_function(attachment, program, fd)
             else:
@@ -124,7 +127,8 @@ def _sample(
     attachment.said.append(f"perf event cpu-clock, {rate}, CPUs {','.join(sampled)}")
 
 
-def _tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:
+def tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:
+    """Attach a program to the tracepoint of that number; raises Failure."""
     try:
         event = system.perf_event_open(
             _perf_attributes(PERF_TYPE_TRACEPOINT, number, 1, 0),
@@ -137,7 +141,8 @@ def _tracepoint(attachment: Attachment, target: str, program: int, number: int, 
     attachment.said.append(f"tracepoint {target}")
 
 
-def _raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
+def raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
+    """Attach a program to a raw tracepoint; raises Failure."""
     name = ctypes.create_string_buffer(target.encode())
     attributes = bytearray(struct.pack("=QI4x", ctypes.addressof(name), program))
     try:
@@ -159,26 +164,36 @@ def _traced_function(attachment: Attachment, program: ProgramSpec, fd: int) -> N
 
 
 def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu: int) -> None:
-    try:
-        with open(KPROBE_TYPE) as file:
-            kind = int(file.read())
-    except OSError:
+    if not os.path.exists(kernel.KPROBE_TYPE):
         raise Failure(
             f"cannot attach to function {program.target}: this kernel has no kprobes "
             "(CONFIG_KPROBE_EVENTS)"
-        ) from None
-    name = ctypes.create_string_buffer(program.target.encode())
-    returns = program.kind == "kretprobe"  # the bit that format/retprobe names
-    attributes = _perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name))
+        )
     try:
-        event = system.perf_event_open(attributes, cpu)
+        event = kprobe_event(program.target, fd, cpu, program.kind == "kretprobe")
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise Failure(f"this kernel has no function {program.target}") from None
         raise refusal(f"attach to function {program.target}", error) from None
     attachment.descriptors.append(event)
-    _set_program(event, fd, f"function {program.target}")
     attachment.said.append(f"function {program.target} ({program.kind})")
+
+
+def kprobe_event(function: str, program: int, cpu: int, returns: bool = False) -> int:
+    """A perf event of a function, or of its return, that runs a program; raises OSError
+    where it can't be had, Failure where the program can't be attached to it."""
+    with open(kernel.KPROBE_TYPE) as file:
+        kind = int(file.read())
+    name = ctypes.create_string_buffer(function.encode())
+    # The bit is the one that format/retprobe names.
+    attributes = _perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name))
+    event = system.perf_event_open(attributes, cpu)
+    try:
+        _set_program(event, program, f"function {function}")
+    except Failure:
+        os.close(event)
+        raise
+    return event
 
 
 def attach_user(

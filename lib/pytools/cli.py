@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pytools.stream import EventWriter
 
 __all__ = [
-    "Waiting", "add_container", "add_filters", "add_summary", "announce", "batches", "checked",
+    "Progress", "Waiting", "add_container",
+    "add_filters", "add_summary", "announce", "batches", "checked",
     "follow", "intervals", "number_from", "parser", "pid", "pids", "positive", "run", "start",
     "user",
 ]  # fmt: skip
@@ -232,6 +233,37 @@ def announce(options: argparse.Namespace, text: str) -> None:
     """Say to a person that the tool is at work, once it is attached."""
     if options.verbose or sys.stderr is not None and sys.stderr.isatty():
         complain(f"{text}... Hit Ctrl-C to end.")
+
+
+class Progress:
+    """Says on standard error how far something is that takes more than a second: to
+    a person on one line that is written over, else every ten seconds. Raises
+    KeyboardInterrupt when the user has enough of it, if there is somebody to ask."""
+
+    def __init__(self, tool: str, text: str, waiting: Waiting | None = None) -> None:
+        self._text = f"{tool}: {text}"
+        self._waiting = waiting
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._next = time.monotonic() + 1
+        self._shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._waiting is not None and self._waiting.ended:
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        if now < self._next or done == total and not self._shown:
+            return
+        self._shown = True
+        self._next = now + (0.2 if self._terminal else 10)
+        line = f"{self._text} {done} of {total}"
+        if not self._terminal:
+            complain(line)
+        elif done < total:
+            sys.stderr.write(f"\r{line}\x1b[K")
+            sys.stderr.flush()
+        else:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 # Waiting.

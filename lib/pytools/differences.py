@@ -18,7 +18,7 @@ from pytools.kernel import Kernel
 __all__ = [
     "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
     "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT", "FIRST_ARGUMENT",
-    "FOURTH_ARGUMENT",
+    "FOURTH_ARGUMENT", "PROBE_INDEX",
     "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
     "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
     "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
@@ -191,6 +191,23 @@ def _preempts_programs(kernel: Kernel) -> bool:
     if kernel.has_btf:
         return kernel.btf.function("trace_call_bpf_faultable") is not None
     return kernel.version >= (7, 1)
+
+
+def raw_tracepoints_count(kernel: Kernel) -> bool:
+    """Whether a program at a raw tracepoint is run each time (see above)."""
+    return kernel.has_btf and not _preempts_programs(kernel)
+
+
+def PROBE_INDEX(kernel: Kernel) -> str:
+    """The number of the probe that a program of PROBES runs for: ``index``, a variable
+    that holds the setting, or the cookie of the link where that is less than zero. Since
+    Linux commit 7adfc6c9b315 (v5.15) a helper gives it; links of many probes, the
+    only ones that are asked, are newer."""
+    helper = "BPF_FUNC_get_attach_cookie"
+    number = kernel.btf.enumerators({helper}).get(helper) if kernel.has_btf else None
+    if number is None:
+        return "index"
+    return f"(index < 0 ? ((u64 (*)(void *)){number})(ctx) : index)"
 
 
 def SYS_ENTER(kernel: Kernel) -> str:

@@ -26,6 +26,7 @@ __all__ = [
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 NOTES_PATH = "/sys/kernel/notes"
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 CPU_PATH = "/sys/devices/system/cpu"
 NT_GNU_BUILD_ID = 3
 # The inode number of the first pid namespace (include/linux/proc_ns.h).
@@ -189,6 +190,11 @@ class Kernel:
             for word in words
             if word and not word[0].startswith("__ftrace_invalid_address__")
         }
+
+    @property
+    def has_kprobes(self) -> bool:
+        """Whether programs can be attached to functions by perf events."""
+        return os.path.exists(KPROBE_TYPE)
 
     def identity(self) -> str:
         """What tells this build of the kernel from every other: release, version

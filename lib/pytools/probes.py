@@ -13,9 +13,10 @@ from pytools import differences
 from pytools.elf import File, Probe
 from pytools.errors import Failure, Usage, error_text
 from pytools.kernel import Kernel
+from pytools.many import Target
 
 __all__ = [
-    "KERNEL_KINDS", "Listed", "fentries", "file_of", "has_kprobes", "in_file", "in_kernel",
+    "Found", "KERNEL_KINDS", "Listed", "fentries", "file_of", "find", "in_file", "in_kernel",
     "kprobes", "mapped_files", "matcher", "raw_tracepoints", "tracepoints",
 ]  # fmt: skip
 
@@ -155,12 +156,7 @@ def _raw_tracepoint_arguments(kernel: Kernel) -> Callable[[str], list[str] | Non
 
 def kprobes(kernel: Kernel) -> list[str]:
     """The functions that a kprobe can be put at."""
-    return sorted(kernel.functions()) if has_kprobes() else []
-
-
-def has_kprobes() -> bool:
-    """Whether the running kernel has kprobes."""
-    return os.path.exists("/sys/bus/event_source/devices/kprobe/type")
+    return sorted(kernel.functions()) if kernel.has_kprobes else []
 
 
 def fentries(kernel: Kernel) -> list[str]:
@@ -272,6 +268,108 @@ def mapped_files(pid: int) -> list[tuple[str, str]]:
 
 
 # Patterns.
+
+
+class Found(NamedTuple):
+    """What is to be traced: a name for people, and the places that have it; their
+    ``number`` is still to be given."""
+
+    name: str
+    places: list[Target]
+
+
+def find(kernel: Kernel, pattern: str, regex: bool = False) -> list[Found]:
+    """What a pattern of bcc's form stands for, by name: ``FUNCTION`` or ``p:FUNCTION`` of
+    the kernel, ``t:CATEGORY:NAME``, ``LIBRARY:FUNCTION`` or ``p:LIBRARY:FUNCTION``,
+    ``u:LIBRARY:PROBE`` or ``u:LIBRARY:PROVIDER:PROBE``; the last part with * and ?, or
+    a regular expression that matches its beginning. The files of user functions stay
+    open. Raises Usage, Failure where there is nothing of the kind."""
+    kind, colon, rest = pattern.partition(":")
+    if not colon or kind not in ("p", "t", "u"):
+        kind, rest = "p", pattern
+    if kind == "t":
+        category, _, name = rest.partition(":")
+        found = _find_tracepoints(kernel, category, name, regex)
+    elif kind == "u":
+        found = _find_usdt(*_library(pattern, rest), regex)
+    elif ":" in rest.lstrip(":"):
+        found = _find_user_functions(*_library(pattern, rest), regex)
+    else:
+        found = _find_functions(kernel, rest.lstrip(":"), regex)
+    if not found:
+        raise Failure(f"nothing that can be traced matches {pattern} (tplist lists what can)")
+    return found
+
+
+def _library(pattern: str, rest: str) -> tuple[File, str]:
+    """The file of LIBRARY:NAME, and the name."""
+    library, colon, name = rest.partition(":")
+    if not library or not colon or not name:
+        raise Usage(f"{pattern}: a program or library and a name are missing")
+    return File(file_of(library)), name
+
+
+def _name_matcher(pattern: str, regex: bool) -> Callable[[str], object]:
+    try:
+        return re.compile(pattern if regex else fnmatch.translate(pattern), re.S).match
+    except re.error as error:
+        raise Usage(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def _find_tracepoints(kernel: Kernel, category: str, name: str, regex: bool) -> list[Found]:
+    if not category or not name:
+        raise Usage(f"t:{category}:{name}: a tracepoint is t:CATEGORY:NAME")
+    wanted_category, wanted_name = _name_matcher(category, regex), _name_matcher(name, regex)
+    found = []
+    for known in tracepoints(kernel):
+        its_category, _, its_name = known.partition(":")
+        if wanted_category(its_category) and wanted_name(its_name):
+            found.append(Found(known, [Target("tracepoint", known, 0)]))
+    return found
+
+
+def _find_functions(kernel: Kernel, name: str, regex: bool) -> list[Found]:
+    if not kernel.has_kprobes:
+        raise Failure(
+            f"cannot attach to function {name}: this kernel has no kprobes "
+            "(CONFIG_KPROBE_EVENTS)"
+        )
+    symbol = kernel.attachable(name)
+    if symbol is not None:
+        symbols = [symbol]
+    else:
+        matches = _name_matcher(name, regex)
+        symbols = sorted(filter(matches, kernel.functions()))
+    return [Found(symbol, [Target("function", symbol, 0)]) for symbol in symbols]
+
+
+def _find_user_functions(file: File, name: str, regex: bool) -> list[Found]:
+    matches = _name_matcher(name, regex)
+    # One place may have several names: it is counted once, under the shortest.
+    names: dict[int, str] = {}
+    for function in file.functions():
+        # Those that choose a function when the program starts are not called later.
+        if not function.indirect and matches(function.name):
+            known = names.get(function.offset, function.name)
+            names[function.offset] = min(known, function.name, key=lambda n: (len(n), n))
+    places: dict[str, list[Target]] = {}
+    for offset, label in names.items():
+        place = Target("user", label, 0, file, offset)
+        places.setdefault(label, []).append(place)
+    head = os.path.basename(file.path)
+    return [Found(f"{head}:{label}", places[label]) for label in sorted(places)]
+
+
+def _find_usdt(file: File, name: str, regex: bool) -> list[Found]:
+    matches = _name_matcher(name, regex)
+    places: dict[str, list[Target]] = {}
+    for probe in file.probes():
+        label = f"{probe.provider}:{probe.name}"
+        if matches(probe.name) or matches(label):
+            place = Target("user", label, 0, file, probe.offset, probe.semaphore)
+            places.setdefault(label, []).append(place)
+    head = os.path.basename(file.path)
+    return [Found(f"{head}:{label}", places[label]) for label in sorted(places)]
 
 
 def matcher(patterns: list[str]) -> re.Pattern[str] | None:

@@ -14,6 +14,7 @@ from pytools.source import Source
 
 if TYPE_CHECKING:
     from pytools.elf import File, Probe
+    from pytools.many import Target
 
 __all__ = ["Program", "prepare"]
 
@@ -27,13 +28,15 @@ class Program:
         self,
         loaded: Loaded,
         running: kernel.Kernel,
-        probes: Mapping[str, Sequence[str]],
+        image: Image,
+        source: Source,
         say: Callable[[str], None],
     ) -> None:
         self.maps: Mapping[str, Map] = loaded.maps
         self._loaded = loaded
         self._running = running
-        self._probes = probes
+        self._image = image
+        self._source = source
         self._say = say
         self._attachment: Attachment | None = None
         self._missed_before = 0
@@ -60,9 +63,28 @@ class Program:
     def attach_usdt(self, label: str, file: File, probe: Probe, pid: int = -1) -> bool:
         """The same for the template's USDT of that label, at one of the probe's
         places, whose arguments are among those that the source names."""
-        name = f"usdt__{label}__{list(self._probes[label]).index(probe.arguments)}"
+        name = f"usdt__{label}__{list(self._source.probes[label]).index(probe.arguments)}"
         programs = [p for p in self._loaded.programs if p[0].name == name]
         return self._attach_user(programs, file, probe.offset, probe.semaphore, pid)
+
+    def attach_many(
+        self, label: str, targets: Sequence[Target], progress: Callable[[int, int], None]
+    ) -> list[Target]:
+        """Attach the template's PROBES of that label to all targets; those that the
+        kernel refuses are returned. ``progress`` is told how many of how many are
+        done. After ``attach``; raises Failure."""
+        from pytools.many import attach_many  # not for most tools
+
+        assert self._attachment is not None
+        (spec,) = (p for p in self._image.programs if (p.kind, p.target) == ("probes", label))
+        said = len(self._attachment.said)
+        refused = attach_many(
+            self._attachment, self._loaded, spec, self._source.settings, targets, self._running,
+            progress,
+        )  # fmt: skip
+        for line in self._attachment.said[said:]:
+            self._say(f"attached to {line}")
+        return refused
 
     def _attach_user(
         self,
@@ -88,10 +110,11 @@ class Program:
         before, self._missed_before = self._missed_before, self.missed()
         return self._missed_before - before
 
-    def detach(self) -> None:
-        """Detach; the maps stay readable, and don't change any more."""
+    def detach(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Detach; the maps stay readable, and don't change any more. ``progress`` is told
+        how many of how many attachments are gone."""
         if self._attachment is not None:
-            self._attachment.detach()
+            self._attachment.detach(progress)
 
 
 def prepare(
@@ -107,7 +130,7 @@ def prepare(
         say(f"the kernel refuses {error}; trying kprobes")
         image = _image(source, running, False, use_cache, say)
         loaded = loader.load(image, sizes, source.settings)
-    return Program(loaded, running, source.probes, say)
+    return Program(loaded, running, image, source, say)
 
 
 def _image(

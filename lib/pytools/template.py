@@ -27,6 +27,10 @@ A template is C with five additions:
     the same for a USDT probe, with its first arguments. Where they are differs from
     place to place: it becomes a program for each way in which they are written, which
     the source names (``probes``).
+``PROBES(label)``
+    a program for any number of probes, of any kinds, which are said when it is
+    attached (program.Program.attach_many). The setting ``$INDEX`` and the difference
+    ``$PROBE_INDEX`` give the number of the probe that it runs for.
 ``EVENTS(name, struct type)``
     a ring buffer of such records.
 ``#include "name.h"``
@@ -77,7 +81,8 @@ class Hook(NamedTuple):
     ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, or for a
     kernel function (target: its symbol) ``fentry``, ``fexit`` (``type_id``: its BTF
     id), ``kprobe`` or ``kretprobe``; for a user function or probe (target: the
-    template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``."""
+    template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``; for any probes
+    ``probes`` (target: the label)."""
 
     program: str
     kind: str
@@ -225,7 +230,8 @@ def _substitute(
 # Programs and what they attach to.
 
 _HOOK = re.compile(
-    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN|UPROBE|URETPROBE|USDT)"
+    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|FUNCTION|FUNCTION_RETURN|UPROBE|URETPROBE|USDT"
+    r"|PROBES)"
     r"[ \t]*\(([^()]*)\)[ \t]*\n?\{",
     re.M,
 )
@@ -410,6 +416,12 @@ def _uretprobe_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     return Hook(program, "uretprobe", label), "\n".join(lines)
 
 
+def _probes_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    (label,) = arguments
+    program = f"probes__{label}"
+    return Hook(program, "probes", label), f"int {program}(void *ctx)\n{{"
+
+
 def _usdt_head(
     arguments: list[str], kernel: Kernel, probes: Mapping[str, Sequence[str]]
 ) -> tuple[list[Hook], str]:
@@ -447,6 +459,7 @@ _HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
     "PERF_EVENT": _perf_event_head,
     "UPROBE": _uprobe_head,
     "URETPROBE": _uretprobe_head,
+    "PROBES": _probes_head,
 }
 
 

@@ -50,6 +50,7 @@ SAMPLES = {
     "min_block_time": "1",
     "max_block_time": "1",
     "state": "1",
+    "least": "1",
 }
 
 

@@ -51,6 +51,7 @@ SAMPLES = {
     "max_block_time": "1",
     "state": "1",
     "least": "1",
+    "shared": "/bin/bash",
 }
 
 

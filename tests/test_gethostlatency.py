@@ -159,7 +159,9 @@ def test_processes_that_start_later(tmp_path: Path) -> None:
     with Tool("gethostlatency", "--json", "--comm", "getent") as tool:
         pids = []
         for _ in range(20):
-            with subprocess.Popen(["getent", "ahosts", "127.0.0.1"], stdout=-3) as child:
+            with subprocess.Popen(
+                ["getent", "ahosts", "127.0.0.1"], stdout=subprocess.DEVNULL
+            ) as child:
                 pids.append(child.pid)
         output = tool.stop()
     events = [json.loads(line) for line in output.splitlines()]

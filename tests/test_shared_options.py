@@ -64,14 +64,15 @@ def reports(tool: str) -> bool:
 @contextlib.contextmanager
 def activity() -> Iterator[None]:
     """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, writes to a disk, and looks a host up."""
+    files, switches, writes to a disk, looks a host up, and enters a command."""
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
         look_up = "getent ahosts localhost >/dev/null"
-        loop = f"while :; do : </dev/null; {write}; {remove}; {look_up}; sleep 0.001; done"
+        enter = "echo : | bash --norc -i >/dev/null 2>&1"
+        loop = f"while :; do : </dev/null; {write}; {remove}; {look_up}; {enter}; sleep 0.001; done"
         child = subprocess.Popen(["sh", "-c", loop, file.name])
         try:
             yield

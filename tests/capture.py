@@ -51,6 +51,8 @@ SAMPLES = {
     "min_block_time": "1",
     "max_block_time": "1",
     "state": "1",
+    "least": "1",
+    "shared": "/bin/bash",
 }
 
 

@@ -110,3 +110,71 @@ def probed_program(path: Path, rounds: int, semaphore: bool = True) -> dict[str,
     path.write_bytes(elf(bytes(code), b"".join(notes), functions))
     path.chmod(0o755)
     return places
+
+
+def lookup_program(path: Path, host: str, loader: str, library: str) -> None:
+    """A program linked with a C library, that calls getaddrinfo(3) for ``host`` for each
+    byte on its standard input, and writes a byte when that has returned."""
+    base = TEXT
+    code_at, data_at = base + 0x1000, base + 0x2000
+    strings = b"\0getaddrinfo\0" + library.encode() + b"\0"
+    symbols = bytes(24) + struct.pack("<IBBHQQ", 1, 0x12, 0, 0, 0, 0)
+    hashes = struct.pack("<IIIII", 1, 2, 1, 0, 0)
+    data = bytearray()
+    places: dict[str, int] = {}
+
+    def put(name: str, content: bytes) -> None:
+        places[name] = data_at + len(data)
+        data.extend(content + bytes(-len(content) % 16))
+
+    put("function", bytes(8))
+    put("result", bytes(8))
+    put("host", host.encode() + b"\0")
+    put("loader", loader.encode() + b"\0")
+    put("strings", strings)
+    put("symbols", symbols)
+    put("hashes", hashes)
+    put("relocation", struct.pack("<QQq", places["function"], 1 << 32 | 6, 0))  # GLOB_DAT
+    dynamic = [
+        (1, 13), (4, places["hashes"]), (5, places["strings"]), (6, places["symbols"]),
+        (10, len(strings)), (11, 24), (7, places["relocation"]), (8, 24), (9, 24), (24, 0), (0, 0),
+    ]  # fmt: skip
+    put("dynamic", b"".join(struct.pack("<QQ", *entry) for entry in dynamic))
+
+    code = bytearray()
+
+    def code_of(text: str) -> None:
+        code.extend(bytes.fromhex(text))
+
+    def address(name: str) -> str:
+        return struct.pack("<I", places[name]).hex()
+
+    code_of("31c0 31ff be" + address("result") + "ba01000000 0f05")  # read(0, result, 1)
+    code_of("85c0 7e" + struct.pack("b", 0x2D).hex())  # at its end: to exit
+    code_of("bf" + address("host") + "31f6 31d2 b9" + address("result"))
+    code_of("ff1425" + address("function"))
+    code_of("b801000000 bf01000000 be" + address("host") + "ba01000000 0f05")  # write(1, host, 1)
+    code_of("eb" + struct.pack("b", -(len(code) + 2)).hex())
+    target = len(code)
+    code_of("31ff b8e7000000 0f05")  # exit_group(0)
+    code[code.index(b"\x85\xc0\x7e") + 3] = target - code.index(b"\x85\xc0\x7e") - 4
+
+    def segment(kind: int, flags: int, start: int, size: int) -> bytes:
+        offset = start - base
+        return struct.pack("<IIQQQQQQ", kind, flags, offset, start, start, size, size, 16)
+
+    whole = 0x2000 + len(data)
+    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 2, 62, 1, code_at, 64, 0, 0, 64, 56, 5, 0, 0, 0
+    )
+    head += segment(3, 4, places["loader"], len(loader) + 1)
+    head += struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, 0x2000, 0x2000, 4096)
+    head += struct.pack("<IIQQQQQQ", 1, 6, 0x2000, data_at, data_at, len(data), len(data), 4096)
+    head += segment(2, 6, places["dynamic"], 16 * len(dynamic))
+    head += struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)  # no code on the stack
+    content = bytearray(whole)
+    content[: len(head)] = head
+    content[0x1000 : 0x1000 + len(code)] = code
+    content[0x2000:] = data
+    path.write_bytes(content)
+    path.chmod(0o755)

@@ -250,7 +250,7 @@ def test_functions_that_are_refused_are_found_and_named(monkeypatch: pytest.Monk
     assert {target.name for target in refused} == {"f3", "f700", "f701"}
     attached = [name for link in kernel.links for name in link]
     assert sorted(attached) == sorted({f"f{n}" for n in range(1000)} - {"f3", "f700", "f701"})
-    assert len(kernel.links) < 40 and kernel.loads == [("kprobe_multi", -1)]
+    assert len(kernel.links) < 40 and kernel.loads == [("kprobe.multi", -1)]
 
 
 @pytest.mark.host_only

@@ -82,7 +82,8 @@ while True:
 @contextlib.contextmanager
 def activity(tool: str = "") -> Iterator[None]:
     """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, and writes to a disk; for bpfsnoop, calls of bpf(2)."""
+    files, switches, writes to a disk, looks a host up, and enters a command; for
+    bpfsnoop, calls of bpf(2)."""
     if tool == "bpfsnoop":
         with python_child(f"import sys; sys.path[:0] = {sys.path!r}\n{BPF_CALLS}") as child:
             assert child.stdout is not None and child.stdout.readline()
@@ -93,7 +94,9 @@ def activity(tool: str = "") -> Iterator[None]:
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
-        loop = f"while :; do : </dev/null; {write}; {remove}; sleep 0.001; done"
+        look_up = "getent ahosts localhost >/dev/null"
+        enter = "echo : | bash --norc -i >/dev/null 2>&1"
+        loop = f"while :; do : </dev/null; {write}; {remove}; {look_up}; {enter}; sleep 0.001; done"
         child = subprocess.Popen(["sh", "-c", loop, file.name])
         try:
             yield

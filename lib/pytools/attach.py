@@ -15,7 +15,7 @@ from pytools import kernel, system
 from pytools.errors import Failure
 from pytools.image import ProgramSpec
 from pytools.kernel import Kernel
-from pytools.loader import Loaded, refusal
+from pytools.loader import BPF_TRACE_UPROBE_MULTI, Loaded, refusal
 
 if TYPE_CHECKING:
     from pytools.elf import File
@@ -29,7 +29,10 @@ PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
 PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
 UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
-USER_KINDS = ("uprobe", "uretprobe", "usdt")
+USER_KINDS = ("uprobe", "uretprobe", "usdt")  # without .multi
+MOST_CLOSING = 32
+LINK_CREATE = 28
+BPF_F_UPROBE_MULTI_RETURN = 1
 PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
@@ -42,10 +45,28 @@ class Attachment:
         self.places: set[tuple[object, ...]] = set()  # of user functions
 
     def detach(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """``progress`` is told how many of how many are done, after each."""
+        """``progress`` is told how many of how many are done, now and then."""
+        # Each of a user function's waits for a grace period of the kernel's, some 50 ms.
+        # Those of links (.multi) can wait together.
+        closing = []
+        if self.places and len(self.descriptors) > 1:
+            from threading import Thread
+
+            closing = [Thread(target=self._close) for _ in range(MOST_CLOSING)]
+        for thread in closing:
+            thread.start()
+        self._close(progress)
+        for thread in closing:
+            thread.join()
+
+    def _close(self, progress: Callable[[int, int], None] | None = None) -> None:
         total = len(self.descriptors)
-        while self.descriptors:
-            os.close(self.descriptors.pop())
+        while True:
+            try:
+                descriptor = self.descriptors.pop()
+            except IndexError:
+                return
+            os.close(descriptor)
             if progress is not None:
                 progress(total - len(self.descriptors), total)
 
@@ -78,7 +99,7 @@ def attach(
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
-            elif program.kind in USER_KINDS:
+            elif program.kind.partition(".")[0] in USER_KINDS:
                 continue  # when it is said where (attach_user)
             elif program.kind == "raw_tracepoint":
                 raw_tracepoint(attachment, program.target, fd)
@@ -200,55 +221,109 @@ def attach_user(
     attachment: Attachment,
     programs: Sequence[tuple[ProgramSpec, int]],
     file: File,
-    offset: int,
-    semaphore: int = 0,
+    places: Sequence[tuple[int, int]],
     pid: int = -1,
-) -> bool:
-    """Attach programs to an instruction at an offset in a file, for all processes or
-    for one. ``semaphore`` is the offset of a counter that is raised meanwhile.
-    A program that is there already is left alone; whether any was not."""
-    kind, return_flag, semaphore_shift = _uprobe_pmu()
-    # The descriptor's own name: what was read is what is attached to.
-    name = ctypes.create_string_buffer(f"/proc/self/fd/{file.fd}".encode())
-    new = False
+) -> list[int]:
+    """Attach programs to instructions at places in a file, for all processes or for
+    one: (offset, offset of the semaphore, a counter that is raised meanwhile, or 0). A
+    program that is there already is left alone; the offsets where any was not."""
+    new: list[int] = []
     # The return first: an entry without its return is kept in vain.
-    for program, fd in sorted(programs, key=lambda pair: pair[0].kind != "uretprobe"):
-        place = (program.name, file.identity, offset, pid)
-        if place in attachment.places:
+    for program, fd in sorted(programs, key=lambda pair: pair[0].name.startswith("uprobe")):
+        wanted = [
+            place
+            for place in dict(places).items()
+            if (program.name, file.identity, place[0], pid) not in attachment.places
+        ]
+        if not wanted:
             continue
-        config = return_flag if program.kind == "uretprobe" else 0
-        if semaphore:
-            if semaphore_shift is None or semaphore >> 32:
-                raise Failure(
-                    f"cannot watch probe {program.target} of {file.path}: this kernel does "
-                    "not raise its semaphore (Linux 4.20 does)"
-                )
-            config |= semaphore << semaphore_shift
-        attributes = _perf_attributes(kind, config, 1, 0, ctypes.addressof(name), offset)
-        what = f"{program.target} at {file.path}+{offset:#x}"
-        try:
-            event = _open_event(attributes, pid)
-        except OSError as error:
-            raise refusal(f"attach to {what}", error) from None
-        attachment.descriptors.append(event)
-        _set_program(event, fd, what)
-        attachment.places.add(place)
-        attachment.said.append(f"{what} ({program.kind})")
-        new = True
+        if program.kind.endswith(".multi"):
+            _many_places(attachment, program, fd, file, wanted, pid)
+        else:
+            for offset, semaphore in wanted:
+                _one_place(attachment, program, fd, file, offset, semaphore, pid)
+        for offset, _ in wanted:
+            attachment.places.add((program.name, file.identity, offset, pid))
+            attachment.said.append(f"{_at(program, file, offset)} ({program.kind})")
+            if offset not in new:
+                new.append(offset)
     return new
 
 
-def _open_event(attributes: bytes, pid: int) -> int:
-    # It runs on every CPU, whichever the event is opened for.
+def _at(program: ProgramSpec, file: File, offset: int) -> str:
+    return f"{program.target} at {file.path}+{offset:#x}"
+
+
+def _path_of(file: File) -> ctypes.Array[ctypes.c_char]:
+    # The descriptor's own name: what was read is what is attached to.
+    return ctypes.create_string_buffer(f"/proc/self/fd/{file.fd}".encode())
+
+
+def _many_places(
+    attachment: Attachment,
+    program: ProgramSpec,
+    fd: int,
+    file: File,
+    places: Sequence[tuple[int, int]],
+    pid: int,
+) -> None:
+    path = _path_of(file)
+    offsets = (ctypes.c_uint64 * len(places))(*(offset for offset, _ in places))
+    semaphores = (ctypes.c_uint64 * len(places))(*(semaphore for _, semaphore in places))
+    flags = BPF_F_UPROBE_MULTI_RETURN if program.kind == "uretprobe.multi" else 0
+    attributes = struct.pack(
+        "=IIIIQQQQIIII", fd, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
+        ctypes.addressof(offsets), ctypes.addressof(semaphores), 0, len(places), flags,
+        max(pid, 0), 0,
+    )  # fmt: skip
+    try:
+        link = _more_descriptors(lambda: system.bpf(LINK_CREATE, bytearray(attributes)))
+    except OSError as error:
+        raise refusal(f"attach to {_at(program, file, places[0][0])}", error) from None
+    attachment.descriptors.append(link)
+
+
+def _one_place(
+    attachment: Attachment,
+    program: ProgramSpec,
+    fd: int,
+    file: File,
+    offset: int,
+    semaphore: int,
+    pid: int,
+) -> None:
+    kind, return_flag, semaphore_shift = _uprobe_pmu()
+    config = return_flag if program.kind == "uretprobe" else 0
+    if semaphore:
+        if semaphore_shift is None or semaphore >> 32:
+            raise Failure(
+                f"cannot watch probe {program.target} of {file.path}: this kernel does not "
+                "raise its semaphore (Linux 4.20 does)"
+            )
+        config |= semaphore << semaphore_shift
+    path = _path_of(file)
+    attributes = _perf_attributes(kind, config, 1, 0, ctypes.addressof(path), offset)
+    what = _at(program, file, offset)
+    # For all processes, it runs on every CPU, whichever the event is opened for.
     cpu = kernel.online_cpus()[0] if pid < 0 else -1
     try:
-        return system.perf_event_open(attributes, cpu, pid)
+        event = _more_descriptors(lambda: system.perf_event_open(attributes, cpu, pid))
+    except OSError as error:
+        raise refusal(f"attach to {what}", error) from None
+    attachment.descriptors.append(event)
+    _set_program(event, fd, what)
+
+
+def _more_descriptors(opened: Callable[[], int]) -> int:
+    """A descriptor, with as many of them allowed as there may be, if that is needed."""
+    try:
+        return opened()
     except OSError as error:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if error.errno != errno.EMFILE or soft == hard:
             raise
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return system.perf_event_open(attributes, cpu, pid)
+    return opened()
 
 
 @functools.lru_cache(maxsize=None)

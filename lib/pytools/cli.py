@@ -336,16 +336,23 @@ def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:
 
 
 def batches(
-    options: argparse.Namespace, waiting: Waiting, traced: program.Program, ring: RingBuffer
+    options: argparse.Namespace,
+    waiting: Waiting,
+    traced: program.Program,
+    ring: RingBuffer,
+    beside: Callable[[], None] | None = None,
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the records of a ring buffer, many at a time, until the duration is
-    over or Ctrl-C; then detach, and yield what was still on its way."""
+    over or Ctrl-C; then detach, and yield what was still on its way. ``beside`` is
+    called now and then, at least once in LATEST_SECONDS."""
     end = None if options.duration is None else time.monotonic() + options.duration
     waiting.watch(ring.fd)
     while not waiting.ended:
         now = time.monotonic()
         if end is not None and now >= end:
             break
+        if beside is not None:
+            beside()
         records = ring.read()
         if records:
             yield records
@@ -376,13 +383,18 @@ def follow(
     writer: EventWriter,
     text: str,
     form: Callable[[list[tuple[Any, ...]]], Iterable[tuple[Any, ...]]] | None = None,
+    attach: Callable[[], None] | None = None,
+    beside: Callable[[], None] | None = None,
 ) -> None:
     """Attach, say so (``announce``), and write events as they come until the end:
-    the records of a ring buffer, or what ``form`` makes of many of them."""
+    the records of a ring buffer, or what ``form`` makes of many of them. ``attach``
+    attaches what ``Program.attach`` does not; ``beside`` is as ``batches`` has it."""
     traced.attach()
+    if attach is not None:
+        attach()
     writer.head()
     announce(options, text)
-    for records in batches(options, waiting, traced, ring):
+    for records in batches(options, waiting, traced, ring, beside):
         writer.records(form(records) if form else records)
         writer.flush()
 

@@ -20,15 +20,15 @@ MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 # enum bpf_prog_type
 PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
-    "fentry": 26, "fexit": 26, "uprobe": 2, "uretprobe": 2, "usdt": 2, "kprobe_multi": 2,
-    "uprobe_multi": 2,
+    "fentry": 26, "fexit": 26, "uprobe": 2, "uretprobe": 2, "usdt": 2,
+    "kprobe.multi": 2, "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
 }  # fmt: skip
-ATTACH_TYPES = {
-    "fentry": 24,
-    "fexit": 25,
-    "kprobe_multi": 42,
-    "uprobe_multi": 48,
-}  # enum bpf_attach_type
+BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
+ATTACH_TYPES = {  # enum bpf_attach_type
+    "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
+    "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
+    "usdt.multi": BPF_TRACE_UPROBE_MULTI,
+}  # fmt: skip
 # Functions that only programs under the GPL may call are in every tool.
 LICENSE = b"GPL"
 # What the verifier's log has around its reason: counts, and states of registers.
@@ -141,9 +141,7 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
         0,
         re.sub(r"\W", "_", name.rpartition("__")[2]).encode()[: maps.NAME_BYTES],
     )
-    if program.kind in ("kprobe_multi", "uprobe_multi"):
-        attributes += struct.pack("=II", 0, ATTACH_TYPES[program.kind])
-    if program.type_id:
+    if program.kind in ATTACH_TYPES:
         # Up to attach_btf_id, with nothing of a BTF of its own.
         attributes += struct.pack("=II36xI", 0, ATTACH_TYPES[program.kind], program.type_id)
     return system.bpf(PROG_LOAD, bytearray(attributes))

@@ -15,20 +15,17 @@ import struct
 from typing import Callable, Mapping, NamedTuple, Sequence
 
 from pytools import attach, differences, kernel, loader, system
-from pytools.attach import Attachment
+from pytools.attach import LINK_CREATE, Attachment
 from pytools.elf import File
 from pytools.errors import Failure
 from pytools.image import ProgramSpec
 from pytools.kernel import Kernel
-from pytools.loader import Loaded, refusal
+from pytools.loader import BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loaded, refusal
 
 __all__ = ["COOKIE", "INDEX", "Target", "attach_many"]
 
 # The setting by which a program knows its probe; what stands there where a cookie does.
 INDEX, COOKIE = "INDEX", -1
-LINK_CREATE = 28
-# enum bpf_attach_type
-TRACE_KPROBE_MULTI, TRACE_UPROBE_MULTI = 42, 48
 UNSUPPORTED = (errno.EOPNOTSUPP, 524)  # ENOTSUPP, which has no name in user space
 FORBIDDEN = (errno.EPERM, errno.EACCES)
 Progress = Callable[[int, int], None]
@@ -105,7 +102,7 @@ class _Many:
         if not self._can("BPF_TRACE_KPROBE_MULTI"):
             return False
         try:
-            program = self._load("kprobe_multi", COOKIE)
+            program = self._load("kprobe.multi", COOKIE)
         except Failure:
             return False
         refused: list[Target] = []
@@ -191,7 +188,7 @@ class _Many:
         if not self._can("BPF_TRACE_UPROBE_MULTI"):
             return False
         try:
-            link = _uprobe_multi(self._load("uprobe_multi", COOKIE), places)
+            link = _uprobe_multi(self._load("uprobe.multi", COOKIE), places)
         except (Failure, OSError):
             return False  # one by one, which tells the reason
         self._attachment.descriptors.append(link)
@@ -208,9 +205,8 @@ class _Many:
             program = self._load("uprobe", place.number)
             spec = self._spec._replace(kind="uprobe", target=place.name)
             try:
-                attach.attach_user(
-                    self._attachment, [(spec, program)], place.file, place.offset, place.semaphore
-                )
+                at = [(place.offset, place.semaphore)]
+                attach.attach_user(self._attachment, [(spec, program)], place.file, at)
             except Failure:
                 refused.append(place)
                 if len(refused) == len(places):  # whatever the reason, it is that of all
@@ -248,7 +244,7 @@ def _kprobe_multi(program: int, functions: Sequence[Target]) -> int:
     symbols = _array("Q", [ctypes.addressof(name) for name in names])
     cookies = _array("Q", [function.number for function in functions])
     attributes = struct.pack(
-        "=IIIIIIQQQ", program, 0, TRACE_KPROBE_MULTI, 0, 0, len(functions),
+        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0, 0, len(functions),
         ctypes.addressof(symbols), 0, ctypes.addressof(cookies),
     )  # fmt: skip
     return system.bpf(LINK_CREATE, bytearray(attributes))
@@ -263,7 +259,7 @@ def _uprobe_multi(program: int, places: Sequence[Target]) -> int:
     semaphores = _array("Q", [place.semaphore for place in places])
     cookies = _array("Q", [place.number for place in places])
     attributes = struct.pack(
-        "=IIIIQQQQIIII", program, 0, TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
+        "=IIIIQQQQIIII", program, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
         ctypes.addressof(offsets), ctypes.addressof(semaphores), ctypes.addressof(cookies),
         len(places), 0, 0, 0,
     )  # fmt: skip

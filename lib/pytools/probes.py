@@ -14,6 +14,7 @@ from pytools.elf import File, Probe
 from pytools.errors import Failure, Usage, error_text
 from pytools.kernel import Kernel
 from pytools.many import Target
+from pytools.mapped import Mapped
 
 __all__ = [
     "Found", "KERNEL_KINDS", "Listed", "fentries", "file_of", "find", "in_file", "in_kernel",
@@ -253,18 +254,14 @@ def mapped_files(pid: int) -> list[tuple[str, str]]:
     process knows it by), each once. Raises Usage where there is no such process,
     Failure where it can't be looked at."""
     try:
-        with open(f"/proc/{pid}/maps", errors="surrogateescape") as lines:
-            maps = [line.rstrip("\n").split(None, 5) for line in lines]
+        open(f"/proc/{pid}/maps").close()
     except (FileNotFoundError, ProcessLookupError):
         raise Usage(f"there is no process {pid}") from None
     except OSError as error:
         raise Failure(f"cannot look at process {pid}: {error_text(error.errno or 0)}") from None
-    names = {words[5]: None for words in maps if len(words) > 5 and "x" in words[1]}
-    return [
-        (f"/proc/{pid}/root{name}", name)
-        for name in names
-        if name.startswith("/") and os.path.isfile(f"/proc/{pid}/root{name}")
-    ]
+    found: list[tuple[str, str]] = []
+    Mapped(re.compile("/"), lambda pid, path, name: found.append((path, name))).look(pid)
+    return found
 
 
 # Patterns.

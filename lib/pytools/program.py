@@ -51,21 +51,32 @@ class Program:
         for line in self._attachment.said:
             self._say(f"attached to {line}")
 
-    def attach_uprobe(self, label: str, file: File, offset: int, pid: int = -1) -> bool:
-        """Attach the template's UPROBE and URETPROBE of that label to the function at
-        an offset in a file, for all processes or for one; whether they were not
-        there before (the same file may have several names). After ``attach``;
-        raises Failure, with what was attached before left as it is."""
-        kinds = ("uprobe", "uretprobe")
-        programs = [p for p in self._loaded.programs if p[0].kind in kinds and p[0].target == label]
-        return self._attach_user(programs, file, offset, 0, pid)
+    def attach_uprobe(
+        self, label: str, file: File, offsets: Sequence[int], pid: int = -1
+    ) -> list[int]:
+        """Attach the template's UPROBE and URETPROBE of that label to the functions at
+        offsets in a file, for all processes or for one; at which they were not
+        before (the same file may have several names). After ``attach``; raises
+        Failure, with what was attached before left as it is."""
+        programs = [
+            pair
+            for pair in self._loaded.programs
+            if pair[0].kind.startswith(("uprobe", "uretprobe")) and pair[0].target == label
+        ]
+        return self._attach_user(programs, file, [(offset, 0) for offset in offsets], pid)
 
-    def attach_usdt(self, label: str, file: File, probe: Probe, pid: int = -1) -> bool:
-        """The same for the template's USDT of that label, at one of the probe's
-        places, whose arguments are among those that the source names."""
-        name = f"usdt__{label}__{list(self._source.probes[label]).index(probe.arguments)}"
-        programs = [p for p in self._loaded.programs if p[0].name == name]
-        return self._attach_user(programs, file, probe.offset, probe.semaphore, pid)
+    def attach_usdt(
+        self, label: str, file: File, probes: Sequence[Probe], pid: int = -1
+    ) -> list[int]:
+        """The same for the template's USDT of that label, at places of a probe, whose
+        arguments are among those that the source names (``probes``)."""
+        new = []
+        for number, arguments in enumerate(self._source.probes[label]):
+            name = f"usdt__{label}__{number}"
+            programs = [pair for pair in self._loaded.programs if pair[0].name == name]
+            places = [(p.offset, p.semaphore) for p in probes if p.arguments == arguments]
+            new += self._attach_user(programs, file, places, pid)
+        return new
 
     def attach_many(
         self, label: str, targets: Sequence[Target], progress: Callable[[int, int], None]
@@ -90,13 +101,12 @@ class Program:
         self,
         programs: list[tuple[ProgramSpec, int]],
         file: File,
-        offset: int,
-        semaphore: int,
+        places: list[tuple[int, int]],
         pid: int,
-    ) -> bool:
+    ) -> list[int]:
         assert self._attachment is not None and programs
         said = len(self._attachment.said)
-        new = attach_user(self._attachment, programs, file, offset, semaphore, pid)
+        new = attach_user(self._attachment, programs, file, places, pid)
         for line in self._attachment.said[said:]:
             self._say(f"attached to {line}")
         return new

@@ -81,8 +81,9 @@ class Hook(NamedTuple):
     ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, or for a
     kernel function (target: its symbol) ``fentry``, ``fexit`` (``type_id``: its BTF
     id), ``kprobe`` or ``kretprobe``; for a user function or probe (target: the
-    template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``; for any probes
-    ``probes`` (target: the label)."""
+    template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``, with ``.multi`` at its
+    end where one link attaches it to many places; for any probes ``probes`` (target:
+    the label)."""
 
     program: str
     kind: str
@@ -393,16 +394,26 @@ def _kprobe_head(
     return hooks, "\n".join(lines)
 
 
+def _user_kind(kind: str, kernel: Kernel) -> str:
+    return kind + ".multi" if differences.has_uprobe_multi(kernel) else kind
+
+
 def _uprobe_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     label, parameters = arguments[0], [_Parameter.parse(text) for text in arguments[1:]]
     registers, _ = differences.call_registers(kernel)
-    if len(parameters) > len(registers):
-        raise Failure(f"function {label}: only {len(registers)} arguments are in registers")
     program = f"uprobe__{label}"
     lines = [f"int {program}(struct pt_regs *ctx)", "{"]
-    for parameter, register in zip(parameters, registers):
-        lines.append(parameter.declared(f"ctx->{register}"))
-    return Hook(program, "uprobe", label), "\n".join(lines)
+    for place, parameter in enumerate(parameters):
+        if place < len(registers):
+            lines.append(parameter.declared(f"ctx->{registers[place]}"))
+            continue
+        address = differences.stack_argument(place - len(registers))
+        if address is None:
+            raise Failure(f"function {label}: only {len(registers)} arguments are in registers")
+        argument = usdt.Argument(8, address, memory=True)
+        lines.append(argument.declare(f"argument{place}"))
+        lines.append(parameter.declared(f"argument{place}"))
+    return Hook(program, _user_kind("uprobe", kernel), label), "\n".join(lines)
 
 
 def _uretprobe_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
@@ -413,7 +424,7 @@ def _uretprobe_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     if parameters:
         (result,) = parameters
         lines.append(_Parameter.parse(result).declared(f"ctx->{register}"))
-    return Hook(program, "uretprobe", label), "\n".join(lines)
+    return Hook(program, _user_kind("uretprobe", kernel), label), "\n".join(lines)
 
 
 def _probes_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
@@ -435,7 +446,7 @@ def _usdt_head(
     hooks, lines = [], [f"{body};\n"]
     for number, description in enumerate(probes[label]):
         program = f"usdt__{label}__{number}"
-        hooks.append(Hook(program, "usdt", label))
+        hooks.append(Hook(program, _user_kind("usdt", kernel), label))
         lines += [f"int {program}(struct pt_regs *ctx)", "{"]
         known = usdt.arguments(description) if parameters else []
         values = ["ctx"]

@@ -90,3 +90,14 @@ def test_the_examples_are_valid(tool: str) -> None:
     for line in lines:
         command = re.split(r"\s{2,}| [|>] ", line)[0].split()
         module.parser.parse_args(command[1:])
+
+
+def test_the_commands_for_users_of_bpftrace_are_valid() -> None:
+    text = (ROOT / "docs" / "from-bpftrace.md").read_text()
+    lines = [line.split(" | ")[0].split() for line in re.findall(r"^# (.*)$", text, re.M)]
+    shown = [line for line in lines if line[0] in all_tools()]
+    assert len({line[0] for line in shown}) == 4
+    for line in shown:
+        capture.load(line[0]).parser.parse_args(line[1:])
+    for link in re.findall(r"\]\(\.\./(.*?)\)", text):
+        assert (ROOT / link).exists()

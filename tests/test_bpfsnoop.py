@@ -16,8 +16,9 @@ from support import ROOT, TOOLS, Tool, run_tool
 # Makes one call of each kind, and prints what each returned.
 CALLS = r"""
 import ctypes, fcntl, json, mmap, os, struct, sys
-from pytools import system
+from pytools import loader, system
 
+loader.raise_memory_limit()
 told = []
 
 def call(function, *arguments):

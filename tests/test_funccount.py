@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import types
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -15,7 +17,7 @@ import pytest
 
 import capture
 from programs import program_ids, wait_until_detached
-from pytools import attach, differences, many, probes, program
+from pytools import attach, cli, differences, many, probes, program
 from pytools.attach import Attachment
 from pytools.elf import File
 from pytools.errors import Failure
@@ -283,3 +285,36 @@ def test_names_of_what_is_refused_are_on_standard_error(capsys: Any) -> None:
     assert capsys.readouterr().err.endswith(
         ": f0, f1, f10, f11, f12, f13, f14, f15, f16, f17, ...\n"
     )
+
+
+class Clock:
+    """A time.monotonic() that goes on by half a second at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.5
+        return self.now
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_after_a_second(
+    terminal: bool, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", Clock())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    waiting = types.SimpleNamespace(ended=False)
+    progress = cli.Progress("funccount", "attached to", waiting)  # type: ignore[arg-type]
+    for done in range(1, 5):
+        progress(done, 4)
+    shown = capsys.readouterr().err
+    if terminal:
+        parts = [f"\rfunccount: attached to {done} of 4\x1b[K" for done in (2, 3)]
+        assert shown == "".join([*parts, "\r\x1b[K"])
+    else:
+        assert shown == "funccount: attached to 2 of 4\n"
+    waiting.ended = True
+    with pytest.raises(KeyboardInterrupt):
+        progress(1, 4)

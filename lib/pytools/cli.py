@@ -250,20 +250,29 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         if self._waiting is not None and self._waiting.ended:
             raise KeyboardInterrupt
+        if done == total:
+            if self._shown and self._terminal:
+                self._write("")
+            return
         now = time.monotonic()
-        if now < self._next or done == total and not self._shown:
+        if now < self._next:
             return
         self._shown = True
         self._next = now + (0.2 if self._terminal else 10)
         line = f"{self._text} {done} of {total}"
-        if not self._terminal:
+        if self._terminal:
+            self._write(line)
+        else:
             complain(line)
-        elif done < total:
+
+    @staticmethod
+    def _write(line: str) -> None:
+        """Write over the line, in which everything is the tool's own."""
+        try:
             sys.stderr.write(f"\r{line}\x1b[K")
             sys.stderr.flush()
-        else:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        except OSError:
+            pass
 
 
 # Waiting.

@@ -10,10 +10,10 @@ from typing import Sequence
 from unittest import mock
 
 import pytools.kernel
-from pytools import cli, filters, program
+from pytools import cli, filters, probes, program
 from pytools.kernel import Kernel
 from pytools.source import Source
-from support import ROOT, TOOLS
+from support import ROOT, TOOLS, needed
 
 FIXTURES = ROOT / "tests" / "fixtures"
 RECORDED = ("5.10", "6.1", "6.12", "6.18", "7.0", "7.3")
@@ -39,6 +39,7 @@ SAMPLES = {
     "ppid": "1",
     "max_args": "1",
     "line": "cat",
+    "call": "ioctl",
     "disk": "loop0",
     "maxrows": "5",
     "period": "1000000",
@@ -50,6 +51,8 @@ SAMPLES = {
     "min_block_time": "1",
     "max_block_time": "1",
     "state": "1",
+    "least": "1",
+    "shared": "/bin/bash",
 }
 
 
@@ -107,11 +110,12 @@ def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = No
             (filters, "_hierarchy", lambda path: []),
             (pytools.kernel, "running", lambda: kernel or running()),
             (pytools.kernel, "possible_cpus", lambda: [0, 1]),
+            (probes, "find", lambda *rest: [probes.Found("tracepoint", [])]),
         ):
             patches.enter_context(mock.patch.object(owner, name, replacement))
         module = load(tool)
         try:
-            module.main(cli.checked(module.parser, arguments))
+            module.main(cli.checked(module.parser, needed(tool, arguments)))
         except _Prepared as stopped:
             return stopped.source
     raise AssertionError(f"{tool} {arguments} prepared no program")

@@ -14,7 +14,7 @@ from pytools.errors import Failure
 from pytools.image import Image
 from pytools.source import Source
 from pytools.template import Rendered, render
-from support import run_tool, tool_names
+from support import needed, run_tool, tool_names
 
 PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
 
@@ -131,7 +131,7 @@ def test_ebpf_prints_exactly_what_the_compiler_is_given(
         assert printed.returncode == 0 and not printed.stderr
         module = capture.load(tool)
         with pytest.raises(Failure):
-            module.main(cli.checked(module.parser, [*line, "--no-cache"]))
+            module.main(cli.checked(module.parser, needed(tool, [*line, "--no-cache"])))
         request = json.loads(received.read_text())
         head, given = printed.stdout[: -len(request["text"])], request["settings"]
         assert printed.stdout == head + request["text"]

@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 from typing import Any, Iterator
 
@@ -23,16 +24,19 @@ from support import (
     PATIENCE,
     TOOLS,
     Tool,
+    all_tools,
+    needed,
     one_in_matrix,
     one_of_each_kind,
     parameter,
+    python_child,
     run_tool,
     tool_names,
 )
 
 TOOL_NAMES = tool_names()
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-every_name = pytest.mark.parametrize("tool", TOOL_NAMES)
+every_name = pytest.mark.parametrize("tool", all_tools())
 every_tool = pytest.mark.parametrize("tool", [parameter(tool) for tool in TOOL_NAMES])
 every_kind_of_tool = pytest.mark.parametrize("tool", one_of_each_kind())
 every_form = pytest.mark.parametrize(
@@ -58,19 +62,41 @@ event_tools = pytest.mark.parametrize(
 @functools.lru_cache(maxsize=None)
 def reports(tool: str) -> bool:
     """Whether a tool prints all that it prints at its end."""
-    return any(action.dest == "folded" for action in capture.load(tool).parser._actions)
+    return any(
+        action.dest in ("folded", "patterns") for action in capture.load(tool).parser._actions
+    )
+
+
+# Asks for the number of a program that there is not, again and again.
+BPF_CALLS = """
+import contextlib, time
+from pytools import system
+print(flush=True)
+while True:
+    with contextlib.suppress(OSError):
+        system.bpf(11, bytearray(12))
+    time.sleep(0.001)
+"""
 
 
 @contextlib.contextmanager
-def activity() -> Iterator[None]:
+def activity(tool: str = "") -> Iterator[None]:
     """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, and writes to a disk."""
+    files, switches, writes to a disk, looks a host up, and enters a command; for
+    bpfsnoop, calls of bpf(2)."""
+    if tool == "bpfsnoop":
+        with python_child(f"import sys; sys.path[:0] = {sys.path!r}\n{BPF_CALLS}") as child:
+            assert child.stdout is not None and child.stdout.readline()
+            yield
+        return
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
-        loop = f"while :; do : </dev/null; {write}; {remove}; sleep 0.001; done"
+        look_up = "getent ahosts localhost >/dev/null"
+        enter = "echo : | bash --norc -i >/dev/null 2>&1"
+        loop = f"while :; do : </dev/null; {write}; {remove}; {look_up}; {enter}; sleep 0.001; done"
         child = subprocess.Popen(["sh", "-c", loop, file.name])
         try:
             yield
@@ -89,7 +115,7 @@ def printed(tool: str, *options: str) -> str:
     """What a tool prints of the activity, and nothing but that."""
     # Samples are few, and of a CPU that is busy.
     seconds = "1" if reports(tool) else "0.3"
-    with activity():
+    with activity(tool):
         result = run_tool(tool, *options, *EVERYTHING.get(tool, []), "-d", seconds)
     assert (result.returncode, MISSING.sub(b"", result.stderr.encode())) == (0, b"")
     return str(result.stdout)
@@ -248,9 +274,11 @@ def arguments(tool: str) -> list[str]:
 @every_tool
 def test_head_ends_a_tool_quietly(tool: str) -> None:
     before = program_ids()
-    with activity():
+    with activity(tool):
         process = subprocess.Popen(
-            [str(TOOLS / tool), *arguments(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [str(TOOLS / tool), *needed(tool, arguments(tool))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline()
@@ -290,7 +318,7 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
 @every_kind_of_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
     before = program_ids()
-    with activity(), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
+    with activity(tool), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
         if reports(tool):
             with contextlib.suppress(subprocess.TimeoutExpired):  # something to report
                 running.process.wait(0.5)
@@ -323,7 +351,7 @@ def test_an_interrupt_during_the_start_is_quiet(tool: str) -> None:
     before = program_ids()
     for milliseconds in (30, 60, 90, 120, 160, 200, 250, 300):
         process = subprocess.Popen(
-            [str(TOOLS / tool), "--no-cache"],
+            [str(TOOLS / tool), *needed(tool, ["--no-cache"])],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
@@ -348,7 +376,9 @@ def test_a_terminal_gets_lines_in_80_columns_and_the_hint(tool: str) -> None:
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen([str(TOOLS / tool), "-d", "0.2"], stdout=slave, stderr=slave)
+    process = subprocess.Popen(
+        [str(TOOLS / tool), *needed(tool, ["-d", "0.2"])], stdout=slave, stderr=slave
+    )
     os.close(slave)
     data = b""
     with contextlib.suppress(OSError):  # EIO: the last descriptor of the other end is closed
@@ -386,7 +416,7 @@ def test_timestamps(tool: str) -> None:
 
 @summary_tools
 def test_interval_and_count(tool: str) -> None:
-    with activity():
+    with activity(tool):
         result = run_tool(tool, "--json", "0.1", "3")
     times = {json.loads(line)["ts"] for line in result.stdout.splitlines()}
     assert len(times) == 3
@@ -395,7 +425,7 @@ def test_interval_and_count(tool: str) -> None:
 def test_no_option_means_two_things() -> None:
     """An option of one name does the same in every tool that has it."""
     seen: dict[str, Any] = {}
-    for tool in TOOL_NAMES:
+    for tool in all_tools():
         for action in capture.options(tool):
             for name in action.option_strings:
                 if name.startswith("--"):

@@ -26,6 +26,7 @@ __all__ = [
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 NOTES_PATH = "/sys/kernel/notes"
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 CPU_PATH = "/sys/devices/system/cpu"
 NT_GNU_BUILD_ID = 3
 # The inode number of the first pid namespace (include/linux/proc_ns.h).
@@ -63,7 +64,7 @@ class Kernel:
         self._btf_path = btf_path
         self._btf: Btf | None = None
         self._tracefs = tracefs
-        self._functions: set[str] | None = None
+        self._functions: dict[str, str] | None = None
 
     @property
     def version(self) -> tuple[int, int]:
@@ -162,22 +163,38 @@ class Kernel:
         ones) or of the kernel's (_noprof, since Linux commit b951aaff5035, v6.10);
         None where there is none. Functions that the compiler inlined, and those that
         the kernel excludes, are not there."""
-        if self._functions is None:
-            self._functions = self._read_functions()
+        functions = self.functions()
         for symbol in (name, name + "_noprof"):
-            if symbol in self._functions:
+            if symbol in functions:
                 return symbol
         suffixed = re.compile(re.escape(name) + r"(\.(isra|constprop)\.\d+)+")
-        return min(filter(suffixed.fullmatch, self._functions), default=None)
+        return min(filter(suffixed.fullmatch, functions), default=None)
 
-    def _read_functions(self) -> set[str]:
+    def functions(self) -> dict[str, str]:
+        """The functions that can be attached to, and the module of each (empty for the
+        kernel itself)."""
+        if self._functions is None:
+            self._functions = self._read_functions()
+        return self._functions
+
+    def _read_functions(self) -> dict[str, str]:
         try:
             with open(f"{self.tracefs}/available_filter_functions") as lines:
-                return {line.split(None, 1)[0] for line in lines if line.strip()}
+                words = [line.split() for line in lines]
         except OSError:  # no CONFIG_DYNAMIC_FTRACE, or refused: any symbol may do
             with open("/proc/kallsyms") as lines:
-                words = (line.split() for line in lines)
-                return {word[2] for word in words if word[1] in "tT"}
+                words = [line.split()[2:] for line in lines if line.split()[1] in "tT"]
+        # What was discarded with the kernel's start has a name that was made up.
+        return {
+            word[0]: word[1].strip("[]") if len(word) > 1 else ""
+            for word in words
+            if word and not word[0].startswith("__ftrace_invalid_address__")
+        }
+
+    @property
+    def has_kprobes(self) -> bool:
+        """Whether programs can be attached to functions by perf events."""
+        return os.path.exists(KPROBE_TYPE)
 
     def identity(self) -> str:
         """What tells this build of the kernel from every other: release, version

@@ -1,0 +1,84 @@
+"""Which files processes run code from: found by their names, also in containers, in
+processes that start later, and where they were deleted since.
+"""
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from typing import Callable
+
+from pytools.output import text_of
+
+__all__ = ["Mapped"]
+
+# A line of /proc/PID/maps: code that a file was mapped for.
+_LINE = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)$", re.M
+)
+_DELETED = " (deleted)"
+# After a program was started, its libraries are mapped one by one.
+LOOK_AGAIN_SECONDS = (0.05, 0.3, 1.0)
+MOST_REMEMBERED = 65536
+
+
+class Mapped:
+    """Tells of each file whose path ``pattern`` matches (from its start) once:
+    ``found(pid, path, name)`` with a process that has it mapped, a path to open it by now, and
+    its name as that process has it."""
+
+    def __init__(self, pattern: re.Pattern[str], found: Callable[[int, str, str], None]) -> None:
+        self._pattern = pattern
+        self._found = found
+        self._known: set[tuple[bytes, ...]] = set()
+        self._again: deque[tuple[float, int, int]] = deque()  # (when, pid, how often before)
+
+    def look(self, pid: int) -> None:
+        """Look at what a process has mapped now."""
+        try:
+            with open(f"/proc/{pid}/maps", "rb") as file:
+                text = file.read()
+        except OSError:  # it ended, or nobody may look
+            return
+        for start, end, *file_id, path in _LINE.findall(text):
+            if (*file_id, path) in self._known:
+                continue
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known.add((*file_id, path))
+            name = text_of(path)
+            if name.endswith(_DELETED):
+                name = name[: -len(_DELETED)]
+            if self._pattern.match(name):
+                # By its mapping, for there may be another file of that name by now;
+                # which takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE.
+                opened = f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}"
+                if not os.access(opened, os.R_OK):
+                    opened = f"/proc/{pid}/root{name}"
+                self._found(pid, opened, name)
+
+    def look_at_all(self) -> None:
+        """Look at every process."""
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                self.look(int(name))
+
+    def started(self, pid: int) -> None:
+        """A process has begun a new program: look now, and again when its libraries
+        are mapped (``look_again``)."""
+        self.look(pid)
+        self._again.append((time.monotonic() + LOOK_AGAIN_SECONDS[0], pid, 0))
+
+    def look_again(self) -> None:
+        """Look at those that started a while ago; to be called often."""
+        now = time.monotonic()
+        for _ in range(len(self._again)):
+            when, pid, times = self._again.popleft()
+            if when > now:
+                self._again.append((when, pid, times))
+                continue
+            self.look(pid)
+            times += 1
+            if times < len(LOOK_AGAIN_SECONDS):
+                self._again.append((now + LOOK_AGAIN_SECONDS[times], pid, times))

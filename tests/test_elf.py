@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elf_files
-from pytools import differences, program, usdt
+from pytools import attach, differences, program, usdt
 from pytools.elf import File, Probe
 from pytools.errors import Failure
 from pytools.program import Program
@@ -367,6 +367,18 @@ def test_calls_and_returns_once_each_by_whatever_name_of_the_file(tmp_path: Path
         word = sum(1 << 6 * digit for digit in range(number % 5))
         expected += [(value, 5, 1), (number % 60 + 1, 0, 2), (word, 0, 3)]
     assert found == expected
+
+
+@host_only
+def test_a_kernel_without_uprobes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "UPROBE_PMU", "/nowhere")
+    attach._uprobe_pmu.cache_clear()
+    try:
+        with pytest.raises(Failure, match="this kernel has no uprobes"):
+            started("UPROBE(nothing)\n{\n\treturn 0;\n}\n")
+    finally:
+        monkeypatch.undo()
+        attach._uprobe_pmu.cache_clear()
 
 
 def test_a_place_that_cannot_be_attached_to_is_named(tmp_path: Path) -> None:

@@ -61,18 +61,24 @@ def reports(tool: str) -> bool:
     return any(action.dest == "folded" for action in capture.load(tool).parser._actions)
 
 
+# What the activity is, for tools that see nothing of the usual one.
+SPECIAL = {
+    "gethostlatency": "getent ahosts localhost >/dev/null",
+    "bashreadline": "echo : | bash --norc -i >/dev/null 2>&1",
+}
+
+
 @contextlib.contextmanager
-def activity() -> Iterator[None]:
-    """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, writes to a disk, looks a host up, and enters a command."""
+def activity(tool: str) -> Iterator[None]:
+    """Something for the tool to see: for most, a process that opens, creates and
+    deletes files, switches, and writes to a disk."""
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
-        look_up = "getent ahosts localhost >/dev/null"
-        enter = "echo : | bash --norc -i >/dev/null 2>&1"
-        loop = f"while :; do : </dev/null; {write}; {remove}; {look_up}; {enter}; sleep 0.001; done"
+        usual = f": </dev/null; {write}; {remove}"
+        loop = f"while :; do {SPECIAL.get(tool, usual)}; sleep 0.001; done"
         child = subprocess.Popen(["sh", "-c", loop, file.name])
         try:
             yield
@@ -90,8 +96,8 @@ MISSING = re.compile(rb"\w+: \d+ (requests unmatched|(events|stacks|samples) los
 def printed(tool: str, *options: str) -> str:
     """What a tool prints of the activity, and nothing but that."""
     # Samples are few, and of a CPU that is busy.
-    seconds = "1" if reports(tool) else "0.3"
-    with activity():
+    seconds = "2" if tool in SPECIAL else "1" if reports(tool) else "0.3"
+    with activity(tool):
         result = run_tool(tool, *options, *EVERYTHING.get(tool, []), "-d", seconds)
     assert (result.returncode, MISSING.sub(b"", result.stderr.encode())) == (0, b"")
     return str(result.stdout)
@@ -250,7 +256,7 @@ def arguments(tool: str) -> list[str]:
 @every_tool
 def test_head_ends_a_tool_quietly(tool: str) -> None:
     before = program_ids()
-    with activity():
+    with activity(tool):
         process = subprocess.Popen(
             [str(TOOLS / tool), *arguments(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -292,7 +298,7 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
 @every_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
     before = program_ids()
-    with activity(), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
+    with activity(tool), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
         if reports(tool):
             with contextlib.suppress(subprocess.TimeoutExpired):  # something to report
                 running.process.wait(0.5)
@@ -388,7 +394,7 @@ def test_timestamps(tool: str) -> None:
 
 @summary_tools
 def test_interval_and_count(tool: str) -> None:
-    with activity():
+    with activity(tool):
         result = run_tool(tool, "--json", "0.1", "3")
     times = {json.loads(line)["ts"] for line in result.stdout.splitlines()}
     assert len(times) == 3

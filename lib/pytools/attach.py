@@ -97,7 +97,7 @@ def attach(
                 # It runs on every CPU, whichever the event is opened for.
                 _tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
             elif program.kind.partition(".")[0] in USER_KINDS:
-                continue  # when it is said where (attach_user)
+                _uprobe_pmu()  # attached when it is said where (attach_user)
             elif program.kind == "raw_tracepoint":
                 _raw_tracepoint(attachment, program.target, fd)
             elif program.type_id:

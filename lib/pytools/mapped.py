@@ -54,11 +54,12 @@ class Mapped:
         except OSError:  # it ended, or nobody may look
             return
         for start, end, *file_id, path in _LINE.findall(text):
-            if (*file_id, path) in self._known:
+            known = (*file_id, path)
+            if known in self._known:
                 continue
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
-            self._known.add((*file_id, path))
+            self._known.add(known)
             name = text_of(path)
             if name.endswith(_DELETED):
                 name = name[: -len(_DELETED)]
@@ -68,15 +69,18 @@ class Mapped:
                 opened = f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}"
                 if not os.access(opened, os.R_OK):
                     opened = f"/proc/{pid}/root{name}"
-                self.tell(pid, opened, name)
+                if not self.tell(pid, opened, name):
+                    self._known.discard(known)  # another process may have it, too
 
-    def tell(self, pid: int, path: str, name: str) -> None:
-        """Tell of a file that was found elsewhere."""
+    def tell(self, pid: int, path: str, name: str) -> bool:
+        """Tell of a file that was found elsewhere; whether it is still there."""
         try:
             self._found(pid, path, name)
         except Failure as failure:
-            if os.path.exists(path):  # the process has not ended
-                self._complain(failure)
+            if not os.path.exists(path):  # the process has ended
+                return False
+            self._complain(failure)
+        return True
 
     def look_at_all(self) -> None:
         """Look at every process."""

@@ -32,9 +32,10 @@ def elf(
     data: bytes = bytes(256),
     base: int = 0,
     machine: int = 62,
+    exported: bool = False,
 ) -> bytes:
     """A program: its code at TEXT + HEADERS, its data at DATA; ``functions`` are
-    (name, address, size)."""
+    (name, address, size), as others see them if they are ``exported``."""
     parts = [code.ljust(0x2000, b"\xcc")]
     data_offset = HEADERS + len(parts[0])
     data_offset += -data_offset % 4096
@@ -49,7 +50,7 @@ def elf(
     for name, kind, content, address, link, entry in (
         (".note.stapsdt", 7, notes, 0, 0, 0),
         (".stapsdt.base", 1, b"\0", base, 0, 0),
-        (".symtab", 2, symbols, 0, 4, 24),
+        (".symtab", 11 if exported else 2, symbols, 0, 4, 24),
         (".strtab", 3, strings, 0, 0, 0),
         (".shstrtab", 3, names, 0, 0, 0),
     ):
@@ -176,5 +177,68 @@ def lookup_program(path: Path, host: str, loader: str, library: str) -> None:
     content[: len(head)] = head
     content[0x1000 : 0x1000 + len(code)] = code
     content[0x2000:] = data
+    path.write_bytes(content)
+    path.chmod(0o755)
+
+
+def nesting_program(path: Path, rounds: int) -> None:
+    """A program that waits for a byte on its standard input, and has functions of the
+    C library's names. In each round getaddrinfo("one") calls gethostbyname("one"), then
+    gethostbyname("two"); twice getaddrinfo("left") is left by a jump, as by longjmp(3), and
+    getaddrinfo called from further down on the stack: for "left", then for "one"."""
+    start = TEXT + HEADERS
+    code = bytearray()
+    one, two, left = DATA, DATA + 16, DATA + 32
+    data = b"one".ljust(16, b"\0") + b"two".ljust(16, b"\0") + b"left".ljust(224, b"\0")
+
+    def put(text: str) -> None:
+        code.extend(bytes.fromhex(text))
+
+    def number(value: int) -> str:
+        return struct.pack("<i", value).hex()
+
+    # gethostbyname: returns its argument.
+    by_name = 0
+    put("4889f8 c3")
+    # getaddrinfo: esi says what it does.
+    lookup = len(code)
+    put("83fe01 740f")  # 1: the same name
+    put("83fe02 7412")  # 2: another
+    put("83fe03 7417")  # 3: leave
+    put("31c0 c3 909090909090")
+    same = len(code)
+    put("e8" + number(by_name - len(code) - 5) + "31c0 c3")
+    other = len(code)
+    put("bf" + number(two) + "e8" + number(by_name - len(code) - 10) + "31c0 c3")
+    leave = len(code)
+    put("4889ec 41ffe7")  # with the stack of rbp, to r15
+    for at, target in ((3, same), (8, other), (13, leave)):
+        code[lookup + at + 1] = target - (lookup + at + 2)
+    begin = len(code)
+    # Into the page of the names: what nobody has touched is not in memory.
+    put("31c0 31ff be" + number(DATA + 128) + "ba01000000 0f05 4889e5 bb" + number(rounds))
+    again = len(code)
+
+    def call(host: int, what: int) -> None:
+        put("bf" + number(host) + "be" + number(what) + "e8")
+        put(number(lookup - len(code) - 4))
+
+    call(one, 1)
+    call(one, 2)
+    for host in (left, one):
+        put("4c8d3d" + number(15))  # r15: behind the call
+        call(left, 3)
+        put("4883ec40")
+        call(host, 0)
+        put("4883c440")
+    put("ffcb 0f85" + number(again - len(code) - 8))
+    put("31ff b83c000000 0f05")
+    content = bytearray(
+        elf(
+            bytes(code), data=data, exported=True,
+            functions=[("gethostbyname", start + by_name, 4), ("getaddrinfo", start + lookup, 60)],
+        )
+    )  # fmt: skip
+    struct.pack_into("<Q", content, 24, start + begin)
     path.write_bytes(content)
     path.chmod(0o755)

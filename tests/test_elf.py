@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elf_files
-from pytools import program, usdt
+from pytools import attach, differences, program, usdt
 from pytools.elf import File, Probe
 from pytools.errors import Failure
 from pytools.program import Program
@@ -271,9 +271,17 @@ static inline int put(s64 first, s64 second, u64 which)
 """
 
 
+@pytest.fixture(params=[True, pytest.param(False, marks=host_only)], ids=["as it is", "old"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one link for many places where the kernel has it; and as before Linux 6.6."""
+    if not request.param:
+        monkeypatch.setattr(differences, "has_uprobe_multi", lambda kernel: False)
+
+
 def started(template: str, **probes: list[str]) -> Program:
     source = Source(PUT + template, probes=probes)
-    made = program.prepare(source, {"events": 1 << 22}, True, lambda line: None)
+    # An image of the cache is for the kernel as it is.
+    made = program.prepare(source, {"events": 1 << 22}, False, lambda line: None)
     made.attach()
     return made
 
@@ -283,6 +291,7 @@ def records(ring: RingBuffer, pid: int) -> Iterator[tuple[Any, ...]]:
         yield from (record[:3] for record in found if record[3] == pid)
 
 
+@pytest.mark.usefixtures("either_way")
 @elf_files.machine_code
 def test_probes_with_their_arguments_at_every_place_and_with_a_semaphore(tmp_path: Path) -> None:
     path, rounds = tmp_path / "probed", 200
@@ -327,6 +336,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.usefixtures("either_way")
 def test_calls_and_returns_once_each_by_whatever_name_of_the_file(tmp_path: Path) -> None:
     libc = files_with_symbols()[0]
     (tmp_path / "link").symlink_to(libc)
@@ -357,6 +367,18 @@ def test_calls_and_returns_once_each_by_whatever_name_of_the_file(tmp_path: Path
         word = sum(1 << 6 * digit for digit in range(number % 5))
         expected += [(value, 5, 1), (number % 60 + 1, 0, 2), (word, 0, 3)]
     assert found == expected
+
+
+@host_only
+def test_a_kernel_without_uprobes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "UPROBE_PMU", "/nowhere")
+    attach._uprobe_pmu.cache_clear()
+    try:
+        with pytest.raises(Failure, match="this kernel has no uprobes"):
+            started("UPROBE(nothing)\n{\n\treturn 0;\n}\n")
+    finally:
+        monkeypatch.undo()
+        attach._uprobe_pmu.cache_clear()
 
 
 def test_a_place_that_cannot_be_attached_to_is_named(tmp_path: Path) -> None:

@@ -169,6 +169,24 @@ def test_processes_that_start_later(tmp_path: Path) -> None:
     assert {event["host"] for event in events if event["pid"] in pids} == {"127.0.0.1"}
 
 
+@elf_files.machine_code
+def test_calls_inside_of_calls_and_calls_that_never_return(tmp_path: Path) -> None:
+    program, rounds = tmp_path / "libc.so.6", 100
+    elf_files.nesting_program(program, rounds)
+    with subprocess.Popen([str(program)], stdin=subprocess.PIPE) as child:
+        with Tool("gethostlatency", "--json", "-p", str(child.pid)) as tool:
+            child.communicate(b"x")
+            output = tool.stop()
+    assert child.returncode == 0
+    found = [(e["function"], e["host"]) for e in map(json.loads, output.splitlines())]
+    assert found == rounds * [
+        ("getaddrinfo", "one"),
+        ("gethostbyname", "two"), ("getaddrinfo", "one"),
+        ("getaddrinfo", "left"),
+        ("getaddrinfo", "one"),
+    ]  # fmt: skip
+
+
 # C libraries of their own.
 
 

@@ -79,11 +79,17 @@ while True:
 """
 
 
+# What the activity is, for tools that see nothing of the usual one.
+SPECIAL = {
+    "gethostlatency": "getent ahosts localhost >/dev/null",
+    "bashreadline": "echo : | bash --norc -i >/dev/null 2>&1",
+}
+
+
 @contextlib.contextmanager
-def activity(tool: str = "") -> Iterator[None]:
-    """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, writes to a disk, looks a host up, and enters a command; for
-    bpfsnoop, calls of bpf(2)."""
+def activity(tool: str) -> Iterator[None]:
+    """Something for the tool to see: for most, a process that opens, creates and
+    deletes files, switches, and writes to a disk."""
     if tool == "bpfsnoop":
         with python_child(f"import sys; sys.path[:0] = {sys.path!r}\n{BPF_CALLS}") as child:
             assert child.stdout is not None and child.stdout.readline()
@@ -94,9 +100,8 @@ def activity(tool: str = "") -> Iterator[None]:
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
-        look_up = "getent ahosts localhost >/dev/null"
-        enter = "echo : | bash --norc -i >/dev/null 2>&1"
-        loop = f"while :; do : </dev/null; {write}; {remove}; {look_up}; {enter}; sleep 0.001; done"
+        usual = f": </dev/null; {write}; {remove}"
+        loop = f"while :; do {SPECIAL.get(tool, usual)}; sleep 0.001; done"
         child = subprocess.Popen(["sh", "-c", loop, file.name])
         try:
             yield
@@ -114,7 +119,7 @@ MISSING = re.compile(rb"\w+: \d+ (requests unmatched|(events|stacks|samples) los
 def printed(tool: str, *options: str) -> str:
     """What a tool prints of the activity, and nothing but that."""
     # Samples are few, and of a CPU that is busy.
-    seconds = "1" if reports(tool) else "0.3"
+    seconds = "2" if tool in SPECIAL else "1" if reports(tool) else "0.3"
     with activity(tool):
         result = run_tool(tool, *options, *EVERYTHING.get(tool, []), "-d", seconds)
     assert (result.returncode, MISSING.sub(b"", result.stderr.encode())) == (0, b"")

@@ -100,7 +100,7 @@ def attach(
                 # It runs on every CPU, whichever the event is opened for.
                 tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
             elif program.kind.partition(".")[0] in USER_KINDS:
-                continue  # when it is said where (attach_user)
+                _uprobe_pmu()  # attached when it is said where (attach_user)
             elif program.kind == "raw_tracepoint":
                 raw_tracepoint(attachment, program.target, fd)
             elif program.type_id:

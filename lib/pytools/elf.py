@@ -24,7 +24,9 @@ __all__ = ["File", "Function", "Probe"]
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
 MOST_SECTIONS = 1 << 16
 MOST_SEGMENTS = 1 << 12
-MOST_TABLE_BYTES = 1 << 29  # a symbol table, or its strings: 20 million symbols
+MOST_TABLE_BYTES = 1 << 28  # .symtab, or its strings: ten million symbols
+MOST_EXPORTED_BYTES = 1 << 24  # .dynsym
+MOST_NAME_BYTES = 1 << 14
 MOST_NOTE_BYTES = 1 << 24
 
 _HEADER = "HHIQQQIHHHHHH"  # behind e_ident
@@ -269,24 +271,27 @@ class File:
 
     def _symbols(self, kind: int) -> Iterator[tuple[bytes, int, int, int, int, int]]:
         """(name, number, type, address, size, section) of each that is defined."""
-        for section in self._sections:
-            if section.type != kind:
+        section = next((s for s in self._sections if s.type == kind), None)
+        if section is None:
+            return
+        size = struct.calcsize("=" + _SYMBOL)
+        if section.entry != size or not section.link < len(self._sections):
+            raise self._damaged("symbols")
+        most = MOST_EXPORTED_BYTES if kind == SHT_DYNSYM else MOST_TABLE_BYTES
+        data = self._content(section, most, "symbols")
+        strings = self._content(self._sections[section.link], 4 * most, "symbols' names")
+        data = data[: len(data) // size * size]
+        named = 0
+        for number, symbol in enumerate(struct.iter_unpack("=" + _SYMBOL, data)):
+            start, info, _, place, address, length = symbol
+            if place == 0 or not start:  # SHN_UNDEF: another file's
                 continue
-            size = struct.calcsize("=" + _SYMBOL)
-            if section.entry != size or not section.link < len(self._sections):
-                raise self._damaged("symbols")
-            data = self._content(section, MOST_TABLE_BYTES, "symbols")
-            strings = self._content(
-                self._sections[section.link], MOST_TABLE_BYTES, "symbols' names"
-            )
-            data = data[: len(data) // size * size]
-            for number, symbol in enumerate(struct.iter_unpack("=" + _SYMBOL, data)):
-                start, info, _, place, address, length = symbol
-                if place == 0 or not start:  # SHN_UNDEF: another file's
-                    continue
-                name = _string(strings, start)
-                if name:
-                    yield name, number, info & 15, address, length, place
+            name = _string(strings, start)
+            named += len(name)
+            if named > 8 * most:  # some names are parts of others, but not so many
+                raise self._damaged("symbols' names")
+            if name:
+                yield name, number, info & 15, address, length, place
 
     def _versions(self) -> dict[int, tuple[str, bool]]:
         """(version, whether it is the default) by the number of the symbol."""
@@ -294,7 +299,7 @@ class File:
         if numbers is None:
             return {}
         names = self._version_names()
-        data = self._content(numbers, MOST_TABLE_BYTES, "versions")
+        data = self._content(numbers, MOST_EXPORTED_BYTES, "versions")
         found = {}
         for number, (version,) in enumerate(struct.iter_unpack("=H", data[: len(data) & ~1])):
             name = names.get(version & ~VERSION_HIDDEN)
@@ -308,7 +313,7 @@ class File:
             return {}
         data = self._content(definitions, MOST_NOTE_BYTES, "versions")
         strings = self._content(
-            self._sections[definitions.link], MOST_TABLE_BYTES, "versions' names"
+            self._sections[definitions.link], 4 * MOST_EXPORTED_BYTES, "versions' names"
         )
         names: dict[int, str] = {}
         position = 0
@@ -319,7 +324,7 @@ class File:
             (start,) = struct.unpack_from("=I", data, position + inner)
             if number > 1:  # 1 is the file itself
                 names[number] = text_of(_string(strings, start))
-            if not step:
+            if step < 20:
                 break
             position += step
         return names
@@ -365,6 +370,6 @@ class File:
 
 
 def _string(strings: bytes, start: int) -> bytes:
-    """The C string at that place; empty where there is none."""
-    end = strings.find(b"\0", start)
+    """The C string at that place; empty where there is none, or one too long."""
+    end = strings.find(b"\0", start, start + MOST_NAME_BYTES)
     return strings[start:end] if 0 <= start <= end else b""

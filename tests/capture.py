@@ -10,7 +10,7 @@ from typing import Sequence
 from unittest import mock
 
 import pytools.kernel
-from pytools import cli, filters, program
+from pytools import cli, collection, filters, program
 from pytools.kernel import Kernel
 from pytools.source import Source
 from support import ROOT, TOOLS
@@ -66,13 +66,8 @@ def recorded(release: str) -> Kernel:
 
 
 def load(tool: str) -> types.ModuleType:
-    """A tool as a module."""
-    path = TOOLS / tool
-    module = types.ModuleType(tool)
-    module.__file__ = str(path)
-    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
-    module.parser.prog = tool
-    return module
+    """A tool as a module; the command pytools is one, too."""
+    return collection.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 
 
 def options(tool: str) -> list[argparse.Action]:

@@ -34,6 +34,6 @@ lint:
 format:
 	$(PYTHON) -m black --quiet $(PYTHON_SOURCES)
 
-include packaging/install.mk
+include packaging/install.mk packaging/package.mk
 -include bench/bench.mk
 -include tests/kernels/kernels.mk

@@ -13,6 +13,7 @@ DOC := $(SHARE)/doc/pytools
 BYTECODE := yes
 
 NAMES := $(notdir $(filter-out tools/pytools,$(wildcard tools/*)))
+LIBRARY = $(shell cd lib && find pytools -type f ! -path '*/__pycache__/*')
 # What an installed folder has may be from another version than this one.
 INSTALLED = $(notdir $(shell find '$(DESTDIR)$(COLLECTION)' -maxdepth 1 -type f 2>/dev/null))
 INSTALL := install -p
@@ -25,8 +26,8 @@ install:
 	$(PYTHON) -B packaging/completions.py build/completions
 	install -d '$(DESTDIR)$(COLLECTION)' '$(DESTDIR)$(SBIN)' '$(DESTDIR)$(MAN8)' \
 		'$(DESTDIR)$(BASH_COMPLETIONS)' '$(DESTDIR)$(ZSH_COMPLETIONS)' '$(DESTDIR)$(DOC)'
-	set -e; cd lib; find pytools -type f ! -path '*/__pycache__/*' | while read -r file; do \
-		$(INSTALL) -D -m 644 "$$file" '$(DESTDIR)$(COLLECTION)'/"$$file"; done
+	set -e; for file in $(LIBRARY); do \
+		$(INSTALL) -D -m 644 lib/$$file '$(DESTDIR)$(COLLECTION)'/$$file; done
 	set -e; for name in $(NAMES); do \
 		$(AS_INSTALLED) tools/$$name >'$(DESTDIR)$(COLLECTION)'/$$name; \
 		chmod 755 '$(DESTDIR)$(COLLECTION)'/$$name; done

@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -160,16 +161,28 @@ def run_machines(
 
 
 @contextmanager
-def checkout_disk() -> Iterator[Path]:
+def checkout_disk(package: Path | None = None) -> Iterator[Path]:
+    """The checkout as a disk, with a Debian package in it, if one is given."""
     with tempfile.TemporaryDirectory(prefix="pytools-kernels-") as directory:
         disk = Path(directory) / "checkout.tar"
         write_checkout(CHECKOUT, disk, without=RESULTS)
+        if package:
+            with tarfile.open(disk, "a") as tar:
+                tar.add(package, "pytools.deb")
         yield disk
 
 
-def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
-    """Run the tests on ``rows`` and print the table; 0 if every row passed."""
-    images = Images(rows)
+def test(
+    rows: list[Row],
+    tests: str,
+    jobs: int,
+    timeout: float,
+    extra: tuple[str, ...] = (),
+    package: Path | None = None,
+) -> int:
+    """Run the tests on ``rows`` and print the table; 0 if every row passed. With a Debian
+    package, that is installed and tried instead, in userlands with ``extra`` packages."""
+    images = Images(rows, extra)
     machines = [
         Machine(row, RESULTS / row.name, timeout) for row in rows if row.name not in images.missing
     ]
@@ -197,10 +210,11 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
             for line in machine.last_console_lines():
                 say(f"  | {line}")
 
-    with checkout_disk() as disk:
+    with checkout_disk(package) as disk:
+        action = "installed" if package else "test"
 
         def command(machine: Machine) -> list[str]:
-            job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
+            job = {"action": action, "tests": tests, "seconds": str(machine.test_seconds)}
             return [*images.command(machine, disk, **job), *machine.ports()]
 
         run_machines(machines, command, jobs, ended)
@@ -306,7 +320,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     environment = os.environ
-    parser.add_argument("action", choices=("test", "shell", "images", "compare", "list"))
+    parser.add_argument(
+        "action", choices=("test", "shell", "images", "compare", "installed", "list")
+    )
     parser.add_argument(
         "kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell"
     )
@@ -367,6 +383,14 @@ def act(chosen: argparse.Namespace) -> int:
         rows = [row for row in rows if "no-btf" not in row.options]
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
+    if chosen.action == "installed":
+        rows = [row for row in rows if not row.options]  # no headers, and types
+        built = subprocess.run(
+            [CHECKOUT / "packaging" / "package", "deb"], stdout=subprocess.PIPE, check=True
+        )
+        package = Path(built.stdout.decode().split()[-1])
+        jobs = max(1, chosen.jobs)
+        return test(rows, "", jobs, chosen.timeout, ("bash-completion", "man-db"), package)
     if chosen.action == "images":
         Images(rows).require()
         return 0

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -105,11 +105,17 @@ def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.Completed
 
 class Tool:
     """A tool that runs beside the test. It has attached when the constructor
-    returns (which -v lets it say)."""
+    returns (which -v lets it say). ``wrapper`` is a command that starts it."""
 
-    def __init__(self, name: str, *arguments: str, stdout: Any = subprocess.PIPE) -> None:
+    def __init__(
+        self,
+        name: str,
+        *arguments: str,
+        stdout: Any = subprocess.PIPE,
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            [str(TOOLS / name), "-v", *arguments], stdout=stdout, stderr=subprocess.PIPE
+            [*wrapper, str(TOOLS / name), "-v", *arguments], stdout=stdout, stderr=subprocess.PIPE
         )
         self.messages = b""
         deadline = time.monotonic() + PATIENCE

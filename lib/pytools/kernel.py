@@ -26,6 +26,11 @@ __all__ = [
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 NOTES_PATH = "/sys/kernel/notes"
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+# See docs/privileges.md.
+TRACEFS_ADVICE = (
+    "run as root, or have root run 'mount -o remount,gid=GROUP,mode=750 /sys/kernel/tracing' "
+    "for a group of yours"
+)
 CPU_PATH = "/sys/devices/system/cpu"
 NT_GNU_BUILD_ID = 3
 # The inode number of the first pid namespace (include/linux/proc_ns.h).
@@ -112,8 +117,15 @@ class Kernel:
         return self._tracefs
 
     def has_tracepoint(self, category: str, name: str) -> bool:
-        """Whether a tracepoint exists; raises Failure without tracefs."""
-        return os.path.isdir(f"{self.tracefs}/events/{category}/{name}")
+        """Whether a tracepoint exists; raises Failure without tracefs, or where this
+        process may not look into it."""
+        try:
+            os.stat(f"{self.tracefs}/events/{category}/{name}")
+        except PermissionError as error:
+            raise _unreadable(f"{category}:{name}", error) from None
+        except OSError:
+            return False
+        return True
 
     def _tracepoint_file(self, category: str, name: str, file: str) -> str:
         path = f"{self.tracefs}/events/{category}/{name}/{file}"
@@ -123,10 +135,7 @@ class Kernel:
         except FileNotFoundError:
             raise Failure(f"this kernel has no tracepoint {category}:{name}") from None
         except OSError as error:
-            raise Failure(
-                f"cannot read tracepoint {category}:{name}: {error.strerror}: tracefs is "
-                "readable by root only, unless it is mounted with another mode"
-            ) from None
+            raise _unreadable(f"{category}:{name}", error) from None
 
     def tracepoint_id(self, category: str, name: str) -> int:
         """The number by which perf_event_open(2) knows a tracepoint."""
@@ -214,16 +223,17 @@ def _build_id() -> str:
     return ""
 
 
+def _unreadable(tracepoint: str, error: OSError) -> Failure:
+    return Failure(f"cannot read tracepoint {tracepoint}: {error.strerror}: {TRACEFS_ADVICE}")
+
+
 def _find_tracefs() -> str:
     for path in TRACEFS_PATHS:
         try:
             os.stat(path + "/events")
             return path
         except PermissionError:
-            raise Failure(
-                f"no permission to read {path}: run as root, or mount tracefs with a mode "
-                "that lets you in"
-            ) from None
+            raise Failure(f"no permission to read {path}: {TRACEFS_ADVICE}") from None
         except OSError:
             continue
     # Mounted nowhere (containers, minimal systems). A mount that only this

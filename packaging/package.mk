@@ -10,3 +10,8 @@ deb rpm:
 test-packages:
 	packaging/install-packages run package kernels
 	$(SUDO) $(PYTHON) tests/packages/in_roots.py $(SUITES)
+
+# make session    record docs/session.svg anew, the picture of the README
+.PHONY: session
+session:
+	$(SUDO) $(PYTHON) -B packaging/session.py

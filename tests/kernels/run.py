@@ -161,28 +161,16 @@ def run_machines(
 
 
 @contextmanager
-def checkout_disk(package: Path | None = None) -> Iterator[Path]:
-    """The checkout as a disk, with a Debian package in it, if one is given."""
+def checkout_disk() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pytools-kernels-") as directory:
         disk = Path(directory) / "checkout.tar"
         write_checkout(CHECKOUT, disk, without=RESULTS)
-        if package:
-            with tarfile.open(disk, "a") as tar:
-                tar.add(package, "pytools.deb")
         yield disk
 
 
-def test(
-    rows: list[Row],
-    tests: str,
-    jobs: int,
-    timeout: float,
-    extra: tuple[str, ...] = (),
-    package: Path | None = None,
-) -> int:
-    """Run the tests on ``rows`` and print the table; 0 if every row passed. With a Debian
-    package, that is installed and tried instead, in userlands with ``extra`` packages."""
-    images = Images(rows, extra)
+def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
+    """Run the tests on ``rows`` and print the table; 0 if every row passed."""
+    images = Images(rows)
     machines = [
         Machine(row, RESULTS / row.name, timeout) for row in rows if row.name not in images.missing
     ]
@@ -210,11 +198,10 @@ def test(
             for line in machine.last_console_lines():
                 say(f"  | {line}")
 
-    with checkout_disk(package) as disk:
-        action = "installed" if package else "test"
+    with checkout_disk() as disk:
 
         def command(machine: Machine) -> list[str]:
-            job = {"action": action, "tests": tests, "seconds": str(machine.test_seconds)}
+            job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
             return [*images.command(machine, disk, **job), *machine.ports()]
 
         run_machines(machines, command, jobs, ended)
@@ -287,6 +274,37 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
         say(f"not all kernels have been compared: {COMPARED} is as it was")
     ours = {kernel.name: kernel.ours_are_right for kernel in kernels}
     return 0 if not trouble and all(ours.get(row.name) for row in rows) else 1
+
+
+def installed(rows: list[Row], timeout: float) -> int:
+    """Install the Debian package on ``rows``, one after the other, run it and purge it
+    (tests/packages/in_machine.py); 0 if that went well on each."""
+    build = [str(CHECKOUT / "packaging" / "package"), "deb"]
+    package = subprocess.run(build, stdout=subprocess.PIPE, check=True, text=True).stdout.split()[
+        -1
+    ]
+    images = Images(rows, ("bash-completion", "man-db")).require()
+    failed = []
+    with checkout_disk() as disk:
+        with tarfile.open(disk, "a") as tar:
+            tar.add(package, "pytools.deb")
+        for row in rows:
+            machine = Machine(row, RESULTS / f"{row.name}-installed", timeout)
+            job = {"action": "installed", "tests": "", "seconds": str(machine.test_seconds)}
+            machine.start([*images.command(machine, disk, **job), *machine.ports()])
+            try:
+                while machine.running():
+                    time.sleep(0.1)
+            finally:
+                machine.end()
+            trouble = machine.unpack()
+            if trouble is None:
+                result = RowResult(row, machine.seconds)
+                result.results = read_junit(machine.report.read_bytes(), row)
+                trouble = None if result.passed else f"see {machine.directory}/output.log"
+            say(f"{row.name}: {trouble or 'installed'} in {machine.seconds:.0f} s")
+            failed += [row.name] * bool(trouble)
+    return int(bool(failed))
 
 
 def shell(row: Row) -> int:
@@ -384,13 +402,8 @@ def act(chosen: argparse.Namespace) -> int:
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
     if chosen.action == "installed":
-        rows = [row for row in rows if not row.options]  # no headers, and types
-        built = subprocess.run(
-            [CHECKOUT / "packaging" / "package", "deb"], stdout=subprocess.PIPE, check=True
-        )
-        package = Path(built.stdout.decode().split()[-1])
-        jobs = max(1, chosen.jobs)
-        return test(rows, "", jobs, chosen.timeout, ("bash-completion", "man-db"), package)
+        # Without headers, as most machines are.
+        return installed([row for row in rows if not row.options], chosen.timeout)
     if chosen.action == "images":
         Images(rows).require()
         return 0

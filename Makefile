@@ -20,7 +20,7 @@ try:
 	$(SUDO) tools/runqlen 1 3
 
 test:
-	packaging/install-packages run test
+	packaging/install-packages run test package
 	$(MAKE) --no-print-directory lint
 	$(SUDO) $(PYTHON) -m pytest $(if $(TESTS),-k '$(TESTS)')
 

@@ -76,6 +76,12 @@ def options(tool: str) -> list[argparse.Action]:
     return [action for action in found if action.option_strings and action.dest != "help"]
 
 
+def shortest(tool: str) -> list[str]:
+    """A tool's shortest command line on which it ends at once."""
+    ends = any(action.dest == "duration" for action in options(tool))
+    return [*collection.arguments(load(tool)), *(["-d", "0"] if ends else [])]
+
+
 def command_lines(tool: str) -> list[list[str]]:
     """Without options, and with each of those alone that a tool has to itself."""
     shared = {"duration", "form", "ebpf", "no_cache", "verbose", "version", "timestamp", "list"}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator
 
 import pytest
 
@@ -21,11 +21,20 @@ TOOLS = ROOT / "tools"
 PATIENCE = 600.0 if os.environ.get("PYTOOLS_KERNEL") else 120.0
 
 
-def tool_names() -> list[str]:
+def all_tools() -> list[str]:
     """Every tool of the collection."""
     return sorted(
         path.name for path in TOOLS.iterdir() if path.is_file() and os.access(path, os.X_OK)
     )
+
+
+# Tools without a program in the kernel: they print what there is, and end.
+LISTING = {"tplist"}
+
+
+def tool_names() -> list[str]:
+    """The tools that trace."""
+    return [tool for tool in all_tools() if tool not in LISTING]
 
 
 def skip_without_functions(name: str, messages: str) -> None:
@@ -105,17 +114,11 @@ def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.Completed
 
 class Tool:
     """A tool that runs beside the test. It has attached when the constructor
-    returns (which -v lets it say). ``wrapper`` is a command that starts it."""
+    returns (which -v lets it say)."""
 
-    def __init__(
-        self,
-        name: str,
-        *arguments: str,
-        stdout: Any = subprocess.PIPE,
-        wrapper: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, name: str, *arguments: str, stdout: Any = subprocess.PIPE) -> None:
         self.process = subprocess.Popen(
-            [*wrapper, str(TOOLS / name), "-v", *arguments], stdout=stdout, stderr=subprocess.PIPE
+            [str(TOOLS / name), "-v", *arguments], stdout=stdout, stderr=subprocess.PIPE
         )
         self.messages = b""
         deadline = time.monotonic() + PATIENCE

@@ -12,7 +12,7 @@ import pytest
 import capture
 from programs import program_ids, wait_until_detached
 from pytools import collection
-from support import PATIENCE, ROOT, TOOLS, tool_names
+from support import PATIENCE, ROOT, TOOLS, all_tools
 
 COMMAND = str(ROOT / "sbin" / "pytools")
 host_only = pytest.mark.host_only
@@ -31,18 +31,18 @@ def test_every_tool_is_listed_in_its_area_with_a_line() -> None:
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == tool_names()
+    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == all_tools()
     headings = [line for line in lines[:-2] if line and not line.startswith(" ")]
     assert headings == [area for area in collection.AREAS if area in headings]
     known = {name for names in collection.AREAS.values() for name in names}
-    assert set(tool_names()) <= known, "lib/pytools/collection.py: AREAS"
+    assert set(all_tools()) <= known, "lib/pytools/collection.py: AREAS"
 
 
 @host_only
 def test_the_list_as_json_has_the_first_sentences_of_the_help() -> None:
     records = [json.loads(line) for line in pytools("--json").stdout.splitlines()]
     assert {record["name"]: record["description"] for record in records} == {
-        name: str(capture.load(name).__doc__).strip().partition("\n")[0] for name in tool_names()
+        name: str(capture.load(name).__doc__).strip().partition("\n")[0] for name in all_tools()
     }
 
 
@@ -81,11 +81,10 @@ def test_doctor_is_right_about_every_tool() -> None:
     wait_until_detached(before)
     records = [json.loads(line) for line in result.stdout.splitlines()]
     found = {record["name"]: record for record in records if record["area"] != "machine"}
-    assert sorted(found) == tool_names() and result.stderr == ""
+    assert sorted(found) == all_tools() and result.stderr == ""
     for name, record in found.items():
-        arguments = collection.arguments(capture.load(name))
         tool = subprocess.run(
-            [TOOLS / name, *arguments, "-d", "0"], stdout=subprocess.DEVNULL,
+            [TOOLS / name, *capture.shortest(name)], stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert record["works"] == (tool.returncode == 0), (name, record, tool.stderr)

@@ -12,13 +12,13 @@ from typing import Any, Iterator
 import pytest
 
 import capture
-from support import PATIENCE, ROOT, tool_names
+from support import PATIENCE, ROOT, all_tools
 
 pytestmark = [
     pytest.mark.host_only,
     pytest.mark.skipif(not shutil.which("make"), reason="needs make"),
 ]
-NAMES = [*tool_names(), "pytools"]
+NAMES = [*all_tools(), "pytools"]
 
 
 def make(*arguments: str) -> None:
@@ -49,8 +49,8 @@ def run(path: Path, *arguments: str, **options: Any) -> subprocess.CompletedProc
 
 def test_tools_and_their_package_are_installed_as_they_are(root: Path) -> None:
     folder = root / "usr/share/pytools"
-    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == tool_names()
-    for name in tool_names():
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == all_tools()
+    for name in all_tools():
         text = (folder / name).read_text()
         assert (
             text.replace("#!/usr/bin/python3 -B\n", "#!/usr/bin/python3\n", 1)
@@ -100,7 +100,7 @@ def test_the_command_finds_the_installed_tools(root: Path, tmp_path: Path) -> No
     (tmp_path / "pytools").symlink_to(root / "usr/sbin/pytools")
     for command in (root / "usr/sbin/pytools", tmp_path / "pytools"):
         records = run(command, "--json").stdout.splitlines()
-        assert sorted(json.loads(record)["name"] for record in records) == tool_names()
+        assert sorted(json.loads(record)["name"] for record in records) == all_tools()
         assert run(command, "runqlen", "--version").stdout == run(command, "--version").stdout
 
 

@@ -8,13 +8,13 @@ import subprocess
 import pytest
 
 import capture
-from support import ROOT, tool_names
+from support import ROOT, all_tools
 
 pytestmark = [
     pytest.mark.rendering,
     pytest.mark.skipif(not shutil.which("mandoc"), reason="needs mandoc"),
 ]
-PAGES = [*tool_names(), "pytools"]
+PAGES = [*all_tools(), "pytools"]
 every_tool = pytest.mark.parametrize("tool", PAGES)
 SECTIONS = [
     "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "FIELDS", "OVERHEAD", "CAVEATS",

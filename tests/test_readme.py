@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, tool_names
+from support import ROOT, all_tools
 
 pytestmark = pytest.mark.host_only
 README = (ROOT / "README.md").read_text()
@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 def test_the_table_has_every_tool_once() -> None:
     rows = re.findall(r"^\| \[(\w+)\]\(man/man8/(\w+)\.8\) \| (.+) \|$", README, re.M)
     assert all(name == page for name, page, _ in rows)
-    assert sorted(name for name, _, _ in rows) == tool_names()
+    assert sorted(name for name, _, _ in rows) == all_tools()
 
 
 def test_it_says_what_this_is_in_three_sentences() -> None:
@@ -46,7 +46,7 @@ def test_the_picture_is_a_session_of_at_most_80_columns() -> None:
     lines = [element.text or "" for element in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert max(map(len, lines)) <= 80
     commands = [line[2:].split()[0] for line in lines if line.startswith("# ")]
-    assert len(commands) >= 3 and set(commands) <= {*tool_names(), "pytools"}
+    assert len(commands) >= 3 and set(commands) <= {*all_tools(), "pytools"}
     assert not any("script" in element.tag for element in picture.iter())
 
 

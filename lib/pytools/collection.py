@@ -95,8 +95,9 @@ class _Examined(BaseException):
 def source(module: types.ModuleType) -> Source | None:
     """What a tool would compile for its shortest command line; None for one that has
     no BPF program. Raises Failure where the tool does."""
-    if "cli.start(" not in open(module.__file__ or "", encoding="utf-8").read():
-        return None
+    with open(module.__file__ or "", encoding="utf-8") as file:
+        if "cli.start(" not in file.read():
+            return None
 
     def examine(source: Source) -> None:
         raise _Examined(source)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytools import __version__
-from support import ROOT, tool_names
+from support import ROOT, all_tools
 
 needs = {
     "deb": ["dpkg-buildpackage", "dh", "lintian"],
@@ -90,10 +90,10 @@ def test_two_builds_have_one_hash(kind: str, built: Path) -> None:
 def test_everything_is_in_it_and_nothing_else(kind: str, built: Path) -> None:
     found = files(built)
     folder = "usr/share/pytools/"
-    for name in tool_names():
+    for name in all_tools():
         assert found[folder + name] == "-rwxr-xr-x"
         assert found[f"usr/share/bash-completion/completions/{name}"].startswith("l")
-    for name in [*tool_names(), "pytools"]:
+    for name in [*all_tools(), "pytools"]:
         assert {f"usr/share/man/man8/{name}.8", f"usr/share/man/man8/{name}.8.gz"} & set(found)
     library = ROOT / "lib"
     for path in (library / "pytools").rglob("*"):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Sequence
 from unittest import mock
 
+import pytools.collection
 import pytools.kernel
-from pytools import cli, collection, filters, program
+from pytools import cli, filters, program
 from pytools.kernel import Kernel
 from pytools.source import Source
 from support import ROOT, TOOLS
@@ -67,7 +68,7 @@ def recorded(release: str) -> Kernel:
 
 def load(tool: str) -> types.ModuleType:
     """A tool as a module; the command pytools is one, too."""
-    return collection.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
+    return pytools.collection.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 
 
 def options(tool: str) -> list[argparse.Action]:
@@ -79,7 +80,7 @@ def options(tool: str) -> list[argparse.Action]:
 def shortest(tool: str) -> list[str]:
     """A tool's shortest command line on which it ends at once."""
     ends = any(action.dest == "duration" for action in options(tool))
-    return [*collection.arguments(load(tool)), *(["-d", "0"] if ends else [])]
+    return [*pytools.collection.arguments(load(tool)), *(["-d", "0"] if ends else [])]
 
 
 def command_lines(tool: str) -> list[list[str]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import capture
 from pytools.kernel import running
 from support import (
     PATIENCE,

@@ -26,11 +26,6 @@ __all__ = [
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 NOTES_PATH = "/sys/kernel/notes"
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-# See docs/privileges.md.
-TRACEFS_ADVICE = (
-    "run as root, or have root run 'mount -o remount,gid=GROUP,mode=750 /sys/kernel/tracing' "
-    "for a group of yours"
-)
 CPU_PATH = "/sys/devices/system/cpu"
 NT_GNU_BUILD_ID = 3
 # The inode number of the first pid namespace (include/linux/proc_ns.h).
@@ -221,6 +216,13 @@ def _build_id() -> str:
             return notes[start : start + size].hex()
         position = start + (size + 3 & ~3)
     return ""
+
+
+# See docs/privileges.md.
+TRACEFS_ADVICE = (
+    "run as root, or have root run 'mount -o remount,gid=GROUP,mode=750 /sys/kernel/tracing' "
+    "for a group of yours"
+)
 
 
 def _unreadable(tracepoint: str, error: OSError) -> Failure:

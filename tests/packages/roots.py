@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kernels"))
 from cache import entry  # noqa: E402
 from debian import mmdebstrap  # noqa: E402
 
-SUITES = ("bookworm", "trixie", "sid")
+SUITES = ("bullseye", "bookworm", "trixie", "sid")
 # What the package depends on, so that dpkg alone can install it; and what shows manual pages
 # and completes. RPM packages are installed with rpm.
 PACKAGES = (

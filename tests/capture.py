@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Sequence
 from unittest import mock
 
+import pytools.collection
 import pytools.kernel
 from pytools import cli, filters, probes, program
 from pytools.kernel import Kernel
@@ -69,19 +70,20 @@ def recorded(release: str) -> Kernel:
 
 
 def load(tool: str) -> types.ModuleType:
-    """A tool as a module."""
-    path = TOOLS / tool
-    module = types.ModuleType(tool)
-    module.__file__ = str(path)
-    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
-    module.parser.prog = tool
-    return module
+    """A tool as a module; the command pytools is one, too."""
+    return pytools.collection.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 
 
 def options(tool: str) -> list[argparse.Action]:
     """A tool's options, its own and the shared ones."""
     found: list[argparse.Action] = load(tool).parser._actions
     return [action for action in found if action.option_strings and action.dest != "help"]
+
+
+def shortest(tool: str) -> list[str]:
+    """A tool's shortest command line on which it ends at once."""
+    ends = any(action.dest == "duration" for action in options(tool))
+    return [*pytools.collection.arguments(load(tool)), *(["-d", "0"] if ends else [])]
 
 
 def command_lines(tool: str) -> list[list[str]]:

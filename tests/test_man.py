@@ -14,7 +14,8 @@ pytestmark = [
     pytest.mark.rendering,
     pytest.mark.skipif(not shutil.which("mandoc"), reason="needs mandoc"),
 ]
-every_tool = pytest.mark.parametrize("tool", all_tools())
+PAGES = [*all_tools(), "pytools"]
+every_tool = pytest.mark.parametrize("tool", PAGES)
 SECTIONS = [
     "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "FIELDS", "OVERHEAD", "CAVEATS",
 ]  # fmt: skip
@@ -35,7 +36,7 @@ def shown(tool: str) -> str:
 def test_the_pages_are_what_the_generator_writes() -> None:
     """The options of a page are those of --help, to the word."""
     pages = {path.stem for path in (ROOT / "man" / "pages").glob("*.8")}
-    assert pages == set(all_tools())
+    assert pages == set(PAGES)
     subprocess.run([ROOT / "man" / "generate.py", "--check"], check=True)
 
 

@@ -208,11 +208,14 @@ def start(
         code = {**code, "WANTED": wanted.code}
         settings = {**settings, **wanted.settings}
         sizes = {**sizes, **{name: len(keys) for name, keys in wanted.entries.items()}}
+    source = Source(template, code, values, settings, probes)
+    if "examine" in vars(options):  # for others than the tool: collection.examine
+        options.examine(source)
     if options.ebpf:
         from pytools.kernel import running
         from pytools.template import render
 
-        text = render(Source(template, code, values, settings, probes), running()).text
+        text = render(source, running()).text
         given = ", ".join(f"{name.lower()} = {int(settings[name])}" for name in sorted(settings))
         Output(options.tool).write((f"/* Settings: {given}. */\n" if given else "") + text)
         raise SystemExit(0)
@@ -221,7 +224,6 @@ def start(
         if options.verbose:
             complain(f"{options.tool}: {line}")
 
-    source = Source(template, code, values, settings, probes)
     prepared = program.prepare(source, sizes, not options.no_cache, say)
     for name, keys in wanted.entries.items() if wanted else ():
         for key in keys:

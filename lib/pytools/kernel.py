@@ -113,8 +113,15 @@ class Kernel:
         return self._tracefs
 
     def has_tracepoint(self, category: str, name: str) -> bool:
-        """Whether a tracepoint exists; raises Failure without tracefs."""
-        return os.path.isdir(f"{self.tracefs}/events/{category}/{name}")
+        """Whether a tracepoint exists; raises Failure without tracefs, or where this
+        process may not look into it."""
+        try:
+            os.stat(f"{self.tracefs}/events/{category}/{name}")
+        except PermissionError as error:
+            raise _unreadable(f"{category}:{name}", error) from None
+        except OSError:
+            return False
+        return True
 
     def _tracepoint_file(self, category: str, name: str, file: str) -> str:
         path = f"{self.tracefs}/events/{category}/{name}/{file}"
@@ -124,10 +131,7 @@ class Kernel:
         except FileNotFoundError:
             raise Failure(f"this kernel has no tracepoint {category}:{name}") from None
         except OSError as error:
-            raise Failure(
-                f"cannot read tracepoint {category}:{name}: {error.strerror}: tracefs is "
-                "readable by root only, unless it is mounted with another mode"
-            ) from None
+            raise _unreadable(f"{category}:{name}", error) from None
 
     def tracepoint_id(self, category: str, name: str) -> int:
         """The number by which perf_event_open(2) knows a tracepoint."""
@@ -231,16 +235,24 @@ def _build_id() -> str:
     return ""
 
 
+# See docs/privileges.md.
+TRACEFS_ADVICE = (
+    "run as root, or have root run 'mount -o remount,gid=GROUP,mode=750 /sys/kernel/tracing' "
+    "for a group of yours"
+)
+
+
+def _unreadable(tracepoint: str, error: OSError) -> Failure:
+    return Failure(f"cannot read tracepoint {tracepoint}: {error.strerror}: {TRACEFS_ADVICE}")
+
+
 def _find_tracefs() -> str:
     for path in TRACEFS_PATHS:
         try:
             os.stat(path + "/events")
             return path
         except PermissionError:
-            raise Failure(
-                f"no permission to read {path}: run as root, or mount tracefs with a mode "
-                "that lets you in"
-            ) from None
+            raise Failure(f"no permission to read {path}: {TRACEFS_ADVICE}") from None
         except OSError:
             continue
     # Mounted nowhere (containers, minimal systems). A mount that only this

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytools.elf import File, Probe
     from pytools.many import Target
 
-__all__ = ["Program", "prepare"]
+__all__ = ["Program", "cached_name", "prepare"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -152,14 +152,7 @@ def _image(
 ) -> Image:
     if not use_cache:
         return _compile(source, running, fentry, say)
-    # Everything that could change the image. What is rendered follows from the
-    # template, the kernel and the options: it need not be rendered to be found.
-    name = cache.key(
-        __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
-        running.headers, source.template, repr(sorted(source.code.items())),
-        repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
-        repr(sorted((label, list(ways)) for label, ways in source.probes.items())),
-    )  # fmt: skip
+    name = cached_name(source, running, fentry)
     with cache.Cache(cache.folder()) as images:
         data = images.load(name)
         if data is not None:
@@ -176,6 +169,18 @@ def _image(
         else:
             say(f"image {name[:12]} kept in {images.path}")
         return image
+
+
+def cached_name(source: Source, running: kernel.Kernel, fentry: bool) -> str:
+    """The name of a template's image in the cache."""
+    # Everything that could change the image. What is rendered follows from the
+    # template, the kernel and the options: it need not be rendered to be found.
+    return cache.key(
+        __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
+        running.headers, source.template, repr(sorted(source.code.items())),
+        repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
+        repr(sorted((label, list(ways)) for label, ways in source.probes.items())),
+    )  # fmt: skip
 
 
 def _compile(

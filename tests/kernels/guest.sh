@@ -89,6 +89,9 @@ fi
 
 if [ "$action" = compare ]; then
 	set -- tests/kernels/compare.py /run/results/comparison.json
+elif [ "$action" = installed ]; then # a Debian package
+	set -- -m pytest -v -p no:cacheprovider --junitxml=/run/results/junit.xml -o junit_family=xunit2
+	set -- "$@" tests/packages/in_machine.py
 else
 	# -v: should the machine die, the last line names the test. What is marked host_only or rendering
 	# depends on no running kernel.

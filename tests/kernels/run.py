@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -310,6 +311,37 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
     return 0 if not trouble and all(ours.get(row.name) for row in rows) else 1
 
 
+def installed(rows: list[Row], timeout: float) -> int:
+    """Install the Debian package on ``rows``, one after the other, run it and purge it
+    (tests/packages/in_machine.py); 0 if that went well on each."""
+    build = [str(CHECKOUT / "packaging" / "package"), "deb"]
+    package = subprocess.run(build, stdout=subprocess.PIPE, check=True, text=True).stdout.split()[
+        -1
+    ]
+    images = Images(rows, ("bash-completion", "man-db")).require()
+    failed = []
+    with checkout_disk() as disk:
+        with tarfile.open(disk, "a") as tar:
+            tar.add(package, "pytools.deb")
+        for row in rows:
+            machine = Machine(row, RESULTS / f"{row.name}-installed", timeout)
+            job = {"action": "installed", "tests": "", "seconds": str(machine.test_seconds)}
+            machine.start([*images.command(machine, disk, **job), *machine.ports()])
+            try:
+                while machine.running():
+                    time.sleep(0.1)
+            finally:
+                machine.end()
+            trouble = machine.unpack()
+            if trouble is None:
+                result = RowResult(row, machine.seconds)
+                result.results = read_junit(machine.report.read_bytes(), row)
+                trouble = None if result.passed else f"see {machine.directory}/output.log"
+            say(f"{row.name}: {trouble or 'installed'} in {machine.seconds:.0f} s")
+            failed += [row.name] * bool(trouble)
+    return int(bool(failed))
+
+
 def shell(row: Row) -> int:
     """Run a shell on ``row``, on this terminal."""
     images = Images([row]).require()
@@ -341,7 +373,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     environment = os.environ
-    parser.add_argument("action", choices=("test", "shell", "images", "compare", "list"))
+    parser.add_argument(
+        "action", choices=("test", "shell", "images", "compare", "installed", "list")
+    )
     parser.add_argument(
         "kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell"
     )
@@ -408,6 +442,9 @@ def act(chosen: argparse.Namespace) -> int:
         rows = [row for row in rows if "no-btf" not in row.options]
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
+    if chosen.action == "installed":
+        # Without headers, as most machines are.
+        return installed([row for row in rows if not row.options], chosen.timeout)
     if chosen.action == "images":
         Images(rows).require()
         return 0

@@ -5,33 +5,35 @@
 PYTHON := /usr/bin/python3
 # The tools and their tests need root.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
-SCRIPTS := $(filter-out tools/pytools,$(wildcard tools/*))
+SCRIPTS := $(filter-out tools/pytools,$(wildcard tools/*)) sbin/pytools
+PYTHON_SOURCES := lib tests bench man packaging $(SCRIPTS)
 # pytest's own selection: make test TESTS='opensnoop and not json'
 TESTS ?=
 
 .PHONY: help try test lint format check-packages
 
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
+	@sed -n 's/^# \(make .*\)/\1/p' $(wildcard Makefile packaging/*.mk bench/*.mk tests/*/*.mk)
 
 try:
 	packaging/install-packages run
 	$(SUDO) tools/runqlen 1 3
 
 test:
-	packaging/install-packages run test
+	packaging/install-packages run test package
 	$(MAKE) --no-print-directory lint
 	$(SUDO) $(PYTHON) -m pytest $(if $(TESTS),-k '$(TESTS)')
 
 # make lint    check style and types
 lint:
-	$(PYTHON) -m flake8 lib tests bench man $(SCRIPTS)
-	$(PYTHON) -m black --quiet --check --diff lib tests bench man $(SCRIPTS)
+	$(PYTHON) -m flake8 $(PYTHON_SOURCES)
+	$(PYTHON) -m black --quiet --check --diff $(PYTHON_SOURCES)
 	$(PYTHON) -m mypy
 
 # make format  put the code into the one form that lint accepts
 format:
-	$(PYTHON) -m black --quiet lib tests bench man $(SCRIPTS)
+	$(PYTHON) -m black --quiet $(PYTHON_SOURCES)
 
+include packaging/install.mk packaging/package.mk
 -include bench/bench.mk
 -include tests/kernels/kernels.mk

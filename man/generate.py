@@ -15,10 +15,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from pytools import collection  # noqa: E402
+
 # Behind the sentence of an option that many tools have, by its long name.
 MORE = {
     "--cgroup": """\
@@ -76,13 +79,8 @@ whose place is taken by another.
 
 def load(tool: str) -> argparse.ArgumentParser:
     """The parser of a tool."""
-    path = ROOT / "tools" / tool
-    sys.path.insert(0, str(path.parent))
-    module = types.ModuleType(tool)
-    module.__file__ = str(path)
-    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
-    parser: argparse.ArgumentParser = module.__dict__["parser"]
-    parser.prog = tool
+    path = ROOT / ("sbin" if tool == "pytools" else "tools") / tool
+    parser: argparse.ArgumentParser = collection.load(str(path)).parser
     return parser
 
 

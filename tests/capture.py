@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Sequence
 from unittest import mock
 
+import pytools.collection
 import pytools.kernel
-from pytools import cli, filters, program
+from pytools import cli, filters, probes, program
 from pytools.kernel import Kernel
 from pytools.source import Source
-from support import ROOT, TOOLS
+from support import ROOT, TOOLS, needed
 
 FIXTURES = ROOT / "tests" / "fixtures"
 RECORDED = ("5.10", "6.1", "6.12", "6.18", "7.0", "7.3")
@@ -39,6 +40,7 @@ SAMPLES = {
     "ppid": "1",
     "max_args": "1",
     "line": "cat",
+    "call": "ioctl",
     "disk": "loop0",
     "lports": "80",
     "rports": "80",
@@ -56,6 +58,8 @@ SAMPLES = {
     "min_block_time": "1",
     "max_block_time": "1",
     "state": "1",
+    "least": "1",
+    "shared": "/bin/bash",
 }
 
 
@@ -72,19 +76,20 @@ def recorded(release: str) -> Kernel:
 
 
 def load(tool: str) -> types.ModuleType:
-    """A tool as a module."""
-    path = TOOLS / tool
-    module = types.ModuleType(tool)
-    module.__file__ = str(path)
-    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
-    module.parser.prog = tool
-    return module
+    """A tool as a module; the command pytools is one, too."""
+    return pytools.collection.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 
 
 def options(tool: str) -> list[argparse.Action]:
     """A tool's options, its own and the shared ones."""
     found: list[argparse.Action] = load(tool).parser._actions
     return [action for action in found if action.option_strings and action.dest != "help"]
+
+
+def shortest(tool: str) -> list[str]:
+    """A tool's shortest command line on which it ends at once."""
+    ends = any(action.dest == "duration" for action in options(tool))
+    return [*pytools.collection.arguments(load(tool)), *(["-d", "0"] if ends else [])]
 
 
 def command_lines(tool: str) -> list[list[str]]:
@@ -113,11 +118,12 @@ def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = No
             (filters, "_hierarchy", lambda path: []),
             (pytools.kernel, "running", lambda: kernel or running()),
             (pytools.kernel, "possible_cpus", lambda: [0, 1]),
+            (probes, "find", lambda *rest: [probes.Found("tracepoint", [])]),
         ):
             patches.enter_context(mock.patch.object(owner, name, replacement))
         module = load(tool)
         try:
-            module.main(cli.checked(module.parser, arguments))
+            module.main(cli.checked(module.parser, needed(tool, arguments)))
         except _Prepared as stopped:
             return stopped.source
     raise AssertionError(f"{tool} {arguments} prepared no program")

@@ -5,27 +5,41 @@ import contextlib
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
+import bcc
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
+# Emulated processors stand still while the host does something else, and timers with them: there,
+# what takes as long as it should elsewhere takes longer.
+EMULATED = bool(os.environ.get("PYTOOLS_KERNEL"))
 # Generous: the same tests run in virtual machines that are emulated, where a compiler
 # that reads the kernel's headers takes twenty seconds, and minutes on a busy host.
-PATIENCE = 600.0 if os.environ.get("PYTOOLS_KERNEL") else 120.0
+PATIENCE = 600.0 if EMULATED else 120.0
 
 
-def tool_names() -> list[str]:
+def all_tools() -> list[str]:
     """Every tool of the collection."""
     return sorted(
         path.name for path in TOOLS.iterdir() if path.is_file() and os.access(path, os.X_OK)
     )
+
+
+# Tools without a program in the kernel: they print what there is, and end.
+LISTING = {"tplist"}
+
+
+def tool_names() -> list[str]:
+    """The tools that trace."""
+    return [tool for tool in all_tools() if tool not in LISTING]
 
 
 def skip_without_functions(name: str, messages: str) -> None:
@@ -48,12 +62,30 @@ def hooks(tool: str) -> set[str]:
     while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
         included |= new
         text += "".join((ROOT / "lib" / "pytools" / "bpf" / name).read_text() for name in new)
-    kinds = "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN"
+    kinds = (
+        "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN"
+        "|UPROBE|URETPROBE|USDT"
+    )
     found = re.findall(rf"^(?:r?\"+)?({kinds})\(", text, re.M)
+    if re.search(r"^PROBES\(", text, re.M):
+        found.append("TRACEPOINT")  # those of NEEDED
     if re.search(r"^\$[A-Z_]+\n\{", text, re.M):
         found.append("RAW_TRACEPOINT")  # or what a new kernel has in its place: differences.py
     assert found, f"{tool} attaches to nothing"
     return set(found)
+
+
+# bcc 0.18 forgets a process that has ended, whatever it has read of it; 0.26 does not.
+KEEPS_SYMBOLS = not bcc.__version__.startswith("0.18.")
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Let a child that waits for the end of its input end, if bcc keeps its symbols."""
+    if KEEPS_SYMBOLS:
+        assert child.stdin
+        child.stdin.close()
+        child.stdin = None
+        child.wait()
 
 
 HAS_KPROBES = os.path.exists("/sys/bus/event_source/devices/kprobe/type")
@@ -92,12 +124,31 @@ def one_of_each_kind() -> list[Any]:
     return parameters
 
 
+# What a tool needs beside its options.
+NEEDED = {"funccount": ["t:raw_syscalls:sys_enter", "t:syscalls:sys_exit_*open*"]}
+
+
+def needed(tool: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments, and those before them without which the tool is not started."""
+    given = any(":" in argument for argument in arguments) or "--help" in arguments
+    return [*([] if given else NEEDED.get(tool, [])), *arguments]
+
+
+def in_shell(tool: str, *arguments: str) -> str:
+    """A tool's name with what it needs and these arguments, for a shell in its folder."""
+    return shlex.join([f"./{tool}", *needed(tool, arguments)])
+
+
 def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end."""
     options.setdefault("timeout", PATIENCE)
     options.setdefault("errors", "surrogateescape")
     result = subprocess.run(
-        [str(TOOLS / name), *arguments], capture_output=True, text=True, check=False, **options
+        [str(TOOLS / name), *needed(name, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
     )
     skip_without_functions(name, result.stderr)
     return result
@@ -109,7 +160,9 @@ class Tool:
 
     def __init__(self, name: str, *arguments: str, stdout: Any = subprocess.PIPE) -> None:
         self.process = subprocess.Popen(
-            [str(TOOLS / name), "-v", *arguments], stdout=stdout, stderr=subprocess.PIPE
+            [str(TOOLS / name), *needed(name, ["-v", *arguments])],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
         )
         self.messages = b""
         deadline = time.monotonic() + PATIENCE

@@ -141,6 +141,7 @@ def test_each_bit_field_is_the_bits_that_bpftool_sees(
             assert bits == ((1 << field.width) - 1) << field.offset, (source.name, field)
 
 
+@pytest.mark.host_only
 @needs_btf
 def test_enumerators_have_the_values_that_bpftool_sees(witness: Witness, vmlinux: Btf) -> None:
     values: dict[str, set[int]] = {}

@@ -19,7 +19,7 @@ from pytools import cache
 from pytools.cache import Cache
 from pytools.errors import Failure
 from pytools.image import Image, MapSpec, ProgramSpec
-from support import TOOLS, parameter, tool_names
+from support import TOOLS, in_shell, parameter, tool_names
 
 # Files and their owners, which no kernel changes; that an image is found again is
 # among the tests of the shared options.
@@ -307,7 +307,8 @@ LIST = "find /var/cache/pytools -type f 2>/dev/null | wc -l"
 def test_the_second_start_takes_the_image_from_the_cache(tool: str) -> None:
     with in_namespace(EMPTY_CACHE) as run:
         result = run(
-            f"./{tool} -v -d 0 >/dev/null; echo then >&2; ./{tool} -v -d 0 >/dev/null; {LIST}"
+            f"{in_shell(tool, '-v', '-d', '0')} >/dev/null; echo then >&2; "
+            f"{in_shell(tool, '-v', '-d', '0')} >/dev/null; {LIST}"
         )
     first, second = result.stderr.split("then\n")
     assert "compiled:" in first and "kept in /var/cache/pytools" in first
@@ -318,7 +319,7 @@ def test_the_second_start_takes_the_image_from_the_cache(tool: str) -> None:
 @pytest.mark.parametrize("tool", [parameter(tool) for tool in tool_names()])
 def test_no_cache_touches_no_file(tool: str) -> None:
     with in_namespace(EMPTY_CACHE) as run:
-        result = run(f"./{tool} --no-cache -d 0 >/dev/null; ls -A /var/cache")
+        result = run(f"{in_shell(tool, '--no-cache', '-d', '0')} >/dev/null; ls -A /var/cache")
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
 
 
@@ -329,7 +330,7 @@ def test_a_full_disk_under_the_cache_is_one_line(tool: str) -> None:
         " cat /dev/zero >/var/cache/pytools/full 2>/dev/null || true"
     )
     with in_namespace(setup) as run:
-        result = run(f"./{tool} -d 0; echo $?; ls -A /var/cache/pytools")
+        result = run(f"{in_shell(tool, '-d', '0')}; echo $?; ls -A /var/cache/pytools")
     assert result.stdout.splitlines() == ["1", "full"]
     assert len(result.stderr.splitlines()) == 1
     assert "No space left on device" in result.stderr and "--no-cache" in result.stderr

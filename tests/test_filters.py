@@ -116,6 +116,7 @@ def test_no_path_s_text_comes_into_c(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(type(value) is int for value in given.settings.values())
 
 
+@pytest.mark.host_only
 @hypothesis.given(st.text(max_size=50))
 def test_any_path_is_a_cgroup_or_a_failure(path: str) -> None:
     if "\0" in path:

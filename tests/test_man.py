@@ -8,13 +8,14 @@ import subprocess
 import pytest
 
 import capture
-from support import ROOT, tool_names
+from support import ROOT, all_tools
 
 pytestmark = [
     pytest.mark.rendering,
     pytest.mark.skipif(not shutil.which("mandoc"), reason="needs mandoc"),
 ]
-every_tool = pytest.mark.parametrize("tool", tool_names())
+PAGES = [*all_tools(), "pytools"]
+every_tool = pytest.mark.parametrize("tool", PAGES)
 SECTIONS = [
     "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "FIELDS", "OVERHEAD", "CAVEATS",
 ]  # fmt: skip
@@ -35,7 +36,7 @@ def shown(tool: str) -> str:
 def test_the_pages_are_what_the_generator_writes() -> None:
     """The options of a page are those of --help, to the word."""
     pages = {path.stem for path in (ROOT / "man" / "pages").glob("*.8")}
-    assert pages == set(tool_names())
+    assert pages == set(PAGES)
     subprocess.run([ROOT / "man" / "generate.py", "--check"], check=True)
 
 
@@ -90,3 +91,14 @@ def test_the_examples_are_valid(tool: str) -> None:
     for line in lines:
         command = re.split(r"\s{2,}| [|>] ", line)[0].split()
         module.parser.parse_args(command[1:])
+
+
+def test_the_commands_for_users_of_bpftrace_are_valid() -> None:
+    text = (ROOT / "docs" / "from-bpftrace.md").read_text()
+    lines = [line.split(" | ")[0].split() for line in re.findall(r"^# (.*)$", text, re.M)]
+    shown = [line for line in lines if line[0] in all_tools()]
+    assert len({line[0] for line in shown}) == 4
+    for line in shown:
+        capture.load(line[0]).parser.parse_args(line[1:])
+    for link in re.findall(r"\]\(\.\./(.*?)\)", text):
+        assert (ROOT / link).exists()

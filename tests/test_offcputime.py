@@ -11,7 +11,7 @@ from typing import Any, Iterable
 
 import pytest
 
-from support import SPIN, Tool, last_cpu, python_child, run_tool
+from support import EMULATED, SPIN, Tool, last_cpu, python_child, run_tool
 
 
 def rows(output: str) -> list[dict[str, Any]]:
@@ -80,6 +80,7 @@ pid = os.posix_spawn("/bin/true", ["true"], {}, file_actions=actions)
 print(time.monotonic() - since, flush=True)
 os.waitpid(pid, 0)
 """
+SLEPT = 50 * 0.02
 LONG = 0.5
 
 
@@ -125,13 +126,18 @@ def test_sleeps_of_known_length_add_up_by_state(tmp_path: Path) -> None:
             and (is_sleep(row) or not sleeps)
         )  # fmt: skip
 
-    # A sleep begins and ends some microseconds from where the program reads the clock.
-    assert total(sleeper, "interruptible sleep", sleeps=True) == pytest.approx(slept, rel=0.02)
-    assert slept == pytest.approx(1.0, rel=0.5)
-    everything = total(sleeper, "interruptible sleep", sleeps=True) + total(sleeper, "preempted")
-    assert everything == pytest.approx(waited, rel=0.02)
-    assert total(spawner, "disk wait") == pytest.approx(lent, rel=0.02)
-    assert lent >= LONG
+    # At least as long as was asked for; at most as long as the program saw, which reads the clock
+    # some microseconds before and after, or many where the processor is emulated.
+    asleep = total(sleeper, "interruptible sleep", sleeps=True)
+    assert 0.98 * SLEPT <= asleep <= slept
+    assert EMULATED or asleep == pytest.approx(slept, rel=0.02)
+    # What it did not run it was off a CPU, or interrupted, or its CPU was with another machine.
+    everything = asleep + total(sleeper, "preempted")
+    assert asleep <= everything <= 1.02 * waited
+    assert EMULATED or everything == pytest.approx(waited, rel=0.02)
+    disk_wait = total(spawner, "disk wait")
+    assert 0.98 * LONG <= disk_wait <= lent
+    assert EMULATED or disk_wait == pytest.approx(lent, rel=0.02)
     # From a moment before it was seen to be stopped until it got a CPU again.
     assert least * 0.98 <= total(stopped, "stopped") <= most * 1.02 + 0.1
     # The one that spins waits for the CPU only: as long as the kernel says.
@@ -168,8 +174,8 @@ def test_waits_are_chosen_by_length_thread_and_state(which: str) -> None:
     with python_child(TWO_SLEEPS) as child:
         assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
         options = {
-            "longer": ["-p", str(child.pid), "-m", "45000"],
-            "shorter": ["-p", str(child.pid), "-M", "45000"],
+            "longer": ["-p", str(child.pid), "-m", "40000"],
+            "shorter": ["-p", str(child.pid), "-M", "40000"],
             "thread": ["-t", str(child.pid), "-K"],
             "state": ["-p", str(child.pid), "--state", "2"],
         }[which]
@@ -184,7 +190,7 @@ def test_waits_are_chosen_by_length_thread_and_state(which: str) -> None:
         tid: seconds(row for row in sleeps if row["tid"] == tid) for tid in (child.pid, thread)
     }
     if which == "longer":
-        assert by_thread[thread] >= 0.49
+        assert by_thread[thread] >= 0.4
         assert by_thread[child.pid] < 0.1
     elif which == "shorter":
         assert by_thread[thread] < 0.1

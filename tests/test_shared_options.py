@@ -24,17 +24,20 @@ from support import (
     PATIENCE,
     TOOLS,
     Tool,
+    all_tools,
     hooks,
+    needed,
     one_in_matrix,
     one_of_each_kind,
     parameter,
+    python_child,
     run_tool,
     tool_names,
 )
 
 TOOL_NAMES = tool_names()
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-every_name = pytest.mark.parametrize("tool", TOOL_NAMES)
+every_name = pytest.mark.parametrize("tool", all_tools())
 every_tool = pytest.mark.parametrize("tool", [parameter(tool) for tool in TOOL_NAMES])
 every_kind_of_tool = pytest.mark.parametrize("tool", one_of_each_kind())
 every_form = pytest.mark.parametrize(
@@ -50,17 +53,38 @@ def summarises(tool: str) -> bool:
 
 
 summary_tools = pytest.mark.parametrize(
-    "tool", [parameter(tool) for tool in TOOL_NAMES if summarises(tool)]
+    "tool", one_in_matrix(tool for tool in TOOL_NAMES if summarises(tool))
 )
 event_tools = pytest.mark.parametrize(
-    "tool", [parameter(tool) for tool in TOOL_NAMES if not summarises(tool)]
+    "tool", one_in_matrix(tool for tool in TOOL_NAMES if not summarises(tool))
 )
 
 
 @functools.lru_cache(maxsize=None)
 def reports(tool: str) -> bool:
     """Whether a tool prints all that it prints at its end."""
-    return any(action.dest == "folded" for action in capture.load(tool).parser._actions)
+    return any(
+        action.dest in ("folded", "patterns") for action in capture.load(tool).parser._actions
+    )
+
+
+# Asks for the number of a program that there is not, again and again.
+BPF_CALLS = """
+import contextlib, time
+from pytools import system
+print(flush=True)
+while True:
+    with contextlib.suppress(OSError):
+        system.bpf(11, bytearray(12))
+    time.sleep(0.001)
+"""
+
+
+# What the activity is, for tools that see nothing of the usual one.
+SPECIAL = {
+    "gethostlatency": "getent ahosts localhost >/dev/null",
+    "bashreadline": "echo : | bash --norc -i >/dev/null 2>&1",
+}
 
 
 SESSIONS = """
@@ -82,28 +106,33 @@ while True:
 """
 
 
+# Programs that do what a tool sees, of which the usual activity has nothing.
+PROGRAMS = {"bpfsnoop": BPF_CALLS, **dict.fromkeys(("tcpconnect", "tcplife", "flowtop"), SESSIONS)}
+
+
 @contextlib.contextmanager
-def activity() -> Iterator[None]:
-    """Something for every tool to see: a process that opens, creates and deletes
-    files, switches, and writes to a disk, and one that opens TCP sessions."""
+def activity(tool: str) -> Iterator[None]:
+    """Something for the tool to see: for most, a process that opens, creates and
+    deletes files, switches, and writes to a disk."""
+    if tool in PROGRAMS:
+        code = f"import sys; sys.path[:0] = {sys.path!r}\n{PROGRAMS[tool]}"
+        with python_child(code) as program:
+            assert program.stdout is not None and program.stdout.readline()
+            yield
+        return
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'
-        loop = f"while :; do : </dev/null; {write}; {remove}; sleep 0.001; done"
-        children = [
-            subprocess.Popen(["sh", "-c", loop, file.name]),
-            subprocess.Popen([sys.executable, "-c", SESSIONS], stdout=subprocess.PIPE),
-        ]
+        usual = f": </dev/null; {write}; {remove}"
+        loop = f"while :; do {SPECIAL.get(tool, usual)}; sleep 0.001; done"
+        child = subprocess.Popen(["sh", "-c", loop, file.name])
         try:
-            sessions = children[1].stdout
-            assert sessions and sessions.readline()
             yield
         finally:
-            for child in children:
-                child.kill()
-                child.communicate()
+            child.kill()
+            child.wait()
 
 
 # Arguments with which a tool shows what it leaves out without.
@@ -115,8 +144,8 @@ MISSING = re.compile(rb"\w+: \d+ (requests unmatched|(events|stacks|samples) los
 def printed(tool: str, *options: str) -> str:
     """What a tool prints of the activity, and nothing but that."""
     # Samples are few, and of a CPU that is busy.
-    seconds = "1" if reports(tool) else "0.3"
-    with activity():
+    seconds = "2" if tool in SPECIAL else "1" if reports(tool) else "0.3"
+    with activity(tool):
         result = run_tool(tool, *options, *EVERYTHING.get(tool, []), "-d", seconds)
     assert (result.returncode, MISSING.sub(b"", result.stderr.encode())) == (0, b"")
     return str(result.stdout)
@@ -187,7 +216,7 @@ def test_json_lines_have_the_documented_shape(tool: str) -> None:
             assert not any(isinstance(value, (dict, list)) for value in record.values())
 
 
-@every_tool
+@every_kind_of_tool
 def test_csv_has_one_heading_and_rows_of_its_width(tool: str) -> None:
     rows = list(csv.reader(io.StringIO(printed(tool, "--csv"))))
     assert rows[0][0] == "ts" and len(rows) > 1
@@ -203,7 +232,7 @@ def test_json_and_csv_have_the_same_columns(tool: str) -> None:
     assert heading.split(",") == list(record)
 
 
-@every_tool
+@every_kind_of_tool
 def test_text_fits_80_columns(tool: str) -> None:
     lines = printed(tool).splitlines()
     assert lines
@@ -275,9 +304,11 @@ def arguments(tool: str) -> list[str]:
 @every_tool
 def test_head_ends_a_tool_quietly(tool: str) -> None:
     before = program_ids()
-    with activity():
+    with activity(tool):
         process = subprocess.Popen(
-            [str(TOOLS / tool), *arguments(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [str(TOOLS / tool), *needed(tool, arguments(tool))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline()
@@ -314,10 +345,10 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
     ],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],  # each Python has another name for them
 )
-@every_tool
+@every_kind_of_tool
 def test_a_signal_ends_a_tool_with_its_last_summary(tool: str, number: int) -> None:
     before = program_ids()
-    with activity(), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
+    with activity(tool), Tool(tool, "--json", *EVERYTHING.get(tool, [])) as running:
         if reports(tool) or "CLASSIFIER" in hooks(tool):
             with contextlib.suppress(subprocess.TimeoutExpired):  # something to report
                 running.process.wait(0.5)
@@ -354,7 +385,7 @@ def test_an_interrupt_during_the_start_is_quiet(tool: str) -> None:
     before = program_ids()
     for milliseconds in (30, 60, 90, 120, 160, 200, 250, 300):
         process = subprocess.Popen(
-            [str(TOOLS / tool), "--no-cache"],
+            [str(TOOLS / tool), *needed(tool, ["--no-cache"])],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:
@@ -379,7 +410,9 @@ def test_a_terminal_gets_lines_in_80_columns_and_the_hint(tool: str) -> None:
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen([str(TOOLS / tool), "-d", "0.2"], stdout=slave, stderr=slave)
+    process = subprocess.Popen(
+        [str(TOOLS / tool), *needed(tool, ["-d", "0.2"])], stdout=slave, stderr=slave
+    )
     os.close(slave)
     data = b""
     with contextlib.suppress(OSError):  # EIO: the last descriptor of the other end is closed
@@ -417,7 +450,7 @@ def test_timestamps(tool: str) -> None:
 
 @summary_tools
 def test_interval_and_count(tool: str) -> None:
-    with activity():
+    with activity(tool):
         result = run_tool(tool, "--json", "0.1", "3")
     times = {json.loads(line)["ts"] for line in result.stdout.splitlines()}
     assert len(times) == 3
@@ -426,7 +459,7 @@ def test_interval_and_count(tool: str) -> None:
 def test_no_option_means_two_things() -> None:
     """An option of one name does the same in every tool that has it."""
     seen: dict[str, Any] = {}
-    for tool in TOOL_NAMES:
+    for tool in all_tools():
         for action in capture.options(tool):
             for name in action.option_strings:
                 if name.startswith("--"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytools import flame, stack_report, symbols
 from pytools.flame import KERNEL, LABEL, UNNAMED, USER, Frame
 from pytools.symbols import Symbol, Symbols, call_site, kernel_symbols
-from support import python_child
+from support import end, python_child
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</title><script>alert("1")</script>&amp;\x1b[2J\udcff]]>;--'
@@ -91,8 +91,9 @@ def test_processes_that_live_and_that_have_ended_get_names() -> None:
                     places.append((child.pid, int(child.stdout.readline())))
                 names.watch([ended.pid])
                 # Answered when it has been told of the other.
-                names.resolve({os.getpid(): [0]})
-            found = names.resolve({pid: [address, 16] for pid, address in places})
+                names.settle()
+                end(ended)
+                found = names.resolve({pid: [address, 16] for pid, address in places})
         assert names.why_not == ""
         for pid, address in places:
             assert "getppid" in found[pid][address].name

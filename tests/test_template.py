@@ -155,6 +155,30 @@ def test_a_mistake_in_a_template_is_named(
         render(Source(template, code, values), KERNEL)
 
 
+def test_user_functions_and_probes() -> None:
+    template = (
+        "UPROBE(f, int a, void *b, u64 c, u64 d, u64 e, u64 f, char g)\n{\n\treturn 0;\n}\n"
+        "URETPROBE(f, int result)\n{\n\treturn result;\n}\n"
+        "USDT(p, s32 one, char *two)\n{\n\treturn one;\n}\n"
+    )
+    ways = ["-4@%eax 8@-16(%rbp)", "-4@$7 8@%rdi 4f@%xmm0"]
+    machine = os.uname().machine
+    if machine != "x86_64":
+        pytest.skip(f"places of arguments are those of x86-64, not of {machine}")
+    for release, end in (("5.10", ""), ("6.18", ".multi")):
+        found = render(Source(template, probes={"p": ways}), recorded(release))
+        assert [hook[:3] for hook in found.hooks] == [
+            ("uprobe__f", f"uprobe{end}", "f"), ("uretprobe__f", f"uretprobe{end}", "f"),
+            ("usdt__p__0", f"usdt{end}", "p"), ("usdt__p__1", f"usdt{end}", "p"),
+        ]  # fmt: skip
+        with Compiler() as compiler:
+            assert len(compiler.compile(found).programs) == 4
+    with pytest.raises(Failure, match="probe p: argument 2 can't be read"):
+        render(Source(template, probes={"p": ["4@%eax 8f@%xmm1"]}), recorded("6.18"))
+    with pytest.raises(TemplateError, match=r"USDT\(p\): the source names no way"):
+        render(Source(template), recorded("6.18"))
+
+
 def test_a_raw_tracepoint_that_the_kernel_lacks_is_named() -> None:
     with pytest.raises(Failure, match="no raw tracepoint sched_nothing"):
         render(Source("RAW_TRACEPOINT(sched_nothing, int x)\n{\n}\n"), KERNEL)

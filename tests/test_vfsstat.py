@@ -23,6 +23,10 @@ for i in range(20):
     os.pwritev(fd, [b"x", b"y"], 0)
     os.preadv(fd, [bytearray(1), bytearray(1)], 0)
     os.fsync(fd)
+    try:
+        os.fsync(999)  # does not get so far
+    except OSError:
+        pass
     os.fdatasync(fd)
     os.close(fd)
     os.close(os.open(folder + "file", os.O_RDONLY))

@@ -268,6 +268,22 @@ class Btf:
                         found[name] = self._enum_value(word, kind, bool(signed))
         return found
 
+    def enumeration(self, name: str) -> dict[int, str]:
+        """The names of an enum's values, the first of several; empty where there is no
+        such enum.
+
+        >>> btf.enumeration("bpf_cmd")[5]
+        'BPF_PROG_LOAD'
+        """
+        found: dict[int, str] = {}
+        for type_id in self.ids(name, ENUM, ENUM64)[:1]:
+            kind, count, signed, _, extra = self._head(type_id)
+            step = WORDS_PER_MEMBER[kind]
+            for word in range(extra, extra + step * count, step):
+                value = self._enum_value(word, kind, bool(signed))
+                found.setdefault(value, self.text(self._words[word]))
+        return found
+
     def _enum_value(self, word: int, kind: int, signed: bool) -> int:
         value = self._words[word + 1]
         bits = 32
@@ -279,6 +295,59 @@ class Btf:
         if (signed or not self._by_kind[ENUM64]) and value >> (bits - 1):
             value -= 1 << bits
         return value
+
+    def names(self, kind: int) -> dict[str, int]:
+        """All types of a kind (FUNC, TYPEDEF) that have a name: name to type id."""
+        words, starts = self._words, self._starts
+        return {self.text(words[starts[type_id]]): type_id for type_id in self._by_kind[kind]}
+
+    def parameters(self, type_id: int) -> list[tuple[str, str]]:
+        """Of a function, or a typedef of a pointer to one: (name, declaration with the
+        name) of each parameter, as the kernel's source has it.
+
+        >>> btf.parameters(btf.names(FUNC)["vfs_fsync"])
+        [('file', 'struct file *file'), ('datasync', 'int datasync')]
+        """
+        kind, _, _, target, _ = self._head(self.strip(type_id))
+        if kind in (PTR, FUNC):
+            kind = self.kind(target)
+        if kind != FUNC_PROTO:
+            return []
+        return [
+            (name, self.spelled(member, name) if member else "...")
+            for name, member in self._named_parameters(target)
+        ]
+
+    def spelled(self, type_id: int, name: str) -> str:
+        """A C declaration of ``name`` with that type, as the kernel's source has it:
+        typedefs and qualifiers kept."""
+        for _ in range(DEEPEST):
+            kind, _, flag, target, extra = self._head(type_id)
+            if kind == PTR:
+                name = "*" + name
+                if self.kind(target) in (ARRAY, FUNC_PROTO):
+                    name = f"({name})"
+            elif kind == ARRAY:
+                name += f"[{self._words[extra + 2]}]"
+                target = self._words[extra]
+            elif kind == FUNC_PROTO:
+                inner = ", ".join(
+                    self.spelled(member, label) if member else "..."  # printf()'s
+                    for label, member in self._named_parameters(type_id)
+                )
+                name += f"({inner or 'void'})"
+            elif kind in (CONST, VOLATILE, RESTRICT):
+                word = {CONST: "const", VOLATILE: "volatile", RESTRICT: "restrict"}[kind]
+                if self.kind(target) != PTR:
+                    return f"{word} {self.spelled(target, name)}"
+                name = join_name(word, name)
+            elif kind != TYPE_TAG:
+                words = {STRUCT: "struct ", UNION: "union ", ENUM: "enum ", ENUM64: "enum "}
+                words[FWD] = "union " if flag else "struct "
+                label = self.name(type_id) or ("void" if kind == 0 else "{...}")
+                return join_name(words.get(kind, "") + label, name)
+            type_id = target
+        raise self._damaged(f"type {type_id} is nested too deeply")
 
     def raw_tracepoint(self, name: str) -> list[str] | None:
         """The C types of a raw tracepoint's arguments (the context pointer left

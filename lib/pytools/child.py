@@ -12,8 +12,10 @@ def start(folder: str, script: str, messages: int) -> subprocess.Popen[bytes]:
     """Run a script in a folder, with pipes on its standard input and output, and
     ``messages`` (as subprocess has it) for its standard error; raises OSError."""
     # -I: nothing from the environment or the working directory is imported.
+    # -B: an installed tool, which is started with it, writes nothing where it lies.
+    flags = "-IB" if sys.dont_write_bytecode else "-I"
     return subprocess.Popen(
-        [sys.executable, "-I", os.path.join(folder, script)],
+        [sys.executable, flags, os.path.join(folder, script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=messages,

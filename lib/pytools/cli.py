@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pytools.stream import EventWriter
 
 __all__ = [
-    "Waiting", "add_container", "add_filters", "add_sockets", "add_summary", "announce", "batches",
-    "checked", "follow", "intervals", "number_from", "parser", "pid", "pids", "positive", "run",
-    "start", "user", "wait",
+    "Progress", "Waiting", "add_container", "add_filters", "add_sockets", "add_summary", "announce",
+    "batches", "checked", "follow", "intervals", "number_from", "parser", "pid", "pids",
+    "positive", "run", "start", "user", "wait",
 ]  # fmt: skip
 
 # An event is on standard output at most so long after it happened.
@@ -48,10 +48,11 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=78)
 
 
-def parser(description: str, intervals: bool = False) -> Parser:
+def parser(description: str, intervals: bool = False, traces: bool = True) -> Parser:
     """A parser with the options that all tools share. ``description`` is the
     tool's docstring: a line that says what it does, then text and examples.
-    ``intervals`` adds ``[interval [count]]``."""
+    ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
+    of the options about programs."""
     first, _, rest = description.strip().partition("\n")
     made = Parser(
         description=first,
@@ -67,26 +68,28 @@ def parser(description: str, intervals: bool = False) -> Parser:
             "count", nargs="?", type=number_from(1), help="number of summaries (no limit)"
         )
     shared = made.add_argument_group("options of all tools")
-    shared.add_argument(
-        "-d", "--duration", metavar="SECONDS", type=not_negative,
-        help="end after so many seconds; 0: attach, read once, end",
-    )  # fmt: skip
+    if traces:
+        shared.add_argument(
+            "-d", "--duration", metavar="SECONDS", type=not_negative,
+            help="end after so many seconds; 0: attach, read once, end",
+        )  # fmt: skip
     form = shared.add_mutually_exclusive_group()
     form.add_argument(
         "--json", dest="form", action="store_const", const="json", default="text",
         help="print JSON lines",
     )  # fmt: skip
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
-    shared.add_argument(
-        "--ebpf", action="store_true", help="print the rendered BPF program and exit"
-    )
-    shared.add_argument(
-        "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
-    )
-    shared.add_argument(
-        "-v", "--verbose", action="store_true",
-        help="say on standard error what is rewritten, attached and cached",
-    )  # fmt: skip
+    if traces:
+        shared.add_argument(
+            "--ebpf", action="store_true", help="print the rendered BPF program and exit"
+        )
+        shared.add_argument(
+            "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
+        )
+        shared.add_argument(
+            "-v", "--verbose", action="store_true",
+            help="say on standard error what is rewritten, attached and cached",
+        )  # fmt: skip
     shared.add_argument("--version", action="version", version=f"pytools {__version__}")
     return made
 
@@ -229,6 +232,7 @@ def start(
     values: Mapping[str, Value] = {},
     settings: Mapping[str, int] = {},
     sizes: Mapping[str, int] = {},
+    probes: Mapping[str, Sequence[str]] = {},
 ) -> program.Program:
     """Prepare a template's program as the shared options say (see source.Source and
     program.prepare); with --ebpf, print it and end the tool. A tool that has the
@@ -239,11 +243,14 @@ def start(
         code = {**code, "WANTED": wanted.code}
         settings = {**settings, **wanted.settings}
         sizes = {**sizes, **{name: len(keys) for name, keys in wanted.entries.items()}}
+    source = Source(template, code, values, settings, probes)
+    if "examine" in vars(options):  # for others than the tool: collection.examine
+        options.examine(source)
     if options.ebpf:
         from pytools.kernel import running
         from pytools.template import render
 
-        text = render(Source(template, code, values, settings), running()).text
+        text = render(source, running()).text
         given = ", ".join(f"{name.lower()} = {int(settings[name])}" for name in sorted(settings))
         Output(options.tool).write((f"/* Settings: {given}. */\n" if given else "") + text)
         raise SystemExit(0)
@@ -252,7 +259,6 @@ def start(
         if options.verbose:
             complain(f"{options.tool}: {line}")
 
-    source = Source(template, code, values, settings)
     prepared = program.prepare(source, sizes, not options.no_cache, say)
     for name, keys in wanted.entries.items() if wanted else ():
         for key in keys:
@@ -264,6 +270,46 @@ def announce(options: argparse.Namespace, text: str) -> None:
     """Say to a person that the tool is at work, once it is attached."""
     if options.verbose or sys.stderr is not None and sys.stderr.isatty():
         complain(f"{text}... Hit Ctrl-C to end.")
+
+
+class Progress:
+    """Says on standard error how far something is that takes more than a second: to
+    a person on one line that is written over, else every ten seconds. Raises
+    KeyboardInterrupt when the user has enough of it, if there is somebody to ask."""
+
+    def __init__(self, tool: str, text: str, waiting: Waiting | None = None) -> None:
+        self._text = f"{tool}: {text}"
+        self._waiting = waiting
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._next = time.monotonic() + 1
+        self._shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._waiting is not None and self._waiting.ended:
+            raise KeyboardInterrupt
+        if done == total:
+            if self._shown and self._terminal:
+                self._write("")
+            return
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._shown = True
+        self._next = now + (0.2 if self._terminal else 10)
+        line = f"{self._text} {done} of {total}"
+        if self._terminal:
+            self._write(line)
+        else:
+            complain(line)
+
+    @staticmethod
+    def _write(line: str) -> None:
+        """Write over the line, in which everything is the tool's own."""
+        try:
+            sys.stderr.write(f"\r{line}\x1b[K")
+            sys.stderr.flush()
+        except OSError:
+            pass
 
 
 # Waiting.
@@ -341,16 +387,23 @@ def wait(options: argparse.Namespace, waiting: Waiting) -> None:
 
 
 def batches(
-    options: argparse.Namespace, waiting: Waiting, traced: program.Program, ring: RingBuffer
+    options: argparse.Namespace,
+    waiting: Waiting,
+    traced: program.Program,
+    ring: RingBuffer,
+    beside: Callable[[], None] | None = None,
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the records of a ring buffer, many at a time, until the duration is
-    over or Ctrl-C; then detach, and yield what was still on its way."""
+    over or Ctrl-C; then detach, and yield what was still on its way. ``beside`` is
+    called now and then, at least once in LATEST_SECONDS."""
     end = None if options.duration is None else time.monotonic() + options.duration
     waiting.watch(ring.fd)
     while not waiting.ended:
         now = time.monotonic()
         if end is not None and now >= end:
             break
+        if beside is not None:
+            beside()
         records = ring.read()
         if records:
             yield records
@@ -381,16 +434,18 @@ def follow(
     writer: EventWriter,
     text: str,
     form: Callable[[list[tuple[Any, ...]]], Iterable[tuple[Any, ...]]] | None = None,
-    attached: Callable[[], None] = lambda: None,
+    attach: Callable[[], None] | None = None,
+    beside: Callable[[], None] | None = None,
 ) -> None:
-    """Attach (then call ``attached``), say so (``announce``), and write events as they
-    come until the end: the records of a ring buffer, or what ``form`` makes of many of
-    them."""
+    """Attach, say so (``announce``), and write events as they come until the end:
+    the records of a ring buffer, or what ``form`` makes of many of them. ``attach``
+    attaches what ``Program.attach`` does not; ``beside`` is as ``batches`` has it."""
     traced.attach()
-    attached()
+    if attach is not None:
+        attach()
     writer.head()
     announce(options, text)
-    for records in batches(options, waiting, traced, ring):
+    for records in batches(options, waiting, traced, ring, beside):
         writer.records(form(records) if form else records)
         writer.flush()
 

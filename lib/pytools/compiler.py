@@ -19,7 +19,7 @@ from pytools.errors import Failure
 from pytools.image import Image
 from pytools.template import Rendered
 
-__all__ = ["Compiler"]
+__all__ = ["Compiler", "require_headers"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # Stands in for the kernel's headers.
@@ -55,11 +55,7 @@ class Compiler:
 
     def compile(self, rendered: Rendered) -> Image:
         """Compile; raises Failure with the compiler's own messages as detail."""
-        if rendered.headers and not os.path.isdir(rendered.headers):
-            raise Failure(
-                "this kernel has neither type information (BTF, CONFIG_DEBUG_INFO_BTF) nor "
-                f"headers in {rendered.headers}: install the headers of {os.uname().release}"
-            )
+        require_headers(rendered)
         request = {
             "text": rendered.text,
             # Empty: bcc looks for the kernel's headers itself, as it always does.
@@ -71,11 +67,7 @@ class Compiler:
         status = self._child.returncode
         detail = messages.decode("utf-8", "replace").strip()
         if status == NO_BCC:
-            raise Failure(
-                "bcc is not installed for " + sys.executable + ": install python3-bpfcc "
-                "(Debian, Ubuntu) or python3-bcc (Fedora, openSUSE)",
-                detail,
-            )
+            raise Failure(NO_BCC_TEXT, detail)
         if status != 0:
             why = _first_error(detail) or (
                 f"the compiler was killed by signal {-status}" if status < 0 else "no reason given"
@@ -88,6 +80,19 @@ class Compiler:
 
 
 NO_BCC = 3  # the child's exit status when it cannot import bcc
+NO_BCC_TEXT = (
+    f"bcc is not installed for {sys.executable}: install python3-bpfcc (Debian, Ubuntu) or "
+    "python3-bcc (Fedora, openSUSE)"
+)
+
+
+def require_headers(rendered: Rendered) -> None:
+    """Raise Failure where the kernel's headers are needed and are not installed."""
+    if rendered.headers and not os.path.isdir(rendered.headers):
+        raise Failure(
+            "this kernel has neither type information (BTF, CONFIG_DEBUG_INFO_BTF) nor "
+            f"headers in {rendered.headers}: install the headers of {os.uname().release}"
+        )
 
 
 def _first_error(messages: str) -> str:

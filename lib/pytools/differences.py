@@ -16,12 +16,13 @@ from pytools.errors import Failure
 from pytools.kernel import Kernel
 
 __all__ = [
-    "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
-    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "FIRST_ARGUMENT", "FOURTH_ARGUMENT",
-    "PREV_STATE", "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
-    "SOCKET_STATE", "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER",
-    "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID",
+    "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT",
+    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "PREV_STATE", "PROBE_INDEX",
+    "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
+    "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE",
+    "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -192,6 +193,23 @@ def _preempts_programs(kernel: Kernel) -> bool:
     return kernel.version >= (7, 1)
 
 
+def raw_tracepoints_count(kernel: Kernel) -> bool:
+    """Whether a program at a raw tracepoint is run each time (see above)."""
+    return kernel.has_btf and not _preempts_programs(kernel)
+
+
+def PROBE_INDEX(kernel: Kernel) -> str:
+    """The number of the probe that a program of PROBES runs for: ``index``, a variable
+    that holds the setting, or the cookie of the link where that is less than zero. Since
+    Linux commit 7adfc6c9b315 (v5.15) a helper gives it; links of many probes, the
+    only ones that are asked, are newer."""
+    helper = "BPF_FUNC_get_attach_cookie"
+    number = kernel.btf.enumerators({helper}).get(helper) if kernel.has_btf else None
+    if number is None:
+        return "index"
+    return f"(index < 0 ? ((u64 (*)(void *)){number})(ctx) : index)"
+
+
 def SYS_ENTER(kernel: Kernel) -> str:
     """The head of a program that runs when a system call begins, for each of them.
     A raw tracepoint is the faster one."""
@@ -215,6 +233,12 @@ def SYS_EXIT(kernel: Kernel) -> str:
 def CALL_RESULT(kernel: Kernel) -> str:
     """What the system call in ``SYS_EXIT`` returns."""
     return "args->ret" if _preempts_programs(kernel) else "result"
+
+
+def EXIT_CONTEXT(kernel: Kernel) -> str:
+    """What ``syscall_arguments`` of syscall.h takes in ``SYS_EXIT``. A raw tracepoint's
+    first argument is the registers, as the hidden first word of a record is."""
+    return "args" if _preempts_programs(kernel) else "ctx"
 
 
 def RETURNING_CALL(kernel: Kernel) -> str:
@@ -283,12 +307,61 @@ def call_registers(kernel: Kernel) -> tuple[list[str], str]:
     raise Failure(f"functions' arguments are not known on {os.uname().machine}")
 
 
+# The stack pointer, and how many bytes the return takes from the stack: where the
+# call puts the address to return to, not into a register.
+_STACK = {
+    "x86_64": ("sp", 8),
+    "aarch64": ("sp", 0),
+    "riscv64": ("sp", 0),
+    "s390x": ("gprs[15]", 0),
+    "ppc64le": ("gpr[1]", 0),
+}
+# Those whose arguments beyond the registers are next to each other on the stack.
+_ARGUMENTS_ON_STACK = ("x86_64", "aarch64", "riscv64")
+
+
+def _stack() -> tuple[str, int]:
+    machine = os.uname().machine
+    if machine not in _STACK:
+        raise Failure(f"the stack is not known on {machine}")
+    return _STACK[machine]
+
+
+def stack_argument(number: int) -> str | None:
+    """Where an argument of a function is that has no register left, the first of them
+    0, as the function is called; None where that is not known."""
+    if os.uname().machine not in _ARGUMENTS_ON_STACK:
+        return None
+    register, return_bytes = _stack()
+    return f"ctx->{register} + {return_bytes + 8 * number}"
+
+
+def CALLED_STACK(kernel: Kernel) -> str:
+    """Where the stack of a user function was when it was called, in a program that
+    runs then: of two calls of a thread that have not returned, no two are alike."""
+    return f"ctx->{_stack()[0]}"
+
+
+def RETURNED_STACK(kernel: Kernel) -> str:
+    """The same, in a program that runs when the function has returned."""
+    register, return_bytes = _stack()
+    return f"(ctx->{register} - {return_bytes})"
+
+
 def has_fentry(kernel: Kernel) -> bool:
     """Whether programs can be attached to functions without kprobes. x86 has what
     it takes since Linux commit fec56f5890d9 (v5.5), arm64 since efc9909fdce0
     (v6.0), s390 since 528eb2cb87bc (v6.3); it depends on BTF."""
     since = {"x86_64": (5, 5), "aarch64": (6, 0), "s390x": (6, 3)}.get(os.uname().machine, (99, 0))
     return kernel.has_btf and kernel.version >= since
+
+
+def has_uprobe_multi(kernel: Kernel) -> bool:
+    """Whether one link attaches a program to many places in a file: since Linux
+    commit 89ae89f53d20 (v6.6). A hundred are detached in a fortieth of a second then, where
+    the perf events of before take a tenth of a second each."""
+    name = "BPF_TRACE_UPROBE_MULTI"
+    return kernel.has_btf and name in kernel.btf.enumerators({name})
 
 
 # Where a function's parameters stand, in kernels without BTF: (since, names), newest first.
@@ -412,6 +485,28 @@ def REQUEST_STARTS(kernel: Kernel) -> str:
 def REQUEST_ORIGIN(kernel: Kernel) -> str:
     """What REQUEST_STARTS knows a request by."""
     return "request" if _has_io_start(kernel) else "request->bio"
+
+
+# What fsync(2) and fdatasync(2) call, or what they are themselves where the compiler made one
+# function of both.
+_FSYNC_CALLS = (
+    "__x64_sys_fsync", "__x64_sys_fdatasync", "__ia32_sys_fsync", "__ia32_sys_fdatasync",
+    "__arm64_sys_fsync", "__arm64_sys_fdatasync", "__s390x_sys_fsync", "__s390x_sys_fdatasync",
+    "__riscv_sys_fsync", "__riscv_sys_fdatasync", "sys_fsync", "sys_fdatasync",
+)  # fmt: skip
+
+
+def FSYNC_CALLERS(kernel: Kernel) -> str:
+    """Programs at the callers of vfs_fsync_range() that may hold a copy of it, as the compiler
+    likes: v5.10's fdatasync(2) does, do_fsync() since v7.0, vfs_fsync() always."""
+    names = ["vfs_fsync"]
+    names += ["do_fsync"] if kernel.attachable("do_fsync") else _FSYNC_CALLS
+    return "\n".join(
+        f"FUNCTION({name})\n{{\n\treturn sync_begins();\n}}\n\n"
+        f"FUNCTION_RETURN({name}, int result)\n{{\n\treturn sync_ends(result);\n}}\n"
+        for name in names
+        if kernel.attachable(name)
+    )
 
 
 def resolve(name: str, kernel: Kernel) -> str | None:

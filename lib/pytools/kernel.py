@@ -26,6 +26,7 @@ __all__ = [
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 NOTES_PATH = "/sys/kernel/notes"
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
 CPU_PATH = "/sys/devices/system/cpu"
 NT_GNU_BUILD_ID = 3
 # The inode number of the first pid namespace (include/linux/proc_ns.h).
@@ -63,7 +64,7 @@ class Kernel:
         self._btf_path = btf_path
         self._btf: Btf | None = None
         self._tracefs = tracefs
-        self._functions: set[str] | None = None
+        self._functions: dict[str, str] | None = None
 
     @property
     def version(self) -> tuple[int, int]:
@@ -112,8 +113,15 @@ class Kernel:
         return self._tracefs
 
     def has_tracepoint(self, category: str, name: str) -> bool:
-        """Whether a tracepoint exists; raises Failure without tracefs."""
-        return os.path.isdir(f"{self.tracefs}/events/{category}/{name}")
+        """Whether a tracepoint exists; raises Failure without tracefs, or where this
+        process may not look into it."""
+        try:
+            os.stat(f"{self.tracefs}/events/{category}/{name}")
+        except PermissionError as error:
+            raise _unreadable(f"{category}:{name}", error) from None
+        except OSError:
+            return False
+        return True
 
     def _tracepoint_file(self, category: str, name: str, file: str) -> str:
         path = f"{self.tracefs}/events/{category}/{name}/{file}"
@@ -123,10 +131,7 @@ class Kernel:
         except FileNotFoundError:
             raise Failure(f"this kernel has no tracepoint {category}:{name}") from None
         except OSError as error:
-            raise Failure(
-                f"cannot read tracepoint {category}:{name}: {error.strerror}: tracefs is "
-                "readable by root only, unless it is mounted with another mode"
-            ) from None
+            raise _unreadable(f"{category}:{name}", error) from None
 
     def tracepoint_id(self, category: str, name: str) -> int:
         """The number by which perf_event_open(2) knows a tracepoint."""
@@ -162,22 +167,38 @@ class Kernel:
         ones) or of the kernel's (_noprof, since Linux commit b951aaff5035, v6.10);
         None where there is none. Functions that the compiler inlined, and those that
         the kernel excludes, are not there."""
-        if self._functions is None:
-            self._functions = self._read_functions()
+        functions = self.functions()
         for symbol in (name, name + "_noprof"):
-            if symbol in self._functions:
+            if symbol in functions:
                 return symbol
         suffixed = re.compile(re.escape(name) + r"(\.(isra|constprop)\.\d+)+")
-        return min(filter(suffixed.fullmatch, self._functions), default=None)
+        return min(filter(suffixed.fullmatch, functions), default=None)
 
-    def _read_functions(self) -> set[str]:
+    def functions(self) -> dict[str, str]:
+        """The functions that can be attached to, and the module of each (empty for the
+        kernel itself)."""
+        if self._functions is None:
+            self._functions = self._read_functions()
+        return self._functions
+
+    def _read_functions(self) -> dict[str, str]:
         try:
             with open(f"{self.tracefs}/available_filter_functions") as lines:
-                return {line.split(None, 1)[0] for line in lines if line.strip()}
+                words = [line.split() for line in lines]
         except OSError:  # no CONFIG_DYNAMIC_FTRACE, or refused: any symbol may do
             with open("/proc/kallsyms") as lines:
-                words = (line.split() for line in lines)
-                return {word[2] for word in words if word[1] in "tT"}
+                words = [line.split()[2:] for line in lines if line.split()[1] in "tT"]
+        # What was discarded with the kernel's start has a name that was made up.
+        return {
+            word[0]: word[1].strip("[]") if len(word) > 1 else ""
+            for word in words
+            if word and not word[0].startswith("__ftrace_invalid_address__")
+        }
+
+    @property
+    def has_kprobes(self) -> bool:
+        """Whether programs can be attached to functions by perf events."""
+        return os.path.exists(KPROBE_TYPE)
 
     def identity(self) -> str:
         """What tells this build of the kernel from every other: release, version
@@ -214,16 +235,24 @@ def _build_id() -> str:
     return ""
 
 
+# See docs/privileges.md.
+TRACEFS_ADVICE = (
+    "run as root, or have root run 'mount -o remount,gid=GROUP,mode=750 /sys/kernel/tracing' "
+    "for a group of yours"
+)
+
+
+def _unreadable(tracepoint: str, error: OSError) -> Failure:
+    return Failure(f"cannot read tracepoint {tracepoint}: {error.strerror}: {TRACEFS_ADVICE}")
+
+
 def _find_tracefs() -> str:
     for path in TRACEFS_PATHS:
         try:
             os.stat(path + "/events")
             return path
         except PermissionError:
-            raise Failure(
-                f"no permission to read {path}: run as root, or mount tracefs with a mode "
-                "that lets you in"
-            ) from None
+            raise Failure(f"no permission to read {path}: {TRACEFS_ADVICE}") from None
         except OSError:
             continue
     # Mounted nowhere (containers, minimal systems). A mount that only this

@@ -13,16 +13,22 @@ from pytools.errors import Failure, error_text
 from pytools.image import Image, MapSpec, ProgramSpec
 from pytools.maps import Map
 
-__all__ = ["Loaded", "load", "require_permission"]
+__all__ = ["Loaded", "load", "load_program", "missed", "refusal", "require_permission"]
 
 PROG_LOAD, OBJ_GET_INFO_BY_FD = 5, 15
 MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 # enum bpf_prog_type
 PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
-    "fentry": 26, "fexit": 26, "classifier": 3,
+    "fentry": 26, "fexit": 26, "classifier": 3, "uprobe": 2, "uretprobe": 2, "usdt": 2,
+    "kprobe.multi": 2, "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
 }  # fmt: skip
-ATTACH_TYPES = {"fentry": 24, "fexit": 25}  # enum bpf_attach_type
+BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
+ATTACH_TYPES = {  # enum bpf_attach_type
+    "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
+    "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
+    "usdt.multi": BPF_TRACE_UPROBE_MULTI,
+}  # fmt: skip
 # Functions that only programs under the GPL may call are in every tool.
 LICENSE = b"GPL"
 # What the verifier's log has around its reason: counts, and states of registers.
@@ -63,7 +69,8 @@ def load(image: Image, sizes: Mapping[str, int] = {}, settings: Mapping[str, int
         except OSError as error:
             raise refusal(f"create the BPF map {spec.name}", error) from None
     for program in image.programs:
-        loaded.programs.append((program, _load_program(program, loaded.maps, settings)))
+        if program.kind != "probes":  # which many.py loads, as what it is attached to
+            loaded.programs.append((program, load_program(program, loaded.maps, settings)))
     return loaded
 
 
@@ -85,9 +92,10 @@ def raise_memory_limit() -> None:
         pass  # not needed on a newer kernel; on an older one, loading says so
 
 
-def _load_program(
+def load_program(
     program: ProgramSpec, loaded: Mapping[str, Map], settings: Mapping[str, int]
 ) -> int:
+    """Load a program: its file descriptor. Raises Failure."""
     code = bytearray(program.instructions)
     for number, name in program.maps:
         struct.pack_into("=i", code, 8 * number + 4, loaded[name].fd)
@@ -133,7 +141,7 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
         0,
         re.sub(r"\W", "_", name.rpartition("__")[2]).encode()[: maps.NAME_BYTES],
     )
-    if program.type_id:
+    if program.kind in ATTACH_TYPES:
         # Up to attach_btf_id, with nothing of a BTF of its own.
         attributes += struct.pack("=II36xI", 0, ATTACH_TYPES[program.kind], program.type_id)
     return system.bpf(PROG_LOAD, bytearray(attributes))

@@ -3,16 +3,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from pytools import __version__, cache, kernel, loader
-from pytools.attach import Attachment, attach
-from pytools.image import Image
+from pytools.attach import Attachment, attach, attach_user
+from pytools.image import Image, ProgramSpec
 from pytools.loader import Loaded
 from pytools.maps import Map
 from pytools.source import Source
 
-__all__ = ["Program", "prepare"]
+if TYPE_CHECKING:
+    from pytools.elf import File, Probe
+    from pytools.many import Target
+
+__all__ = ["Program", "cached_name", "prepare"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -20,10 +24,19 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 class Program:
     """A program in the kernel: its maps, and what it is attached to."""
 
-    def __init__(self, loaded: Loaded, running: kernel.Kernel, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        running: kernel.Kernel,
+        image: Image,
+        source: Source,
+        say: Callable[[str], None],
+    ) -> None:
         self.maps: Mapping[str, Map] = loaded.maps
         self._loaded = loaded
         self._running = running
+        self._image = image
+        self._source = source
         self._say = say
         self._attachment: Attachment | None = None
         self._missed_before = 0
@@ -31,9 +44,9 @@ class Program:
     def attach(
         self, frequency: int = 0, period: int = 0, cpus: Sequence[int] | None = None
     ) -> None:
-        """Attach every program; raises Failure, with nothing left attached. Those on
-        perf events sample so many times a second, or every ``period`` nanoseconds,
-        every online CPU or those given."""
+        """Attach every program but those of user functions; raises Failure, with
+        nothing left attached. Those on perf events sample so many times a second, or
+        every ``period`` nanoseconds, every online CPU or those given."""
         self._attachment = attach(self._loaded, self._running, frequency, period, cpus)
         for line in self._attachment.said:
             self._say(f"attached to {line}")
@@ -46,6 +59,66 @@ class Program:
         """Say what was done, with -v."""
         self._say(line)
 
+    def attach_uprobe(
+        self, label: str, file: File, offsets: Sequence[int], pid: int = -1
+    ) -> list[int]:
+        """Attach the template's UPROBE and URETPROBE of that label to the functions at
+        offsets in a file, for all processes or for one; at which they were not
+        before (the same file may have several names). After ``attach``; raises
+        Failure, with what was attached before left as it is."""
+        programs = [
+            pair
+            for pair in self._loaded.programs
+            if pair[0].kind.startswith(("uprobe", "uretprobe")) and pair[0].target == label
+        ]
+        return self._attach_user(programs, file, [(offset, 0) for offset in offsets], pid)
+
+    def attach_usdt(
+        self, label: str, file: File, probes: Sequence[Probe], pid: int = -1
+    ) -> list[int]:
+        """The same for the template's USDT of that label, at places of a probe, whose
+        arguments are among those that the source names (``probes``)."""
+        new = []
+        for number, arguments in enumerate(self._source.probes[label]):
+            name = f"usdt__{label}__{number}"
+            programs = [pair for pair in self._loaded.programs if pair[0].name == name]
+            places = [(p.offset, p.semaphore) for p in probes if p.arguments == arguments]
+            new += self._attach_user(programs, file, places, pid)
+        return new
+
+    def attach_many(
+        self, label: str, targets: Sequence[Target], progress: Callable[[int, int], None]
+    ) -> list[Target]:
+        """Attach the template's PROBES of that label to all targets; those that the
+        kernel refuses are returned. ``progress`` is told how many of how many are
+        done. After ``attach``; raises Failure."""
+        from pytools.many import attach_many  # not for most tools
+
+        assert self._attachment is not None
+        (spec,) = (p for p in self._image.programs if (p.kind, p.target) == ("probes", label))
+        said = len(self._attachment.said)
+        refused = attach_many(
+            self._attachment, self._loaded, spec, self._source.settings, targets, self._running,
+            progress,
+        )  # fmt: skip
+        for line in self._attachment.said[said:]:
+            self._say(f"attached to {line}")
+        return refused
+
+    def _attach_user(
+        self,
+        programs: list[tuple[ProgramSpec, int]],
+        file: File,
+        places: list[tuple[int, int]],
+        pid: int,
+    ) -> list[int]:
+        assert self._attachment is not None and programs
+        said = len(self._attachment.said)
+        new = attach_user(self._attachment, programs, file, places, pid)
+        for line in self._attachment.said[said:]:
+            self._say(f"attached to {line}")
+        return new
+
     def missed(self) -> int:
         """How often the kernel did not run a program that it should have run."""
         return sum(loader.missed(fd) for _, fd in self._loaded.programs)
@@ -55,10 +128,11 @@ class Program:
         before, self._missed_before = self._missed_before, self.missed()
         return self._missed_before - before
 
-    def detach(self) -> None:
-        """Detach; the maps stay readable, and don't change any more."""
+    def detach(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Detach; the maps stay readable, and don't change any more. ``progress`` is told
+        how many of how many attachments are gone."""
         if self._attachment is not None:
-            self._attachment.detach()
+            self._attachment.detach(progress)
 
 
 def prepare(
@@ -74,7 +148,7 @@ def prepare(
         say(f"the kernel refuses {error}; trying kprobes")
         image = _image(source, running, False, use_cache, say)
         loaded = loader.load(image, sizes, source.settings)
-    return Program(loaded, running, say)
+    return Program(loaded, running, image, source, say)
 
 
 def _image(
@@ -86,13 +160,7 @@ def _image(
 ) -> Image:
     if not use_cache:
         return _compile(source, running, fentry, say)
-    # Everything that could change the image. What is rendered follows from the
-    # template, the kernel and the options: it need not be rendered to be found.
-    name = cache.key(
-        __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
-        running.headers, source.template, repr(sorted(source.code.items())),
-        repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
-    )  # fmt: skip
+    name = cached_name(source, running, fentry)
     with cache.Cache(cache.folder()) as images:
         data = images.load(name)
         if data is not None:
@@ -109,6 +177,18 @@ def _image(
         else:
             say(f"image {name[:12]} kept in {images.path}")
         return image
+
+
+def cached_name(source: Source, running: kernel.Kernel, fentry: bool) -> str:
+    """The name of a template's image in the cache."""
+    # Everything that could change the image. What is rendered follows from the
+    # template, the kernel and the options: it need not be rendered to be found.
+    return cache.key(
+        __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
+        running.headers, source.template, repr(sorted(source.code.items())),
+        repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
+        repr(sorted((label, list(ways)) for label, ways in source.probes.items())),
+    )  # fmt: skip
 
 
 def _compile(

@@ -53,6 +53,10 @@ def add_options(made: cli.Parser) -> None:
         "-a", "--annotations", action="store_true", help="mark the kernel's functions with _[k]"
     )
     made.add_argument(
+        "-s", "--offset", action="store_true", help="print how far into a function each place is"
+    )
+    made.add_argument("-A", "--address", action="store_true", help="print the addresses, too")
+    made.add_argument(
         "--stack-storage-size", metavar="N", type=cli.number_from(1, 1 << 22),
         default=stacks.STACKS, help=f"how many stacks there is room for ({stacks.STACKS})",
     )  # fmt: skip
@@ -109,14 +113,19 @@ class Report:
         }
         self.sizes = stacks.sizes(options.stack_storage_size, options.hash_storage_size)
         self._symbols = Symbols()
+        if not options.kernel_stacks_only:
+            self._symbols.watch(options.pid or [])
 
     def open(self) -> None:
-        """Open the files to be written: a mistake shows before anything is traced."""
+        """Open the files to be written, and those of the processes that were asked for: a mistake
+        shows before anything is traced, and a process that ends has names from the start."""
         self._files = {
             name: _open(getattr(self._options, name))
             for name in ("svg", "speedscope")
             if getattr(self._options, name) is not None
         }
+        if self._options.pid and not self._options.kernel_stacks_only:
+            self._symbols.settle()
 
     def wait(self, waiting: cli.Waiting, program: Program) -> None:
         """Wait until the duration is over, or for Ctrl-C; then detach."""
@@ -198,18 +207,19 @@ class Report:
         if addresses is None:
             return (LOST,)
         frames: list[Frame] = []
-        for address in call_site(addresses):
-            symbol = names.get(address)
-            if symbol is None:
-                frames.append(Frame("[unknown]", UNNAMED))
-                continue
-            name = symbol.name
-            if kind == KERNEL:
-                if name == self._innermost:
+        for address, site in zip(addresses, call_site(addresses)):
+            symbol = names.get(site)
+            name = "[unknown]" if symbol is None else symbol.name
+            if symbol is not None:
+                if kind == KERNEL and name == self._innermost:
                     frames.clear()
-                if symbol.module:
+                if self._options.offset:
+                    name += f"+{symbol.offset + address - site:#x}"
+                if kind == KERNEL and symbol.module:
                     name += " " + symbol.module
-            frames.append(Frame(name, kind))
+            if self._options.address:
+                name += f" [{address:#x}]"
+            frames.append(Frame(name, UNNAMED if symbol is None else kind))
         return tuple(reversed(frames))
 
     def _shown(self, frame: Frame) -> Frame:

@@ -98,9 +98,13 @@ class Symbols:
         self.why_not = ""  # why there are no names
 
     def watch(self, pids: Sequence[int]) -> None:
-        """Have the files of these processes opened."""
-        if pids:
+        """Have the files of these processes opened, soon."""
+        if pids or self._child is None:  # even for none: the child is then ready for others
             self._send(["watch", list(pids)])
+
+    def settle(self) -> None:
+        """Wait until the files of all watched processes are open."""
+        self.resolve({0: ()})
 
     def resolve(self, wanted: Mapping[int, Iterable[int]]) -> Answer:
         """The symbols of addresses in processes; those that have none are left out."""

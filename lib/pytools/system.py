@@ -10,8 +10,8 @@ from typing import Any, Callable
 from pytools.errors import Failure
 
 __all__ = [
-    "bpf", "perf_event_open", "detached_mount", "own_mount_namespace", "bind_mount",
-    "open_by_inode", "sha256",
+    "bpf", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
+    "bind_mount", "open_by_inode", "sha256",
 ]  # fmt: skip
 
 
@@ -56,12 +56,13 @@ def bpf(command: int, attributes: bytearray) -> int:
     return _syscall(_BPF, ctypes.c_int(command), buffer, ctypes.c_uint(size))
 
 
-def perf_event_open(attributes: bytes, cpu: int) -> int:
-    """perf_event_open(2) for every process on one CPU: a file descriptor."""
+def perf_event_open(attributes: bytes, cpu: int, pid: int = -1) -> int:
+    """perf_event_open(2) for every process on one CPU, or for one process on all
+    (cpu -1): a file descriptor."""
     return _syscall(
         _PERF_EVENT_OPEN,
         attributes,
-        ctypes.c_int(-1),
+        ctypes.c_int(pid),
         ctypes.c_int(cpu),
         ctypes.c_int(-1),
         ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC),
@@ -105,6 +106,17 @@ def open_by_inode(mount: int, inode: int) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return descriptor
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number of the file system that a file is on (statfs(2)); raises OSError."""
+    buffer = ctypes.create_string_buffer(512)
+    if _libc.fstatfs(ctypes.c_int(fd), buffer):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    layout = "=I" if os.uname().machine == "s390x" else "=Q"
+    (magic,) = struct.unpack_from(layout, buffer)
+    return int(magic)
 
 
 def page_size() -> int:

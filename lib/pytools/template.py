@@ -20,6 +20,19 @@ A template is C with five additions:
     kretprobe.
 ``CLASSIFIER(name)``
     the same for a packet, ``struct __sk_buff *skb``, at what ``traffic.py`` attaches it to.
+``UPROBE(label, type argument, ...)``, ``URETPROBE(label, type result)``
+    the same for a function of programs and libraries, when it is called and when it
+    has returned. Its arguments are the first ones that it has, integers and pointers,
+    in their order. The label is only the template's own: where the function is, is
+    said when it is attached (program.Program.attach_uprobe).
+``USDT(label, type argument, ...)``
+    the same for a USDT probe, with its first arguments. Where they are differs from
+    place to place: it becomes a program for each way in which they are written, which
+    the source names (``probes``).
+``PROBES(label)``
+    a program for any number of probes, of any kinds, which are said when it is
+    attached (program.Program.attach_many). The setting ``$INDEX`` and the difference
+    ``$PROBE_INDEX`` give the number of the probe that it runs for.
 ``EVENTS(name, struct type)``
     a ring buffer of such records.
 ``#include "name.h"``
@@ -39,9 +52,9 @@ import os
 import re
 from collections import Counter
 from string import Template
-from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Sequence
 
-from pytools import differences
+from pytools import differences, usdt
 from pytools.errors import Failure
 from pytools.kernel import Kernel, TracepointField
 from pytools.source import Source, Value
@@ -70,7 +83,10 @@ class Hook(NamedTuple):
     ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, ``classifier``
     (attached by ``traffic.Traffic``), or for a
     kernel function (target: its symbol) ``fentry``, ``fexit`` (``type_id``: its BTF
-    id), ``kprobe`` or ``kretprobe``."""
+    id), ``kprobe`` or ``kretprobe``; for a user function or probe (target: the
+    template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``, with ``.multi`` at its
+    end where one link attaches it to many places; for any probes ``probes`` (target:
+    the label)."""
 
     program: str
     kind: str
@@ -131,7 +147,8 @@ def render(source: Source, kernel: Kernel, fentry: bool = True) -> Rendered:
         for number, name in enumerate(settings)
     }
     text = _substitute(_include_shared(source.template), kernel, code, fixed, marks)
-    text, hooks = _expand_hooks(text, kernel, fentry and differences.has_fentry(kernel))
+    fentry = fentry and differences.has_fentry(kernel)
+    text, hooks = _expand_hooks(text, kernel, fentry, source.probes)
     text = _expand_events(text)
     bare = _without_comments(text)
     declared = _tracepoint_structs(hooks, kernel)
@@ -217,7 +234,8 @@ def _substitute(
 # Programs and what they attach to.
 
 _HOOK = re.compile(
-    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN)"
+    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN|UPROBE|URETPROBE"
+    r"|USDT|PROBES)"
     r"[ \t]*\(([^()]*)\)[ \t]*\n?\{",
     re.M,
 )
@@ -384,11 +402,84 @@ def _classifier_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     return Hook(program, "classifier", ""), f"int {program}(struct __sk_buff *skb)\n{{"
 
 
+def _user_kind(kind: str, kernel: Kernel) -> str:
+    return kind + ".multi" if differences.has_uprobe_multi(kernel) else kind
+
+
+def _uprobe_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    label, parameters = arguments[0], [_Parameter.parse(text) for text in arguments[1:]]
+    registers, _ = differences.call_registers(kernel)
+    program = f"uprobe__{label}"
+    lines = [f"int {program}(struct pt_regs *ctx)", "{"]
+    for place, parameter in enumerate(parameters):
+        if place < len(registers):
+            lines.append(parameter.declared(f"ctx->{registers[place]}"))
+            continue
+        address = differences.stack_argument(place - len(registers))
+        if address is None:
+            raise Failure(f"function {label}: only {len(registers)} arguments are in registers")
+        argument = usdt.Argument(8, address, memory=True)
+        lines.append(argument.declare(f"argument{place}"))
+        lines.append(parameter.declared(f"argument{place}"))
+    return Hook(program, _user_kind("uprobe", kernel), label), "\n".join(lines)
+
+
+def _uretprobe_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    label, *parameters = arguments
+    _, register = differences.call_registers(kernel)
+    program = f"uretprobe__{label}"
+    lines = [f"int {program}(struct pt_regs *ctx)", "{"]
+    if parameters:
+        (result,) = parameters
+        lines.append(_Parameter.parse(result).declared(f"ctx->{register}"))
+    return Hook(program, _user_kind("uretprobe", kernel), label), "\n".join(lines)
+
+
+def _probes_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    (label,) = arguments
+    program = f"probes__{label}"
+    return Hook(program, "probes", label), f"int {program}(void *ctx)\n{{"
+
+
+def _usdt_head(
+    arguments: list[str], kernel: Kernel, probes: Mapping[str, Sequence[str]]
+) -> tuple[list[Hook], str]:
+    """The body becomes a function, which a program for each way calls."""
+    label, parameters = arguments[0], [_Parameter.parse(text) for text in arguments[1:]]
+    if label not in probes:
+        raise TemplateError(f"USDT({label}): the source names no way to read its arguments")
+    head = ["struct pt_regs *ctx"]
+    head += [f"{p.type}{'' if p.type.endswith('*') else ' '}{p.name}" for p in parameters]
+    body = f"static inline int probe__{label}({', '.join(head)})"
+    hooks, lines = [], [f"{body};\n"]
+    for number, description in enumerate(probes[label]):
+        program = f"usdt__{label}__{number}"
+        hooks.append(Hook(program, _user_kind("usdt", kernel), label))
+        lines += [f"int {program}(struct pt_regs *ctx)", "{"]
+        known = usdt.arguments(description) if parameters else []
+        values = ["ctx"]
+        for place, parameter in enumerate(parameters):
+            argument = known[place] if place < len(known) else None
+            if argument is None:
+                raise Failure(
+                    f"probe {label}: argument {place + 1} can't be read where the arguments "
+                    f"are {description or 'none'}"
+                )
+            lines.append(argument.declare(f"argument{place}"))
+            wide = "(u64)" if parameter.type.endswith("*") else ""
+            values.append(f"({parameter.type}){wide}argument{place}")
+        lines += [f"\n\treturn probe__{label}({', '.join(values)});", "}\n"]
+    return hooks, "\n".join([*lines, body, "{"])
+
+
 _HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
     "TRACEPOINT": _tracepoint_head,
     "RAW_TRACEPOINT": _raw_tracepoint_head,
     "PERF_EVENT": _perf_event_head,
     "CLASSIFIER": _classifier_head,
+    "UPROBE": _uprobe_head,
+    "URETPROBE": _uretprobe_head,
+    "PROBES": _probes_head,
 }
 
 
@@ -397,7 +488,9 @@ def _type_words(type_text: str) -> list[str]:
     return ["_Bool" if word == "bool" else word for word in words if word != "const"]
 
 
-def _expand_hooks(text: str, kernel: Kernel, fentry: bool) -> tuple[str, list[Hook]]:
+def _expand_hooks(
+    text: str, kernel: Kernel, fentry: bool, probes: Mapping[str, Sequence[str]]
+) -> tuple[str, list[Hook]]:
     hooks: list[Hook] = []
 
     def expand(match: re.Match[str]) -> str:
@@ -406,6 +499,10 @@ def _expand_hooks(text: str, kernel: Kernel, fentry: bool) -> tuple[str, list[Ho
         try:
             if word.startswith("FUNCTION"):
                 found, head = _function_head(arguments, kernel, fentry, word != "FUNCTION")
+                hooks.extend(found)
+                return head
+            if word == "USDT":
+                found, head = _usdt_head(arguments, kernel, probes)
                 hooks.extend(found)
                 return head
             hook, head = _HEADS[word](arguments, kernel)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # First process in the userland of a test machine: sets up what the tests count on, runs them, hands
 # the results over, powers off. job.sh, written for each run, says what to do: row, release, options,
-# action (test, compare or shell), tests and seconds (from the start), rows and columns.
+# action (test, compare or shell), tests and seconds (from the start), compiler (host, or none for the
+# machine itself), rows and columns.
 
 . /run/job.sh
 # The first process has its environment from the kernel's command line and from the initramfs.
@@ -88,6 +89,9 @@ fi
 
 if [ "$action" = compare ]; then
 	set -- tests/kernels/compare.py /run/results/comparison.json
+elif [ "$action" = installed ]; then # a Debian package
+	set -- -m pytest -v -p no:cacheprovider --junitxml=/run/results/junit.xml -o junit_family=xunit2
+	set -- "$@" tests/packages/in_machine.py
 else
 	# -v: should the machine die, the last line names the test. What is marked host_only or rendering
 	# depends on no running kernel.
@@ -95,6 +99,12 @@ else
 	set -- "$@" --junitxml=/run/results/junit.xml -o junit_family=xunit2
 	set -- "$@" -m "not rendering and not host_only" --ignore=tests/kernels tests
 	[ -n "$tests" ] && set -- "$@" -k "$tests"
+fi
+if [ "${compiler:-}" = host ]; then
+	ln -s "$(port compiler)" /run/compiler
+	own=lib/pytools/compiler_child.py
+	mv $own "${own%.py}_here.py"
+	cp tests/kernels/compile_client.py $own
 fi
 output=$(port output)
 results=$(port results)

@@ -28,6 +28,7 @@ USERLAND_PACKAGES = (
     "iproute2",
     "kmod",
     "mount",
+    "musl",
     "procps",
     "python3",
     "python3-bpfcc",

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tarfile
@@ -138,6 +139,7 @@ class Machine:
         # busy host half a minute.
         self.test_seconds = int(timeout - min(max(60, timeout * 0.1), timeout / 2))
         self.process: subprocess.Popen[bytes] | None = None
+        self.server: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.seconds = 0.0
         self.timed_out = False
@@ -242,9 +244,31 @@ class Machine:
             *arguments,
         ]
 
-    def start(self, command: Sequence[str]) -> None:
-        """Start ``command``, this machine's QEMU; it ends with us, even if we are killed."""
+    def compiler(self, kernel: Kernel, userland: Userland, checkout: Path) -> list[str]:
+        """The command that starts what compiles for the machine on the host."""
+        place = self.temporary / "compiler"
+        place.mkdir()
+        script = HERE / "compile_root.sh"
+        words = ["unshare", "--mount", script, userland.image, kernel.image, checkout, place]
+        return [str(word) for word in words]
+
+    def start(self, command: Sequence[str], compiler: Sequence[str] = ()) -> None:
+        """Start ``command``, this machine's QEMU, and ``compiler``, if any, with a port of the
+        machine for its standard input and output; they end with us, even if we are killed."""
         log = self.temporary / "qemu.log"
+        ours: list[socket.socket] = []
+        if compiler:
+            ours += socket.socketpair()
+            port = ours[0].fileno()
+            with (self.directory / "compiler.log").open("wb") as errors:
+                self.server = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", *compiler],
+                    stdin=ours[1].fileno(),
+                    stdout=ours[1].fileno(),
+                    stderr=errors,
+                )
+            command = [*command, "-chardev", f"socket,id=compiler,fd={port}"]
+            command += ["-device", "virtserialport,chardev=compiler,name=compiler"]
         # QEMU keeps what is written to the userland in TMPDIR.
         environment = {**os.environ, "TMPDIR": str(self.temporary)}
         with log.open("wb") as errors:
@@ -255,7 +279,10 @@ class Machine:
                 stderr=errors,
                 env=environment,
                 start_new_session=True,
+                pass_fds=[end.fileno() for end in ours[:1]],
             )
+        for end in ours:
+            end.close()
         self.started = time.monotonic()
 
     def running(self) -> bool:
@@ -276,6 +303,10 @@ class Machine:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
+            self.server = None
         if self.process is not None:
             log = self.temporary / "qemu.log"
             if log.exists() and log.stat().st_size:

@@ -31,6 +31,7 @@ class RowResult:
     seconds: float
     results: list[Result] = field(default_factory=list)
     trouble: str | None = None
+    before: bool = False  # it passed in an earlier run, and nothing has changed since
 
     @property
     def passed(self) -> bool:
@@ -113,7 +114,9 @@ def summary(rows: Sequence[RowResult]) -> str:
             ]
         )
     lines.append(["(seconds)", *(f"{row.seconds:.0f}" for row in rows)])
-    lines.append(["(kernel)", *("pass" if row.passed else "FAIL" for row in rows)])
+    lines.append(["(kernel)", *(PASS if row.passed else FAIL for row in rows)])
+    if any(row.before for row in rows):
+        lines.append(["(run)", *("before" if row.before else "now" for row in rows)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines

@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from typing import IO
 
 sys.dont_write_bytecode = True
 
+import passed  # noqa: E402
 from cache import cache_directory  # noqa: E402
 from comparison import Compared, page, read_comparison  # noqa: E402
 from debian import ImageError, MissingPackage  # noqa: E402
@@ -100,12 +102,26 @@ class Images:
             raise error
         return self
 
+    def names(self, row: Row) -> list[str]:
+        """What the row's machine is made of, by names that change with the contents."""
+        return [
+            self.tools.root.name,
+            self.userlands[row.userland].image.parent.name,
+            self.kernels[row.name].image.parent.name,
+        ]
+
     def command(self, machine: Machine, checkout: Path, **job: str) -> list[str]:
         """Write the machine's files; the command that starts it, without its console."""
         row = machine.row
         return machine.prepare(
             self.tools, self.kernels[row.name], self.userlands[row.userland], checkout, job
         )
+
+    def compiler(self, machine: Machine, checkout: Path) -> list[str]:
+        """The command that starts what compiles for the machine on this host. It takes root: bcc
+        makes a program's maps when it compiles it."""
+        row = machine.row
+        return machine.compiler(self.kernels[row.name], self.userlands[row.userland], checkout)
 
 
 def take_turn(places: int) -> IO[str] | None:
@@ -125,7 +141,7 @@ def take_turn(places: int) -> IO[str] | None:
 
 def run_machines(
     machines: list[Machine],
-    command: Callable[[Machine], list[str]],
+    start: Callable[[Machine], None],
     jobs: int,
     ended: Callable[[Machine], None],
 ) -> None:
@@ -148,7 +164,7 @@ def run_machines(
                     break
                 machine = waiting.pop(0)
                 active[machine] = place
-                machine.start(command(machine))
+                start(machine)
             time.sleep(0.1)
             for machine in [machine for machine in active if not machine.running()]:
                 machine.end()
@@ -167,12 +183,16 @@ def checkout_disk() -> Iterator[Path]:
         yield disk
 
 
-def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
-    """Run the tests on ``rows`` and print the table; 0 if every row passed."""
+def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) -> int:
+    """Run the tests on ``rows`` and print the table; 0 if every row passed.
+
+    A row that has passed with the same files runs again only if ``fresh``.
+    """
     images = Images(rows)
     machines = [
         Machine(row, RESULTS / row.name, timeout) for row in rows if row.name not in images.missing
     ]
+    inputs: dict[str, list[str]] = {}
     done: dict[str, RowResult] = {}
     for row in rows:
         if row.name in images.missing:
@@ -189,6 +209,8 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
         except ValueError as error:
             result.trouble = result.trouble or str(error)
         done[machine.row.name] = result
+        if result.passed:
+            passed.keep(machine.row.name, inputs[machine.row.name], machine.report, machine.seconds)
         say(
             f"{machine.row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s"
             + (f": {result.trouble}" if result.trouble else "")
@@ -198,12 +220,26 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float) -> int:
                 say(f"  | {line}")
 
     with checkout_disk() as disk:
+        files = passed.content(disk)
+        for machine in list(machines):
+            row = machine.row
+            inputs[row.name] = [files, tests, *images.names(row), *sorted(row.options)]
+            seconds = None if fresh else passed.found(row.name, inputs[row.name], machine.report)
+            if seconds is not None:
+                results_before = read_junit(machine.report.read_bytes(), row)
+                done[row.name] = RowResult(row, seconds, results_before, before=True)
+                machines.remove(machine)
+                say(f"{row.name}: pass before, with the same files; FRESH=1 runs it again")
 
-        def command(machine: Machine) -> list[str]:
+        def start(machine: Machine) -> None:
             job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
-            return [*images.command(machine, disk, **job), *machine.ports()]
+            if os.geteuid() == 0:
+                job["compiler"] = "host"
+            command = images.command(machine, disk, **job)
+            compiler = images.compiler(machine, disk) if "compiler" in job else []
+            machine.start([*command, *machine.ports()], compiler)
 
-        run_machines(machines, command, jobs, ended)
+        run_machines(machines, start, jobs, ended)
     results = [done[row.name] for row in rows]
     print(summary(results), flush=True)
     say(f"console, output and JUnit XML of each: {RESULTS}")
@@ -248,11 +284,11 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
 
     with checkout_disk() as disk:
 
-        def command(machine: Machine) -> list[str]:
+        def start(machine: Machine) -> None:
             job = {"action": "compare", "tests": "", "seconds": str(machine.test_seconds)}
-            return [*images.command(machine, disk, **job), *machine.ports()]
+            machine.start([*images.command(machine, disk, **job), *machine.ports()])
 
-        run_machines(machines, command, jobs, ended)
+        run_machines(machines, start, jobs, ended)
     kernels: list[Compared] = []
     for row in every:
         directory = RESULTS / f"{row.name}-compare"
@@ -273,6 +309,37 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
         say(f"not all kernels have been compared: {COMPARED} is as it was")
     ours = {kernel.name: kernel.ours_are_right for kernel in kernels}
     return 0 if not trouble and all(ours.get(row.name) for row in rows) else 1
+
+
+def installed(rows: list[Row], timeout: float) -> int:
+    """Install the Debian package on ``rows``, one after the other, run it and purge it
+    (tests/packages/in_machine.py); 0 if that went well on each."""
+    build = [str(CHECKOUT / "packaging" / "package"), "deb"]
+    package = subprocess.run(build, stdout=subprocess.PIPE, check=True, text=True).stdout.split()[
+        -1
+    ]
+    images = Images(rows, ("bash-completion", "man-db")).require()
+    failed = []
+    with checkout_disk() as disk:
+        with tarfile.open(disk, "a") as tar:
+            tar.add(package, "pytools.deb")
+        for row in rows:
+            machine = Machine(row, RESULTS / f"{row.name}-installed", timeout)
+            job = {"action": "installed", "tests": "", "seconds": str(machine.test_seconds)}
+            machine.start([*images.command(machine, disk, **job), *machine.ports()])
+            try:
+                while machine.running():
+                    time.sleep(0.1)
+            finally:
+                machine.end()
+            trouble = machine.unpack()
+            if trouble is None:
+                result = RowResult(row, machine.seconds)
+                result.results = read_junit(machine.report.read_bytes(), row)
+                trouble = None if result.passed else f"see {machine.directory}/output.log"
+            say(f"{row.name}: {trouble or 'installed'} in {machine.seconds:.0f} s")
+            failed += [row.name] * bool(trouble)
+    return int(bool(failed))
 
 
 def shell(row: Row) -> int:
@@ -306,7 +373,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     environment = os.environ
-    parser.add_argument("action", choices=("test", "shell", "images", "compare", "list"))
+    parser.add_argument(
+        "action", choices=("test", "shell", "images", "compare", "installed", "list")
+    )
     parser.add_argument(
         "kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell"
     )
@@ -329,8 +398,14 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--timeout",
         type=float,
-        default=environment.get("TIMEOUT") or "900",
+        default=environment.get("TIMEOUT") or "1500",
         help="seconds for one machine (default: $TIMEOUT, else %(default)s)",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        default=environment.get("FRESH", "") not in ("", "0"),
+        help="run rows again that have passed with the same files (default: $FRESH)",
     )
     return parser.parse_args(arguments)
 
@@ -367,10 +442,13 @@ def act(chosen: argparse.Namespace) -> int:
         rows = [row for row in rows if "no-btf" not in row.options]
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
+    if chosen.action == "installed":
+        # Without headers, as most machines are.
+        return installed([row for row in rows if not row.options], chosen.timeout)
     if chosen.action == "images":
         Images(rows).require()
         return 0
-    return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout)
+    return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout, chosen.fresh)
 
 
 if __name__ == "__main__":

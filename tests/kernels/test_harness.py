@@ -12,7 +12,8 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+import tty
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ sys.path.insert(0, str(HERE))
 import cache  # noqa: E402
 import compare  # noqa: E402
 import debian  # noqa: E402
+import passed  # noqa: E402
 from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
@@ -264,9 +266,9 @@ def machine(tmp_path: Path, row: Row = ROW, timeout: float = 60) -> Machine:
     return made
 
 
-def script(text: str) -> Callable[[Machine], list[str]]:
-    """A command for `run_machines`; in ``text``, $1 is the machine's directory."""
-    return lambda machine: ["sh", "-c", text, "sh", str(machine.directory)]
+def script(text: str) -> Callable[[Machine], None]:
+    """What starts a machine of `run_machines`; in ``text``, $1 is the machine's directory."""
+    return lambda machine: machine.start(["sh", "-c", text, "sh", str(machine.directory)])
 
 
 def run_one(made: Machine, text: str) -> str | None:
@@ -395,7 +397,7 @@ made = Machine(Row("5.10", "p", "s", "u"), Path(sys.argv[1]))
 made.temporary.mkdir(parents=True)
 with interruptible():
     command = ["sh", "-c", "echo $$ >" + sys.argv[1] + "/pid; sleep 1000"]
-    run_machines([made], lambda machine: command, 1, print)
+    run_machines([made], lambda machine: machine.start(command), 1, print)
 """
 
 
@@ -413,6 +415,115 @@ def test_no_machine_outlives_the_harness(tmp_path: Path, number: signal.Signals)
     assert harness.wait(10) != 0
     assert gone(int(pid.read_text()))
     assert number == signal.SIGKILL or not (place / "temporary").exists()
+
+
+# What compiles for a machine, on the host.
+
+CHILD = """
+import sys
+request = sys.stdin.read()
+sys.stdout.write("image of " + request)
+sys.stderr.write("warning")
+sys.exit(len(request))
+"""
+
+
+@pytest.fixture
+def compiling(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a client; a terminal that changes no byte stands in for the virtio port."""
+    (tmp_path / "child.py").write_text(CHILD)
+    ours, port = os.openpty()
+    tty.setraw(port)
+    code = "import compile_server as s, sys; s.CHILD = sys.argv[1]; s.main()"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "child.py")],
+        stdin=ours,
+        stdout=ours,
+        env={"PYTHONPATH": str(HERE)},
+    )
+    code = "import compile_client as c, sys; c.PORT, c.LOCK = sys.argv[1:]; c.main()"
+
+    def client(request: bytes) -> subprocess.Popen[bytes]:
+        started = subprocess.Popen(
+            [sys.executable, "-c", code, os.ttyname(port), str(tmp_path / "lock")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PYTHONPATH": str(HERE)},
+        )
+        assert started.stdin
+        started.stdin.write(request)
+        started.stdin.close()
+        return started
+
+    try:
+        yield client
+    finally:
+        server.kill()
+        server.wait()
+        os.close(ours)
+        os.close(port)
+
+
+def test_the_host_compiles_for_machines(
+    compiling: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    clients = [compiling(b'"%s"' % (b"x" * number)) for number in (3, 20)]
+    for client, length in zip(clients, (5, 22)):
+        assert client.stdout and client.stderr
+        assert client.stdout.read() == b'image of "%s"' % (b"x" * (length - 2))
+        assert client.stderr.read() == b"warning"
+        assert client.wait() == length
+
+
+def test_a_client_that_was_killed_leaves_the_next_one_its_own_reply(
+    compiling: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    for number in range(5):
+        killed = compiling(b'"%s"' % (b"k" * 50_000))
+        killed.kill()
+        killed.wait()
+        client = compiling(b'"%d"' % number)
+        assert client.stdout and client.stdout.read() == b'image of "%d"' % number
+        assert client.wait() == 3
+
+
+# Rows that passed before.
+
+
+def packed(path: Path, files: dict[str, str], moment: int) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(text), moment
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_a_checkout_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    same = [packed(tmp_path / str(time), {"a": "1", "b": "2"}, time) for time in (1, 2)]
+    assert passed.content(same[0]) == passed.content(same[1])
+    for other in {"a": "1", "b": "3"}, {"a": "1", "c": "2"}, {"a": "1"}, {"a": "12"}:
+        assert passed.content(packed(tmp_path / "other", other, 1)) != passed.content(same[0])
+
+
+def test_a_row_that_passed_is_found_until_anything_changes(tmp_path: Path) -> None:
+    report = tmp_path / "6.1" / "junit.xml"
+    report.parent.mkdir()
+    report.write_text("<testsuites/>")
+    again = tmp_path / "again" / "junit.xml"
+    assert passed.found("6.1", ["files", "tests"], again) is None
+    passed.keep("6.1", ["files", "tests"], report, 12.5)
+    assert passed.found("6.1", ["files", "tests"], again) == 12.5
+    assert again.read_text() == "<testsuites/>"
+    assert passed.found("6.1", ["files", "other"], again) is None
+    assert passed.found("6.12", ["files", "tests"], again) is None
+    for number in range(passed.MOST):
+        passed.keep("6.1", ["files", str(number)], report, 1)
+    assert passed.found("6.1", ["files", "tests"], again) is None
+
+
+# What came back.
 
 
 def test_what_ran_before_the_time_was_over_counts(tmp_path: Path) -> None:
@@ -659,16 +770,21 @@ def test_a_kernel_that_cannot_be_built_is_a_failed_row(
     monkeypatch.setattr(run, "RESULTS", tmp_path)
     monkeypatch.setattr(Machine, "prepare", prepare)
     monkeypatch.setattr(Machine, "ports", lambda self: [])
+    monkeypatch.setattr(Images, "names", lambda self, row: [row.name])
+    monkeypatch.setattr(Images, "compiler", lambda self, machine, checkout: [])
     rows = choose(read(FOUR), "6.18 7.0")
     (tmp_path / "7.0").mkdir()
     (tmp_path / "7.0" / "junit.xml").write_text("of an earlier run")
-    assert run.test(rows, "", 2, 60) == 1
+    assert run.test(rows, "", 2, 60, False) == 1
     text = capfd.readouterr().out
     assert "(pass)     1     0\n" in text
     assert "(kernel)   pass  FAIL\n" in text
     assert "proved nothing:\n  7.0: cannot build kernel 7.0: no package\n" in text
     assert not (tmp_path / "7.0").exists()
-    assert run.test(rows[:1], "", 2, 60) == 0
+    for fresh, when in (False, "before"), (True, ""):
+        assert run.test(rows[:1], "", 2, 60, fresh) == 0
+        text = capfd.readouterr().out
+        assert "(pass)     1\n" in text and ("(run)      before\n" in text) == bool(when)
 
 
 def test_list_prints_the_names_in_the_table() -> None:

@@ -1,0 +1,143 @@
+"""The command pytools: it lists the tools, runs them, and knows which of them work here."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+import capture
+from programs import program_ids, wait_until_detached
+from pytools import collection
+from support import PATIENCE, ROOT, TOOLS, all_tools
+
+COMMAND = str(ROOT / "sbin" / "pytools")
+host_only = pytest.mark.host_only
+
+
+def pytools(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False,
+        **options,
+    )  # fmt: skip
+
+
+@host_only
+def test_every_tool_is_listed_in_its_area_with_a_line() -> None:
+    result = pytools()
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == all_tools()
+    headings = [line for line in lines[:-2] if line and not line.startswith(" ")]
+    assert headings == [area for area in collection.AREAS if area in headings]
+    known = {name for names in collection.AREAS.values() for name in names}
+    assert set(all_tools()) <= known, "lib/pytools/collection.py: AREAS"
+
+
+@host_only
+def test_the_list_as_json_has_the_first_sentences_of_the_help() -> None:
+    records = [json.loads(line) for line in pytools("--json").stdout.splitlines()]
+    assert {record["name"]: record["description"] for record in records} == {
+        name: str(capture.load(name).__doc__).strip().partition("\n")[0] for name in all_tools()
+    }
+
+
+@pytest.mark.rendering
+@pytest.mark.parametrize("width", [10, 30, 63, 80])
+def test_sentences_are_shortened_by_whole_clauses(width: int) -> None:
+    for tool in collection.tools(str(TOOLS)):
+        text = collection.shortened(tool.description, width)
+        assert 0 < len(text) <= width
+        whole = text[:-3] if text.endswith("...") else text
+        assert tool.description.startswith(whole)
+    assert collection.shortened("One, two: three.", 16) == "One, two: three"
+    assert collection.shortened("One, two: three.", 9) == "One, two"
+
+
+def test_it_becomes_the_tool_with_its_arguments_and_status() -> None:
+    assert pytools("runqlen", "--version").stdout == pytools("--version").stdout
+    record = json.loads(pytools("runqlat", "--json", "-d", "0").stdout)
+    assert record["tool"] == "runqlat"
+    usage = pytools("runqlat", "--no-such-option")
+    assert usage.returncode == 2 and usage.stderr.startswith("runqlat: ")
+
+
+@host_only
+@pytest.mark.parametrize("name", ["nonesuch", "pytools", "../tools/runqlen", "", "doctor.py"])
+def test_what_is_no_tool_is_not_run(name: str) -> None:
+    result = pytools(name)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "there is no tool" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_doctor_is_right_about_every_tool() -> None:
+    """The witness is the tool itself: it works, or fails with the line that was foretold."""
+    before = program_ids()
+    result = pytools("doctor", "--json")
+    wait_until_detached(before)
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    found = {record["name"]: record for record in records if record["area"] != "machine"}
+    assert sorted(found) == all_tools() and result.stderr == ""
+    for name, record in found.items():
+        tool = subprocess.run(
+            [TOOLS / name, *capture.shortest(name)], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert record["works"] == (tool.returncode == 0), (name, record, tool.stderr)
+        assert (record["why_not"] is None) == record["works"]
+        if tool.returncode:
+            # Several functions may be missing: which one is named first is not foretold.
+            said = re.sub(r"function \w+", "", tool.stderr.splitlines()[-1])
+            assert said == f"{name}: " + re.sub(r"function \w+", "", record["why_not"])
+    assert result.returncode == (0 if all(record["works"] for record in found.values()) else 1)
+
+
+def test_doctor_names_the_machine() -> None:
+    result = pytools("doctor", "--json")
+    records = {record["name"]: record for record in map(json.loads, result.stdout.splitlines())}
+    assert records["kernel"]["found"] == f"{os.uname().release} {os.uname().machine}"
+    for name in ("kernel", "tracefs", "lockdown", "privileges", "bcc", "LLVM", "tabulate"):
+        assert records[name]["found"] and records[name]["why_not"] is None, records[name]
+    library = subprocess.run(
+        ["/usr/bin/python3", "-c", "import bcc, os; print(open('/proc/self/maps').read())"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    llvm = re.findall(r"libLLVM[-.](?:so\.)?(\d+)", library)
+    assert not llvm or records["LLVM"]["found"].partition(".")[0] == llvm[0]
+    version = subprocess.run(
+        ["/usr/bin/python3", "-c", "import bcc; print(bcc.__version__)"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert records["bcc"]["found"] == version
+
+
+@host_only
+def test_doctor_says_what_a_plain_user_lacks() -> None:
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+    result = subprocess.run(
+        [*command, COMMAND, "doctor"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert result.returncode == 1 and result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(result.stdout.split())
+    assert "privileges no: cannot create a BPF map: EPERM: Operation not permitted" in text
+    assert "run it as root, or with CAP_BPF and CAP_PERFMON" in text
+    assert not [line for line in lines if re.match(r"\w+ +yes", line)]
+
+
+@host_only
+def test_doctor_says_that_a_package_is_missing() -> None:
+    """Without the distribution's packages, as -S keeps Python from finding them."""
+    result = subprocess.run(
+        ["/usr/bin/python3", "-S", COMMAND, "doctor", "--json"],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    records = {record["name"]: record for record in map(json.loads, result.stdout.splitlines())}
+    assert "install python3-bpfcc" in records["bcc"]["why_not"]
+    assert records["tabulate"]["why_not"] == "install python3-tabulate"
+    assert result.returncode == 1

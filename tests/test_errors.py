@@ -99,7 +99,7 @@ MAP_CREATE, PROG_LOAD, RAW_TRACEPOINT_OPEN = 0, 5, 17
 def test_a_refused_bpf_call_is_one_line(tool: str, cache: str) -> None:
     run_tool(tool, "-d", "0")  # the image is in the cache, but for --no-cache
     result = run_tool(tool, cache, "-d", "0", preexec_fn=refuse(BPF))
-    is_one_line(result, tool, "cannot create ", "EPERM", "root lacks CAP_BPF or CAP_PERFMON")
+    is_one_line(result, tool, "cannot create ", "EPERM", "root lacks some of CAP_BPF and CAP_PERFMON")
 
 
 @every_tool
@@ -124,7 +124,7 @@ def test_a_refused_attachment_is_one_line(tool: str) -> None:
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
     else:
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))
-    is_one_line(result, tool, "EPERM", "root lacks CAP_BPF or CAP_PERFMON")
+    is_one_line(result, tool, "EPERM", "root lacks some of CAP_BPF and CAP_PERFMON")
 
 
 # Not root.

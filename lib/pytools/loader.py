@@ -116,7 +116,10 @@ def load_program(
     if program.type_id:
         raise NoFunctionTracing(f"{program.kind} at {program.target}: {why}", text)
     if first.errno in (1, 13) and not text:  # EPERM, EACCES
-        raise refusal("load a BPF program", first)
+        needed = "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+        raise refusal(
+            "load a BPF program", first, *[needed] if program.kind == "classifier" else []
+        )
     raise Failure(
         f"the kernel refused the program for {program.target or program.name}: {why}"
         + lockdown_hint(),
@@ -161,16 +164,16 @@ def missed(program: int) -> int:
     return int(count)
 
 
-def refusal(what: str, error: OSError) -> Failure:
+def refusal(what: str, error: OSError, needed: str = "CAP_BPF and CAP_PERFMON") -> Failure:
     """The failure of a privileged system call, with what to do about it."""
     hint = ""
     if error.errno in (1, 13):  # EPERM, EACCES
         hint = lockdown_hint()
         if not hint:
             hint = (
-                ": run it as root, or with CAP_BPF and CAP_PERFMON"
+                f": run it as root, or with {needed}"
                 if os.geteuid() != 0
-                else ": root lacks CAP_BPF or CAP_PERFMON here (a container?)"
+                else f": root lacks some of {needed} here (a container?)"
             )
     return Failure(f"cannot {what}: {error_text(error.errno or 0)}{hint}")
 

@@ -102,6 +102,7 @@ def test_fifty_lines_of_a_shell_that_was_at_its_prompt_before(tmp_path: Path) ->
     assert {event["uid"] for event in events(output)} == {os.getuid()}
 
 
+@pytest.mark.host_only
 def test_lines_of_any_length() -> None:
     """By way of a pipe, for a terminal takes no such lines."""
     lines = [": " + "x" * (size - 2) for size in (4094, 4095, 4096, 8190, 8191, 20_000)]
@@ -158,6 +159,7 @@ def wait_until_attached(tool: Tool, path: Path) -> None:
             tool.messages += os.read(tool.process.stderr.fileno(), 65536)
 
 
+@pytest.mark.host_only
 def test_a_terminal_sees_no_control_character() -> None:
     with shell() as one, shell() as other:
         with Tool("bashreadline", "-U", "-p", str(one.pid)) as tool:
@@ -215,6 +217,7 @@ def test_the_library_s_readline_in_bash_and_in_no_other_program(tmp_path: Path) 
     assert entered(by_library, python.pid) == ["by its library"]
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize(
     ("path", "message"),
     [("/missing", "cannot read /missing: ENOENT"), ("/bin/true", "has no function readline")],

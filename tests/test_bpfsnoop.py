@@ -270,6 +270,7 @@ def test_an_unknown_call_is_bad_usage() -> None:
     assert "PROG_LOAD" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.host_only
 def test_text_has_names_and_errors() -> None:
     with Tool("bpfsnoop") as tool:
         child = subprocess.Popen(

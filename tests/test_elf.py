@@ -183,6 +183,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [path.read_bytes(), Path(files_with_symbols()[2]).read_bytes()]
 
 
+@pytest.mark.host_only
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_damage_is_a_failure_at_most(

@@ -185,6 +185,7 @@ def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> No
                 assert 42 * others <= grown[f"{way} bytes"] - size <= 300 * others
 
 
+@pytest.mark.host_only
 def test_filters_by_port_and_version() -> None:
     with network() as (left, middle, right):
         with Tool("flowtop", "--json", "--netns", middle, "-P", "5000", "-6", "1000") as tool:

@@ -130,6 +130,7 @@ look_up("gethostbyname", b"x" * 250)
 """
 
 
+@pytest.mark.host_only
 def test_threads_and_names_that_are_none(tmp_path: Path) -> None:
     _, done, output = traced(tmp_path, ODD)
     lines = output.splitlines()
@@ -148,6 +149,7 @@ for function in FUNCTIONS:
 """
 
 
+@pytest.mark.host_only
 def test_only_those_that_fail(tmp_path: Path) -> None:
     _, done, output = traced(tmp_path, FAILED_ONLY, "-x", "--csv")
     found = [line.split(",")[-3:] for line in output.splitlines()[1:]]

@@ -40,6 +40,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 every_name = pytest.mark.parametrize("tool", all_tools())
 every_tool = pytest.mark.parametrize("tool", [parameter(tool) for tool in TOOL_NAMES])
 every_kind_of_tool = pytest.mark.parametrize("tool", one_of_each_kind())
+one_tool = pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
 every_form = pytest.mark.parametrize(
     "form", [[], ["--json"], ["--csv"]], ids=["text", "json", "csv"]
 )
@@ -216,7 +217,7 @@ def test_json_lines_have_the_documented_shape(tool: str) -> None:
             assert not any(isinstance(value, (dict, list)) for value in record.values())
 
 
-@every_kind_of_tool
+@one_tool
 def test_csv_has_one_heading_and_rows_of_its_width(tool: str) -> None:
     rows = list(csv.reader(io.StringIO(printed(tool, "--csv"))))
     assert rows[0][0] == "ts" and len(rows) > 1
@@ -232,7 +233,7 @@ def test_json_and_csv_have_the_same_columns(tool: str) -> None:
     assert heading.split(",") == list(record)
 
 
-@every_kind_of_tool
+@one_tool
 def test_text_fits_80_columns(tool: str) -> None:
     lines = printed(tool).splitlines()
     assert lines
@@ -250,7 +251,7 @@ def test_a_duration_of_zero_reads_once_and_ends(tool: str, form: list[str]) -> N
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@every_kind_of_tool
+@one_tool
 def test_ebpf_prints_c_and_attaches_nothing(tool: str) -> None:
     before = program_ids()
     result = run_tool(tool, "--ebpf")
@@ -267,7 +268,7 @@ def test_ebpf_is_the_same_with_and_without_cache(tool: str) -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
+@one_tool
 def test_verbose_says_what_was_done_on_standard_error(tool: str) -> None:
     cold = run_tool(tool, "-v", "--no-cache", "-d", "0")
     assert cold.returncode == 0

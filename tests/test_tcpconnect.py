@@ -134,6 +134,7 @@ def test_every_connect_with_its_outcome() -> None:
         assert (event["error"] is None) == (not event["errno"])
 
 
+@pytest.mark.host_only
 def test_filters_by_port_and_version() -> None:
     code = r"""
 for _ in range(7):

@@ -218,6 +218,7 @@ end(begin(socket.AF_INET, "127.0.0.1"), 5, 5)
     assert exact.count(1) == len(events)
 
 
+@pytest.mark.host_only
 def test_filters_by_process_and_port() -> None:
     code = r"""
 for begun in idle:

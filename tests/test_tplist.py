@@ -222,6 +222,7 @@ def test_functions_that_readelf_lists(path: str) -> None:
 # Use.
 
 
+@pytest.mark.host_only
 def test_patterns_match_the_whole_or_what_is_behind_a_colon() -> None:
     whole = listed("tracepoint:sched:sched_switch")
     assert whole == ["tracepoint:sched:sched_switch"]

@@ -193,10 +193,14 @@ class Traffic:
             try:
                 self._ip.tc(
                     "del-filter", "bpf", index,
-                    handle=message["handle"], parent=message["parent"], info=message["info"],
+                    handle=message["handle"], parent=message["parent"], prio=message["info"] >> 16,
                 )  # fmt: skip
-            except self._error:
-                pass  # removed by somebody else, with its interface for example
+            except self._error as error:
+                # Removed by somebody else, with its interface for example.
+                if error.code not in (errno.ENOENT, errno.ENODEV):
+                    link = self.links.get(index, f"number {index}")
+                    why = os.strerror(error.code)
+                    self._complain(f"cannot remove the filter from interface {link}: {why}")
         # Not while another filter is in it, ours or not: the last of ours removes it.
         if made and not any(True for _ in self._filters(index)):
             try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import ROOT, TOOLS, Tool, run_tool
+from support import ROOT, TOOLS, Tool, needs_btf, run_tool
 
 # Makes one call of each kind, and prints what each returned.
 CALLS = r"""
@@ -137,6 +137,7 @@ def expected() -> list[dict[str, Any]]:
 DESCRIPTORS = {"array": 0, "sampler": 4, "raw": 5, "clock": 10}
 
 
+@needs_btf
 def test_every_call_says_what_its_caller_asked_for() -> None:
     with Tool("bpfsnoop", "--json") as tool:
         child = subprocess.Popen(
@@ -177,12 +178,13 @@ OF_STRACE = [
 OTHERS = r"(PERF_EVENT_IOC_(?!SET_BPF|ENABLE|DISABLE)|TC|FIO|TIOC)"
 
 
+@needs_btf
 def test_a_tool_of_ours_as_strace_sees_it(tmp_path: Path) -> None:
     """runqlen, as in the listing of docs/from-bpftrace.md."""
     run_tool("runqlen", "-d", "0")  # the image is in the cache
     with Tool("bpfsnoop", "--json") as tool:
         subprocess.run(
-            ["strace", "-o", str(tmp_path / "calls"), "-e", "trace=bpf,perf_event_open,ioctl",
+            ["strace", "-v", "-o", str(tmp_path / "calls"), "-e", "trace=bpf,perf_event_open,ioctl",
              TOOLS / "runqlen", "-d", "0"],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
@@ -229,6 +231,7 @@ for number in range(int(sys.argv[1])):
 """
 
 
+@needs_btf
 def test_no_call_of_many_is_missing() -> None:
     with Tool("bpfsnoop", "--json", "-x", "-c", "prog_get_fd_by_id") as tool:
         child = subprocess.Popen([PYTHON, "-c", FLOOD, str(MANY)], env=environment())

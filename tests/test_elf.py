@@ -247,6 +247,8 @@ def test_no_text_of_a_file_s_reaches_c(description: str, machine: str) -> None:
 # Attaching.
 
 PUT = r"""
+#include <linux/ptrace.h>
+
 #include "wakeup.h"
 struct event {
 	s64 first;

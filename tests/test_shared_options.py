@@ -138,8 +138,10 @@ def activity(tool: str) -> Iterator[None]:
 
 # Arguments with which a tool shows what it leaves out without.
 EVERYTHING = {"runqslower": ["1"]}
-# What a tool may say of a machine that was busy before it started, and is.
-MISSING = re.compile(rb"\w+: \d+ (requests unmatched|(events|stacks|samples) lost)\b.*\n?")
+# What a tool may say of a machine that was busy before it started, and is, or that is slow.
+MISSING = re.compile(
+    rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost)\b|(at|de)tached (to|from) \d+ of).*\n?"
+)
 
 
 def printed(tool: str, *options: str) -> str:

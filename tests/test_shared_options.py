@@ -140,7 +140,8 @@ def activity(tool: str) -> Iterator[None]:
 EVERYTHING = {"runqslower": ["1"]}
 # What a tool may say of a machine that was busy before it started, and is, or that is slow.
 MISSING = re.compile(
-    rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost)\b|(at|de)tached (to|from) \d+ of).*\n?"
+    rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost)\b"
+    rb"|(at|de)tached (to|from) \d+ of).*\n?"
 )
 
 

@@ -37,6 +37,7 @@ _NO_REASON = re.compile(
 )
 LOG_BYTES = 16 * 1024 * 1024 - 1  # the most that every kernel takes
 LOCKDOWN_PATH = "/sys/kernel/security/lockdown"
+PARANOID_PATH = "/proc/sys/kernel/perf_event_paranoid"
 
 
 class NoFunctionTracing(Failure):
@@ -168,7 +169,7 @@ def refusal(what: str, error: OSError, needed: str = "CAP_BPF and CAP_PERFMON") 
     """The failure of a privileged system call, with what to do about it."""
     hint = ""
     if error.errno in (1, 13):  # EPERM, EACCES
-        hint = lockdown_hint()
+        hint = lockdown_hint() or (_perf_events_hint() if error.errno == 13 else "")
         if not hint:
             hint = (
                 f": run it as root, or with {needed}"
@@ -176,6 +177,22 @@ def refusal(what: str, error: OSError, needed: str = "CAP_BPF and CAP_PERFMON") 
                 else f": root lacks some of {needed} here (a container?)"
             )
     return Failure(f"cannot {what}: {error_text(error.errno or 0)}{hint}")
+
+
+def _perf_events_hint() -> str:
+    """Why a kernel keeps perf events from all but root: Debian's have such a level, and that of
+    Debian 11 (5.10) makes no exception for CAP_PERFMON."""
+    try:
+        with open(PARANOID_PATH) as file:
+            level = int(file.read())
+    except (OSError, ValueError):
+        return ""
+    if level < 3 or os.geteuid() == 0:
+        return ""
+    return (
+        f": kernel.perf_event_paranoid is {level} here: run it as root, or have root run "
+        "'sysctl kernel.perf_event_paranoid=2'"
+    )
 
 
 def lockdown_hint() -> str:

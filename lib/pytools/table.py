@@ -41,14 +41,15 @@ class TableWriter:
                 self._events.add(row, moment)
             self._events.flush()
             return
-        from tabulate import tabulate  # takes longer to import than a tool to start
+        import tabulate  # takes longer to import than a tool to start
 
+        tabulate.MIN_PADDING = 0  # two spaces between columns are enough
         shown = [(i, column) for i, column in enumerate(self.columns) if column.fits(self.output)]
         cells = [[self._cell(column, row[i]) for i, column in shown] for row in rows]
         headings = [column.heading for _, column in shown]
         align = ["left" if column.width > 0 else "right" for _, column in shown]
         # Text only: tabulate would take a command called "1e5" for a number.
-        table = tabulate(
+        table = tabulate.tabulate(
             cells, headings, "plain", disable_numparse=True, colalign=align if cells else None
         )  # without rows it has no columns to align
         if self.refresh:

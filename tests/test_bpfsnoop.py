@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import ROOT, TOOLS, Tool, needs_btf, run_tool
+from support import EMULATED, ROOT, TOOLS, Tool, needs_btf, run_tool
 
 # Makes one call of each kind, and prints what each returned.
 CALLS = r"""
@@ -219,7 +219,7 @@ def test_a_tool_of_ours_as_strace_sees_it(tmp_path: Path) -> None:
     assert {"BPF_PROG_LOAD", "perf_event_open", "PERF_EVENT_IOC_SET_BPF"} <= set(calls)
 
 
-MANY = 3000 if os.environ.get("PYTOOLS_KERNEL") else 30000
+MANY = 3000 if EMULATED else 30000
 FLOOD = """
 import struct, sys
 from pytools import system

@@ -12,11 +12,12 @@ from pytools import kernel, loader, maps, system
 from pytools.errors import Failure
 from pytools.image import MapSpec
 from pytools.maps import Growth, Map
+from support import EMULATED
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # Filling a map takes a system call an element, and an emulated machine a minute
 # for all of these: there batches are smaller, and as many.
-BATCH = 256 if os.environ.get("PYTOOLS_KERNEL") else maps.BATCH
+BATCH = 256 if EMULATED else maps.BATCH
 MANY = 3 * BATCH + 77
 
 

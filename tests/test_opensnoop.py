@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
 import pytest
-from support import PATIENCE, Tool, python_child, run_tool
+from support import EMULATED, PATIENCE, Tool, python_child, run_tool
 
 X86 = os.uname().machine == "x86_64"
 NOBODY = 65534
@@ -24,7 +24,7 @@ NOBODY = 65534
 USER = 12345
 HOST_ONLY = pytest.mark.host_only
 # Enough for each kind of call with each odd name a few times.
-OPENS = 2_000 if os.environ.get("PYTOOLS_KERNEL") else 10_000
+OPENS = 2_000 if EMULATED else 10_000
 
 # What every child begins with: system calls as they are, each reported as
 # [name of the call, result, errno, flags, mode, name in hex] to the test.

@@ -35,6 +35,11 @@ def _has(
     return (kernel.version >= since) != before if known is None else known
 
 
+def _enumerator(kernel: Kernel, name: str) -> int | None:
+    """The value of an enumerator; None where BTF does not list it, or there is none."""
+    return kernel.btf.enumerators({name}).get(name) if kernel.has_btf else None
+
+
 def TASK_STATE(kernel: Kernel) -> str:
     """task_struct's scheduling state. Since Linux commit 2f064a59a11f (v5.14)
     the member is ``__state``, 4 bytes wide; before, ``state``, 8 bytes."""
@@ -204,7 +209,7 @@ def PROBE_INDEX(kernel: Kernel) -> str:
     Linux commit 7adfc6c9b315 (v5.15) a helper gives it; links of many probes, the
     only ones that are asked, are newer."""
     helper = "BPF_FUNC_get_attach_cookie"
-    number = kernel.btf.enumerators({helper}).get(helper) if kernel.has_btf else None
+    number = _enumerator(kernel, helper)
     if number is None:
         return "index"
     return f"(index < 0 ? ((u64 (*)(void *)){number})(ctx) : index)"
@@ -271,7 +276,7 @@ def COMPAT_CALL(kernel: Kernel) -> str:
     if not member:
         return "false"
     helper = "BPF_FUNC_get_current_task_btf"
-    number = kernel.btf.enumerators({helper}).get(helper) if kernel.has_btf else None
+    number = _enumerator(kernel, helper)
     if number is None:
         return f"(((struct task_struct *)bpf_get_current_task())->thread_info.{member} {test})"
     outer = kernel.btf.member("task_struct", "thread_info")
@@ -360,8 +365,7 @@ def has_uprobe_multi(kernel: Kernel) -> bool:
     """Whether one link attaches a program to many places in a file: since Linux
     commit 89ae89f53d20 (v6.6). A hundred are detached in a fortieth of a second then, where
     the perf events of before take a tenth of a second each."""
-    name = "BPF_TRACE_UPROBE_MULTI"
-    return kernel.has_btf and name in kernel.btf.enumerators({name})
+    return _enumerator(kernel, "BPF_TRACE_UPROBE_MULTI") is not None
 
 
 # Where a function's parameters stand, in kernels without BTF: (since, names), newest first.

@@ -319,26 +319,27 @@ def installed(rows: list[Row], timeout: float) -> int:
         -1
     ]
     images = Images(rows, ("bash-completion", "man-db")).require()
-    failed = []
+    machines = [Machine(row, RESULTS / f"{row.name}-installed", timeout) for row in rows]
+    failed: list[str] = []
+
+    def ended(machine: Machine) -> None:
+        trouble = machine.unpack()
+        if trouble is None:
+            result = RowResult(machine.row, machine.seconds)
+            result.results = read_junit(machine.report.read_bytes(), machine.row)
+            trouble = None if result.passed else f"see {machine.directory}/output.log"
+        say(f"{machine.row.name}: {trouble or 'installed'} in {machine.seconds:.0f} s")
+        failed.extend([machine.row.name] * bool(trouble))
+
     with checkout_disk() as disk:
         with tarfile.open(disk, "a") as tar:
             tar.add(package, "pytools.deb")
-        for row in rows:
-            machine = Machine(row, RESULTS / f"{row.name}-installed", timeout)
+
+        def start(machine: Machine) -> None:
             job = {"action": "installed", "tests": "", "seconds": str(machine.test_seconds)}
             machine.start([*images.command(machine, disk, **job), *machine.ports()])
-            try:
-                while machine.running():
-                    time.sleep(0.1)
-            finally:
-                machine.end()
-            trouble = machine.unpack()
-            if trouble is None:
-                result = RowResult(row, machine.seconds)
-                result.results = read_junit(machine.report.read_bytes(), row)
-                trouble = None if result.passed else f"see {machine.directory}/output.log"
-            say(f"{row.name}: {trouble or 'installed'} in {machine.seconds:.0f} s")
-            failed += [row.name] * bool(trouble)
+
+        run_machines(machines, start, 1, ended)
     return int(bool(failed))
 
 

@@ -107,6 +107,11 @@ def parameter(tool: str, in_matrix: bool = True) -> Any:
     return pytest.param(tool, marks=marks)
 
 
+def on_host_only(*values: Any) -> list[Any]:
+    """A test's parameters that aren't run in the matrix, where others of the same test are."""
+    return [pytest.param(value, marks=pytest.mark.host_only) for value in values]
+
+
 def one_in_matrix(tools: Iterable[str]) -> list[Any]:
     """The tools as a test's parameters: all of them on the host, the first in the matrix."""
     return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]

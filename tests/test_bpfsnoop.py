@@ -178,6 +178,7 @@ OF_STRACE = [
 OTHERS = r"(PERF_EVENT_IOC_(?!SET_BPF|ENABLE|DISABLE)|TC|FIO|TIOC)"
 
 
+@pytest.mark.host_only
 @needs_btf
 def test_a_tool_of_ours_as_strace_sees_it(tmp_path: Path) -> None:
     """runqlen, as in the listing of docs/from-bpftrace.md."""

@@ -131,6 +131,7 @@ def test_probes_as_readelf_has_them() -> None:
         pytest.skip("no file with probes is installed here")
 
 
+@host_only
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -148,6 +149,7 @@ def test_what_is_no_program_of_this_machine_is_named(
         File(str(path))
 
 
+@host_only
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path, message in (
@@ -206,6 +208,7 @@ def test_any_damage_is_a_failure_at_most(
 # Arguments.
 
 
+@host_only
 @pytest.mark.parametrize(
     ("machine", "description", "expected"),
     [
@@ -236,6 +239,7 @@ def test_places_of_arguments(machine: str, description: str, expected: list[Any]
     ]
 
 
+@host_only
 @given(st.text(max_size=60), st.sampled_from(["x86_64", "aarch64"]))
 def test_no_text_of_a_file_s_reaches_c(description: str, machine: str) -> None:
     plain = re.compile(r"(ctx->\w+(\[\d+\])?( >> 8| \* \d)?|0x[0-9a-f]+ULL|0ULL)( \+ (?!$)|$)")

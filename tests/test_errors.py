@@ -22,13 +22,12 @@ from pytools.kernel import running
 from pytools.template import render
 
 from support import (
-    NEEDED, PATIENCE, ROOT, TOOLS, hooks, in_shell, needed, one_in_matrix, one_of_each_kind,
+    NEEDED, PATIENCE, ROOT, TOOLS, hooks, in_shell, needed, one_in_matrix,
     parameter, run_tool, tool_names,
 )  # fmt: skip
 
 TOOL_NAMES = tool_names()
 every_tool = pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
-every_kind_of_tool = pytest.mark.parametrize("tool", one_of_each_kind())
 host_only = pytest.mark.host_only
 NOBODY = 65534
 
@@ -109,7 +108,7 @@ def test_a_refused_program_is_one_line(tool: str) -> None:
     is_one_line(result, tool, "cannot load a BPF program: EPERM", "root lacks")
 
 
-@every_kind_of_tool
+@every_tool
 def test_a_refused_attachment_is_one_line(tool: str) -> None:
     if "CLASSIFIER" in hooks(tool):  # by netlink, which asks for another capability
         command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
@@ -151,7 +150,7 @@ def as_nobody(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-@every_kind_of_tool
+@every_tool
 def test_without_privileges_a_tool_says_what_to_do(tool: str, public: Path) -> None:
     for options in (["-d", "0"], ["--no-cache", "-d", "0"]):
         result = as_nobody(

@@ -159,11 +159,13 @@ def test_failed_calls_are_shown_with_their_arguments_on_request() -> None:
     assert [event["file"] for event in found[:50]] == [f"/missing/{n}" for n in range(50)]
 
 
+@pytest.mark.host_only
 def test_failed_calls_are_not_shown_without() -> None:
     _, output = traced(FAILURES)
     assert output == ""
 
 
+@pytest.mark.host_only
 def test_what_is_cut_says_so() -> None:
     code = 'run("/missing", ["x"] * 2000)'
     _, output = traced(code, "-x")
@@ -226,6 +228,7 @@ for script in scripts:
         assert 0 < event["duration_ns"] < nanoseconds
 
 
+@pytest.mark.host_only
 def test_what_still_runs_at_the_end_is_shown() -> None:
     code = r"""
 reading, writing = os.pipe()
@@ -273,6 +276,7 @@ def test_text_and_filters(options: list[str], lines: list[str]) -> None:
     assert shown(*options) == lines
 
 
+@pytest.mark.host_only
 def test_every_column() -> None:
     told, output = traced(SOME, "-T", "-t", "-U", "-M", "-C", "-e", form="")
     head, first, _, other = output.splitlines()

@@ -78,17 +78,20 @@ def test_namespaces_are_known_by_their_inodes() -> None:
         assert given.settings == {name: os.stat(f"/proc/self/ns/{kind}").st_ino}
 
 
+@pytest.mark.host_only
 def test_many_pids_are_the_entries_of_a_map() -> None:
     assert tasks(pid=[os.getpid(), 1, 1]).entries == {"wanted_pids": [1, os.getpid()]}
     assert tasks(pid=[1]).settings == {"PID": 1}
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("name", ["", "sixteen letters!", "\u00e9" * 8])
 def test_a_name_that_no_command_can_have_is_refused(name: str) -> None:
     with pytest.raises(Usage, match="no command's name"):
         tasks(comm=name)
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize(
     "path, message",
     [
@@ -106,6 +109,7 @@ def test_what_is_no_cgroup_is_named(path: str, message: str) -> None:
         tasks(cgroup=path)
 
 
+@pytest.mark.host_only
 def test_no_path_s_text_comes_into_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / '"; bpf_trace_printk($UNIT) zqxj'
     folder.mkdir()
@@ -136,6 +140,7 @@ MOUNTINFO = """\
 """
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize(
     "path, controllers, level",
     [

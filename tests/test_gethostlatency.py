@@ -282,6 +282,7 @@ def test_c_libraries_of_containers_also_of_those_that_start_later(
         }
 
 
+@pytest.mark.host_only
 @elf_files.machine_code
 def test_two_containers_of_one_image_have_no_double_lines(tmp_path: Path) -> None:
     """Their file systems are overlays, in which one file has two device numbers."""

@@ -79,7 +79,9 @@ def test_two_functions_have_their_shares_of_an_ended_process(tmp_path: Path) -> 
     both = sum(leaves.values())
     # The rest are the interpreter's, and the kernel's: many where timers are emulated.
     assert both > 0.5 * samples(found) and called > 0.95 * both
-    assert leaves["hot_function"] / both == pytest.approx(hot / (hot + cold), abs=0.03)
+    # An emulated processor that stood still is sampled once, however long that was.
+    near = 0.1 if EMULATED else 0.03
+    assert leaves["hot_function"] / both == pytest.approx(hot / (hot + cold), abs=near)
     # A sample is so much time on the CPU, in the process as it counts it itself.
     assert samples(found) / RATE <= 1.05 * seconds
     assert EMULATED or samples(found) / RATE >= 0.95 * seconds
@@ -142,6 +144,7 @@ def spinning() -> Iterator[int]:
         yield child.pid
 
 
+@pytest.mark.host_only
 def test_options_choose_what_is_sampled() -> None:
     """One process that spins on the last CPU, seen or not."""
     with cgroups(2) as (folder, other), spinning() as pid:

@@ -143,6 +143,7 @@ def test_pid_namespaces_are_told_apart() -> None:
     assert os.stat("/proc/self/ns/pid").st_ino in found
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize(
     "option, unit",
     [
@@ -164,6 +165,7 @@ def test_units(option: str, unit: str) -> None:
         assert record["buckets"][0]["count"] >= 50
 
 
+@pytest.mark.host_only
 def test_intervals_do_not_count_twice() -> None:
     with python_child(SLEEPER, "1000") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"

@@ -183,6 +183,7 @@ def test_estimated_time_is_samples_times_the_period(option: str, each: float) ->
     assert total == pytest.approx(record["samples"] * each, abs=0.01)
 
 
+@pytest.mark.host_only
 def test_samples_at_the_frequency_asked_for() -> None:
     """A busy CPU takes every sample; an idle one may be too fast asleep."""
     cpu = last_cpu()

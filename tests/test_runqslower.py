@@ -64,6 +64,7 @@ def test_no_wait_is_older_than_the_tool() -> None:
     assert all(wait["lat_us"] >= 0 and began(wait) >= start for wait in found)
 
 
+@pytest.mark.host_only
 def test_text_and_the_container_of_a_cgroup() -> None:
     with cgroups(1, "memory") as (folder,), python_child(SLEEPER, "200") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytools import syscalls
-from support import Tool, python_child, run_tool
+from support import Tool, on_host_only, python_child, run_tool
 
 X86 = os.uname().machine == "x86_64"
 
@@ -65,7 +65,9 @@ for _ in range(100_000):
 """
 
 
-@pytest.mark.parametrize("options", [[], ["-L"], ["-E"], ["--syscall", "getppid"], ["0.1"]])
+@pytest.mark.parametrize(
+    "options", [[], ["-L"], *on_host_only(["-E"], ["--syscall", "getppid"], ["0.1"])]
+)
 def test_counts_100_000_calls_exactly(options: list[str]) -> None:
     _, _, found = traced(GETPPID, *options)
     assert counts(found)["getppid"] == 100_000
@@ -138,6 +140,7 @@ def test_failures_are_counted_by_error() -> None:
     assert "getppid" not in counts(found) and "none" not in {row["error"] for row in found}
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("error", ["EBADF", "9"])
 def test_one_error_alone(error: str) -> None:
     _, _, found = traced(FAILURES, "-e", error)
@@ -212,7 +215,7 @@ told = [call() for _ in range(1000)]
 """
 
 
-@pytest.mark.parametrize("options", [[], ["-E"], ["-L"]])
+@pytest.mark.parametrize("options", [[], *on_host_only(["-E"], ["-L"])])
 def test_32_bit_calls_are_told_apart(options: list[str]) -> None:
     if not X86:
         pytest.skip("32-bit calls of x86")
@@ -228,6 +231,7 @@ def test_32_bit_calls_are_told_apart(options: list[str]) -> None:
     assert counts(found)["writev"] == 0  # 20 of a 64-bit program
 
 
+@pytest.mark.host_only
 def test_dd_reads_and_writes_as_often_as_it_is_told(tmp_path: Path) -> None:
     dd = named(tmp_path, "dd")
     with Tool("syscount", "--json", "--comm", os.path.basename(dd)) as tool:
@@ -239,6 +243,7 @@ def test_dd_reads_and_writes_as_often_as_it_is_told(tmp_path: Path) -> None:
     assert 100_000 <= found["read"] < 100_100
 
 
+@pytest.mark.host_only
 def test_text_has_ten_rows_or_as_many_as_asked_for() -> None:
     code = GETPPID + "os.getpid(); os.listdir('/'); os.pipe(); os.getcwd(); os.umask(0); os.nice(0)"
     with python_child(CHILD + code + TELL) as child:

@@ -97,7 +97,17 @@ else
 	# depends on no running kernel.
 	set -- -m pytest -v --durations=40 -p no:cacheprovider -o faulthandler_timeout=300
 	set -- "$@" --junitxml=/run/results/junit.xml -o junit_family=xunit2
-	set -- "$@" -m "not rendering and not host_only" --ignore=tests/kernels tests
+	set -- "$@" -m "not rendering and not host_only" --ignore=tests/kernels
+	case " $options " in
+	*" no-btf "*)
+		# Kernel and userland are those of the row with BTF, which has proved all that no type is read for.
+		set -- "$@" tests/test_compiler.py tests/test_errors.py
+		for tool in tools/*; do
+			[ -f "tests/test_${tool#tools/}.py" ] && set -- "$@" "tests/test_${tool#tools/}.py"
+		done
+		;;
+	*) set -- "$@" tests ;;
+	esac
 	[ -n "$tests" ] && set -- "$@" -k "$tests"
 fi
 if [ "${compiler:-}" = host ]; then

@@ -68,7 +68,7 @@ def read_junit(text: bytes, row: Row) -> list[Result]:
             # The test that an interrupt ended.
             continue
         module = case.get("classname", "").replace("tests.", "", 1)
-        test = "::".join(part for part in (module, case.get("name", "")) if part)
+        test = cut("::".join(part for part in (module, case.get("name", "")) if part))
         result = judge(test, case, row)
         # A test that passes and then fails in its teardown has two entries.
         if test not in found or found[test].outcome == PASS:
@@ -92,8 +92,12 @@ def judge(test: str, case: ElementTree.Element, row: Row) -> Result:
 
 def first_line(text: str) -> str:
     """The first line of ``text``, cut: older pytests join all lines of a message to one."""
-    lines = text.strip().splitlines()
-    return lines[0] if lines and len(lines[0]) <= 160 else lines[0][:159] + "…" if lines else ""
+    return cut(text.strip().partition("\n")[0])
+
+
+def cut(text: str) -> str:
+    """``text`` as the table has it: a test's name may have all bytes of a parameter in it."""
+    return text if len(text) <= 160 else text[:159] + "…"
 
 
 def summary(rows: Sequence[RowResult]) -> str:

@@ -393,7 +393,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--jobs",
         type=int,
-        default=environment.get("JOBS") or "2",
+        default=environment.get("JOBS") or (os.cpu_count() or 1) + 1,
         help="machines at a time (default: $JOBS, else %(default)s)",
     )
     parser.add_argument(

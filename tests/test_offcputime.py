@@ -133,7 +133,7 @@ def test_sleeps_of_known_length_add_up_by_state(tmp_path: Path) -> None:
     assert EMULATED or asleep == pytest.approx(slept, rel=0.02)
     # What it did not run it was off a CPU, or interrupted, or its CPU was with another machine.
     everything = asleep + total(sleeper, "preempted")
-    assert asleep <= everything <= 1.02 * waited
+    assert asleep <= everything <= (1.1 if EMULATED else 1.02) * waited
     assert EMULATED or everything == pytest.approx(waited, rel=0.02)
     disk_wait = total(spawner, "disk wait")
     assert 0.98 * LONG <= disk_wait <= lent

@@ -185,13 +185,16 @@ def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> No
             other = ("253", "10.99.0.1", None, "10.99.1.1", None)
             assert found[(device, way, *other, "packets")] == 50
             assert found[(device, way, *other, "bytes")] == 50 * 80
-            echoes = (("icmp", "10.99.0.1", "10.99.1.1", 84), ("icmp6", "fd99::1", "fd99:1::1", 104))
+            echoes = (
+                ("icmp", "10.99.0.1", "10.99.1.1", 84),
+                ("icmp6", "fd99::1", "fd99:1::1", 104),
+            )
             back = "out" if way == "in" else "in"
             for protocol, source, target, size in echoes:
                 for direction, *ends in ((way, source, target), (back, target, source)):
-                    key = (device, direction, protocol, ends[0], None, ends[1], None)
-                    assert found[(*key, "packets")] == 40
-                    assert found[(*key, "bytes")] == 40 * size
+                    echo = (device, direction, protocol, ends[0], None, ends[1], None)
+                    assert found[(*echo, "packets")] == 40
+                    assert found[(*echo, "bytes")] == 40 * size
         for device in ("v0", "v1"):
             for way in ("in", "out"):
                 # But for what finds neighbours and groups: ARP, and ICMPv6 of other addresses.
@@ -199,7 +202,9 @@ def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> No
                     row
                     for row in rows
                     if (row["interface"], row["direction"]) == (device, way)
-                    and (row["protocol"] != "icmp6" or {row["saddr"], row["daddr"]} == set(six[::2]))
+                    and (
+                        row["protocol"] != "icmp6" or {row["saddr"], row["daddr"]} == set(six[::2])
+                    )
                 ]
                 packets = sum(row["packets"] for row in mine)
                 size = sum(row["bytes"] for row in mine) + HEADER * packets

@@ -145,6 +145,20 @@ def test_functions_of_the_kernel(tmp_path: Path) -> None:
     assert found == {"security_inode_mkdir": 20, "security_inode_rmdir": 20}
 
 
+THOUSAND = "p:^(ext4|jbd2|security|vfs)_"
+
+
+@needs_functions
+def test_exact_counts_among_a_thousand_functions_of_the_kernel(tmp_path: Path) -> None:
+    known = running()
+    if not known.has_btf or known.btf.function("register_fprobe_ips") is None:
+        pytest.skip(f"{known.release} has no kprobe.multi: a minute of grace periods")
+    assert len(probes.find(known, THOUSAND, regex=True)) > 1000
+    found = counted(tmp_path, "-r", THOUSAND)
+    for function in ("vfs_mkdir", "vfs_rmdir", "security_inode_mkdir", "security_inode_rmdir"):
+        assert found[function] == 20
+
+
 @pytest.mark.host_only
 def test_a_cpu_and_an_interval(tmp_path: Path) -> None:
     assert counted(tmp_path, "-c", "54321", "t:syscalls:sys_enter_getppid") == {}

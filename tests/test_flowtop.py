@@ -37,7 +37,8 @@ for address, family, protocol, request, reply, header in (
             # Of ICMPv6 the kernel puts the checksum in.
             words = [request << 8, 99, number]
             checksum = 0xFFFF - sum(words)
-            made.sendto(struct.pack("!4H", words[0], checksum, *words[1:]) + bytes(56), (address, 0))
+            echo = struct.pack("!4H", words[0], checksum, *words[1:]) + bytes(56)
+            made.sendto(echo, (address, 0))
             answer = struct.pack("!BxxxHH", reply, 99, number)
             while True:
                 got = made.recv(2000)[header:]

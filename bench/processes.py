@@ -45,6 +45,7 @@ class Tool:
                 command, stdin=subprocess.DEVNULL, stdout=data, stderr=messages, env=env
             )
         self.pid = self.process.pid
+        self.attached = 0.0  # when it was, by time.monotonic()
 
     def __enter__(self) -> Tool:
         try:
@@ -79,6 +80,7 @@ class Tool:
             if now != before:
                 before, since = now, time.monotonic()
             elif now and time.monotonic() - since > QUIET:
+                self.attached = since
                 return
             if time.monotonic() > deadline:
                 raise Trouble(f"{self.name} did not attach within {PATIENCE:.0f} s")

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytools.kernel import Kernel
 from support import EMULATED, ROOT, TOOLS, Tool, needs_btf, run_tool
 
 # Makes one call of each kind, and prints what each returned.
@@ -137,7 +139,6 @@ def expected() -> list[dict[str, Any]]:
 DESCRIPTORS = {"array": 0, "sampler": 4, "raw": 5, "clock": 10}
 
 
-@needs_btf
 def test_every_call_says_what_its_caller_asked_for() -> None:
     with Tool("bpfsnoop", "--json") as tool:
         child = subprocess.Popen(
@@ -157,6 +158,27 @@ def test_every_call_says_what_its_caller_asked_for() -> None:
             assert event[name] == value, (name, event)
     assert len(mine) == len(expected())
     assert {event["comm"][:6] for event in mine} == {"python"}
+
+
+@pytest.mark.host_only
+def test_names_come_from_headers_where_there_are_no_types(tmp_path: Path) -> None:
+    text = """
+    /* no enum bpf_cmd { BPF_NONE }; */
+    enum bpf_cmd {
+    \tBPF_MAP_CREATE,
+    \tBPF_PROG_TEST_RUN = 0xa, /* also 11, */
+    \tBPF_PROG_RUN = BPF_PROG_TEST_RUN,
+    \tBPF_PROG_GET_NEXT_ID
+    };
+    """
+    folder = tmp_path / "build" / "include" / "uapi" / "linux"
+    folder.mkdir(parents=True)
+    (folder / "bpf.h").write_text(textwrap.dedent(text))
+    known = Kernel("5.10.0", btf_path=str(tmp_path / "none"), headers=str(tmp_path / "build"))
+    assert known.enumeration("bpf_cmd") == {
+        0: "BPF_MAP_CREATE", 10: "BPF_PROG_TEST_RUN", 11: "BPF_PROG_GET_NEXT_ID",
+    }  # fmt: skip
+    assert known.enumeration("no_such_enum") == {}
 
 
 NUMBER = r"(-?\d+)"
@@ -232,7 +254,6 @@ for number in range(int(sys.argv[1])):
 """
 
 
-@needs_btf
 def test_no_call_of_many_is_missing() -> None:
     with Tool("bpfsnoop", "--json", "-x", "-c", "prog_get_fd_by_id") as tool:
         child = subprocess.Popen([PYTHON, "-c", FLOOD, str(MANY)], env=environment())

@@ -13,8 +13,9 @@ import pytest
 
 from support import PATIENCE, Tool, run_tool
 
-# UDP, TCP and packets of a protocol without ports from the first namespace to the
-# second, which is another process: known numbers of known size.
+# UDP, TCP, packets of a protocol without ports, and echo requests, which the kernel
+# answers, from the first namespace to the last, which is another process: known
+# numbers of known size.
 SEND = r"""
 import socket, struct, sys
 for address, family in (("10.99.1.1", socket.AF_INET), ("fd99:1::1", socket.AF_INET6)):
@@ -27,6 +28,22 @@ for address, family in (("10.99.1.1", socket.AF_INET), ("fd99:1::1", socket.AF_I
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, 253) as made:
     for _ in range(50):
         made.sendto(bytes(60), ("10.99.1.1", 0))
+for address, family, protocol, request, reply, header in (
+    ("10.99.1.1", socket.AF_INET, socket.IPPROTO_ICMP, 8, 0, 20),
+    ("fd99:1::1", socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129, 0),
+):
+    with socket.socket(family, socket.SOCK_RAW, protocol) as made:
+        for number in range(40):
+            # Of ICMPv6 the kernel puts the checksum in.
+            words = [request << 8, 99, number]
+            checksum = 0xFFFF - sum(words)
+            echo = struct.pack("!4H", words[0], checksum, *words[1:]) + bytes(56)
+            made.sendto(echo, (address, 0))
+            answer = struct.pack("!BxxxHH", reply, 99, number)
+            while True:
+                got = made.recv(2000)[header:]
+                if got[:1] + got[4:8] == answer[:1] + answer[4:8]:
+                    break
 with socket.create_connection(("10.99.1.1", 6000)) as made:
     made.sendall(bytes(1_000_000))
     made.shutdown(socket.SHUT_WR)
@@ -35,7 +52,8 @@ with socket.create_connection(("10.99.1.1", 6000)) as made:
 RECEIVE = r"""
 import socket
 listener = socket.create_server(("10.99.1.1", 6000))
-open_ports = []  # else ICMP says that they are closed
+# Else ICMP says that they are closed.
+open_ports = [socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)]
 for family in (socket.AF_INET, socket.AF_INET6):
     for port in (5000, 5001):
         open_ports.append(socket.socket(family, socket.SOCK_DGRAM))
@@ -168,14 +186,26 @@ def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> No
             other = ("253", "10.99.0.1", None, "10.99.1.1", None)
             assert found[(device, way, *other, "packets")] == 50
             assert found[(device, way, *other, "bytes")] == 50 * 80
+            echoes = (
+                ("icmp", "10.99.0.1", "10.99.1.1", 84),
+                ("icmp6", "fd99::1", "fd99:1::1", 104),
+            )
+            back = "out" if way == "in" else "in"
+            for protocol, source, target, size in echoes:
+                for direction, *ends in ((way, source, target), (back, target, source)):
+                    echo = (device, direction, protocol, ends[0], None, ends[1], None)
+                    assert found[(*echo, "packets")] == 40
+                    assert found[(*echo, "bytes")] == 40 * size
         for device in ("v0", "v1"):
             for way in ("in", "out"):
-                # But for what finds neighbours and groups: ARP, and ICMPv6 (of few addresses).
+                # But for what finds neighbours and groups: ARP, and ICMPv6 of other addresses.
                 mine = [
                     row
                     for row in rows
                     if (row["interface"], row["direction"]) == (device, way)
-                    and row["protocol"] != "icmp6"
+                    and (
+                        row["protocol"] != "icmp6" or {row["saddr"], row["daddr"]} == set(six[::2])
+                    )
                 ]
                 packets = sum(row["packets"] for row in mine)
                 size = sum(row["bytes"] for row in mine) + HEADER * packets

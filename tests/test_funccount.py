@@ -59,8 +59,12 @@ os.read(0, 1)
 
 def counted(folder: Path, *arguments: str) -> dict[str, int]:
     """What funccount counts in the program."""
+    return counted_in(CALLS, [str(folder)], *arguments)
+
+
+def counted_in(code: str, words: Sequence[str], *arguments: str) -> dict[str, int]:
     before = program_ids()
-    with python_child(CALLS, str(folder)) as child:
+    with python_child(code, *words) as child:
         assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
         with Tool("funccount", "--json", "-p", str(child.pid), *arguments) as tool:
             child.stdin.write(b"\n")
@@ -90,6 +94,47 @@ def test_tracepoints_functions_and_probes_of_one_process(tmp_path: Path) -> None
     }
 
 
+# mov eax, 64; int 0x80; ret: getppid() as a 32-bit program numbers it. Then calls of functions
+# that have another name than the call, and one that fails.
+SINGLE_CALLS = r"""
+import ctypes, mmap, os, socket, sys
+print("ready", flush=True)
+sys.stdin.readline()
+libc = ctypes.CDLL(None)
+if "32-bit" in sys.argv:
+    memory = mmap.mmap(-1, 4096, prot=7)
+    memory.write(b"\x53\xb8\x40\0\0\0\xcd\x80\x5b\xc3")
+    call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
+    assert all([call() == os.getppid() for _ in range(40)])
+for i in range(30):
+    os.uname()
+for i in range(20):
+    libc.umount2(b"/nowhere", 0)
+for i in range(10):
+    libc.semget(-1, -1, 0)
+os.write(1, b"done\n")
+os.read(0, 1)
+"""
+
+
+def test_many_system_calls_at_once() -> None:
+    words = []
+    if os.uname().machine == "x86_64":
+        probe = subprocess.run(
+            ["/usr/bin/python3", "-c", SINGLE_CALLS, "32-bit"], input=b"\n", capture_output=True,
+            check=False,
+        )  # fmt: skip
+        # This kernel may run no 32-bit programs (CONFIG_IA32_EMULATION).
+        words = [] if probe.returncode == -signal.SIGSEGV else ["32-bit"]
+    names = ("newuname", "umount", "semget", "getp*id")  # 12 tracepoints
+    found = counted_in(SINGLE_CALLS, words, *(f"t:syscalls:sys_*_{name}" for name in names))
+    for way in ("enter", "exit"):
+        assert found[f"syscalls:sys_{way}_newuname"] == 30
+        assert found[f"syscalls:sys_{way}_umount"] == 20
+        assert found[f"syscalls:sys_{way}_semget"] == 10  # 64, which is a 32-bit getppid()
+        assert found.get(f"syscalls:sys_{way}_getppid", 0) == 40 * len(words)
+
+
 @needs_functions
 def test_functions_of_the_kernel(tmp_path: Path) -> None:
     # Few: before v6.12 the kernels of the matrix attach to them one by one.
@@ -98,6 +143,20 @@ def test_functions_of_the_kernel(tmp_path: Path) -> None:
     assert found["vfs_write"] == 1
     found = counted(tmp_path, "-r", "p:^security_inode_(mk|rm)dir$")
     assert found == {"security_inode_mkdir": 20, "security_inode_rmdir": 20}
+
+
+THOUSAND = "p:^(ext4|jbd2|security|vfs)_"
+
+
+@needs_functions
+def test_exact_counts_among_a_thousand_functions_of_the_kernel(tmp_path: Path) -> None:
+    known = running()
+    if not known.has_btf or known.btf.function("register_fprobe_ips") is None:
+        pytest.skip(f"{known.release} has no kprobe.multi: a minute of grace periods")
+    assert len(probes.find(known, THOUSAND, regex=True)) > 1000
+    found = counted(tmp_path, "-r", THOUSAND)
+    for function in ("vfs_mkdir", "vfs_rmdir", "security_inode_mkdir", "security_inode_rmdir"):
+        assert found[function] == 20
 
 
 @pytest.mark.host_only
@@ -168,12 +227,14 @@ def numbered(patterns: Sequence[str]) -> tuple[list[str], list[Target]]:
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
 def test_each_way_to_attach_counts_the_same(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not at_once:
+    if at_once:
+        monkeypatch.setattr(many, "MOST_SINGLE_CALLS", 0)
+    else:
         monkeypatch.setattr(many._Many, "_can", lambda self, attach_type: False)
         monkeypatch.setattr(differences, "raw_tracepoints_count", lambda kernel: False)
     names, targets = numbered(
-        ["c:lrand48", "c:mrand48", "t:syscalls:sys_enter_getpgid", "t:signal:signal_generate",
-         *GC_PROBES]
+        ["c:lrand48", "c:mrand48", "t:syscalls:sys_enter_getpgid",
+         "t:syscalls:sys_exit_getpgid", "t:signal:signal_generate", *GC_PROBES]
     )  # fmt: skip
     traced = prepared(len(names))
     told = []
@@ -200,7 +261,7 @@ def test_each_way_to_attach_counts_the_same(at_once: bool, monkeypatch: pytest.M
     found = dict(zip(names, counts))
     # Others are counted as well: of these there are none, or few.
     assert found["lrand48"] == 50 and found["mrand48"] == 1
-    assert found["sys_enter_getpgid"] >= 90
+    assert found["sys_enter_getpgid"] >= 90 and found["sys_exit_getpgid"] >= 90
     assert found["signal_generate"] >= 3
     assert all(found[name] >= 7 for name in GC_NAMES)
     assert traced.missed() == 0

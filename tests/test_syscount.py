@@ -290,6 +290,8 @@ def test_list_and_names() -> None:
         assert syscalls.name(110) == "getppid"
         assert syscalls.name(64 + syscalls.COMPAT) == "getppid (32-bit)"
         assert syscalls.numbers("getppid") == [110, 64 + syscalls.COMPAT]
+        functions = {"getppid": 110, "newuname": 63, "umount": 166, "no_such_call": None}
+        assert {name: syscalls.number_of_function(name) for name in functions} == functions
     assert syscalls.name(1999) == "[1999]"
 
 

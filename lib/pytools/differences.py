@@ -16,9 +16,9 @@ from pytools.errors import Failure
 from pytools.kernel import Kernel
 
 __all__ = [
-    "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID",
-    "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT",
-    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "PREV_STATE", "PROBE_INDEX",
+    "ATTACH_COOKIE", "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK",
+    "CGROUP_ANCESTOR_ID", "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL",
+    "EXIT_CONTEXT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "PREV_STATE",
     "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
     "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE",
     "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
@@ -203,16 +203,17 @@ def raw_tracepoints_count(kernel: Kernel) -> bool:
     return kernel.has_btf and not _preempts_programs(kernel)
 
 
-def PROBE_INDEX(kernel: Kernel) -> str:
-    """The number of the probe that a program of PROBES runs for: ``index``, a variable
-    that holds the setting, or the cookie of the link where that is less than zero. Since
-    Linux commit 7adfc6c9b315 (v5.15) a helper gives it; links of many probes, the
-    only ones that are asked, are newer."""
+def single_calls_count(kernel: Kernel) -> bool:
+    """The same of one at a tracepoint of category ``syscalls``."""
+    return not _preempts_programs(kernel)
+
+
+def ATTACH_COOKIE(kernel: Kernel) -> str:
+    """The number that a link of many probes gave the one that a program runs for. Since
+    Linux commit 7adfc6c9b315 (v5.15) a helper tells it; such links are newer."""
     helper = "BPF_FUNC_get_attach_cookie"
     number = _enumerator(kernel, helper)
-    if number is None:
-        return "index"
-    return f"(index < 0 ? ((u64 (*)(void *)){number})(ctx) : index)"
+    return "NO_PROBE" if number is None else f"((u64 (*)(void *)){number})(context)"
 
 
 def SYS_ENTER(kernel: Kernel) -> str:

@@ -195,6 +195,28 @@ class Kernel:
             if word and not word[0].startswith("__ftrace_invalid_address__")
         }
 
+    def enumeration(self, name: str) -> dict[int, str]:
+        """The names of the values of an enum that user space may use too, the first of several;
+        from BTF, or else from installed headers; empty where nothing tells them.
+
+        >>> kernel.enumeration("bpf_cmd")[5]
+        'BPF_PROG_LOAD'
+        """
+        if self.has_btf:
+            return self.btf.enumeration(name)
+        # Debian has a kernel's headers in two trees; those of the C library may be older.
+        for folder in (self.headers, f"{os.path.dirname(self.headers)}/source", "/usr"):
+            below = "include" if folder == "/usr" else "include/uapi"
+            for header in ("bpf", "perf_event"):
+                try:
+                    with open(f"{folder}/{below}/linux/{header}.h") as file:
+                        found = _enumeration(name, file.read())
+                except OSError:
+                    continue
+                if found:
+                    return found
+        return {}
+
     @property
     def has_kprobes(self) -> bool:
         """Whether programs can be attached to functions by perf events."""
@@ -308,3 +330,19 @@ def pid_limit() -> int:
         return PID_MAX_LIMIT
     with open("/proc/sys/kernel/pid_max") as file:
         return int(file.read())
+
+
+def _enumeration(name: str, header: str) -> dict[int, str]:
+    """The values of an enum of a header, each that of the enumerator before it and one, or
+    that of one of those, or a number."""
+    match = re.search(rf"^enum {name} {{(.*?)}};", header, re.M | re.S)
+    text = re.sub(r"/\*.*?\*/", "", match.group(1), flags=re.S) if match else ""
+    values: dict[str, int] = {}
+    value = -1
+    for enumerator, given in re.findall(r"(\w+)(?:\s*=\s*(\w+))?\s*(?:,|$)", text.strip()):
+        value = value + 1 if not given else values[given] if given in values else int(given, 0)
+        values[enumerator] = value
+    found: dict[int, str] = {}
+    for enumerator, value in values.items():
+        found.setdefault(value, enumerator)
+    return found

@@ -14,7 +14,7 @@ import resource
 import struct
 from typing import Callable, Mapping, NamedTuple, Sequence
 
-from pytools import attach, differences, kernel, loader, system
+from pytools import attach, differences, kernel, loader, syscalls, system
 from pytools.attach import LINK_CREATE, Attachment
 from pytools.elf import File
 from pytools.errors import Failure
@@ -24,8 +24,12 @@ from pytools.loader import BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loade
 
 __all__ = ["COOKIE", "INDEX", "Target", "attach_many"]
 
-# The setting by which a program knows its probe; what stands there where a cookie does.
-INDEX, COOKIE = "INDEX", -1
+# The setting by which a program knows its probe; what stands there where a cookie tells
+# it, or the number of a system call, by a map (probe.h).
+INDEX, COOKIE, ENTERED_CALL, RETURNING_CALL = "INDEX", -1, -2, -3
+CALLS_MAP, CALLS = "probes_of_calls", 1024
+CALL_ENDS = (("sys_enter", ENTERED_CALL, 0), ("sys_exit", RETURNING_CALL, CALLS))
+MOST_SINGLE_CALLS = 8  # they take a third of a second to go
 UNSUPPORTED = (errno.EOPNOTSUPP, 524)  # ENOTSUPP, which has no name in user space
 FORBIDDEN = (errno.EPERM, errno.EACCES)
 Progress = Callable[[int, int], None]
@@ -163,9 +167,9 @@ class _Many:
         # tracepoint less than one, but not every tracepoint has one.
         from pytools.btf import TYPEDEF
 
-        raw = differences.raw_tracepoints_count(self._running)
+        targets = self._calls_together(targets)
+        raw = differences.raw_tracepoints_count(self._running) and bool(targets)
         types = set(self._running.btf.names(TYPEDEF)) if raw else set()
-        cpu = kernel.online_cpus()[0]
         for target in targets:
             category, _, name = target.name.partition(":")
             if f"btf_trace_{name}" in types and category != "syscalls":
@@ -176,10 +180,44 @@ class _Many:
                     continue
                 except Failure:  # of another name than its tracepoint
                     pass
-            number = self._running.tracepoint_id(category, name)
-            program = self._load("tracepoint", target.number)
-            attach.tracepoint(self._attachment, target.name, program, number, cpu)
+            self._tracepoint(target.name, self._load("tracepoint", target.number))
             self._attached()
+
+    def _tracepoint(self, name: str, program: int) -> None:
+        number = self._running.tracepoint_id(*name.split(":"))
+        cpu = kernel.online_cpus()[0]
+        attach.tracepoint(self._attachment, name, program, number, cpu)
+
+    def _calls_together(self, targets: list[Target]) -> list[Target]:
+        """Attach to the tracepoints of single system calls by a program at all of them,
+        which looks the call's number up; the targets that are left. Few take longer alone,
+        but only the calls that they count."""
+        of_calls = [target for target in targets if target.name.startswith("syscalls:")]
+        exact = differences.single_calls_count(self._running)
+        if exact and len(of_calls) <= MOST_SINGLE_CALLS:
+            return targets
+        table = self._loaded.maps[CALLS_MAP]
+        done = set()
+        for way, index, first in CALL_ENDS:
+            count = 0
+            for target in of_calls:
+                number = None
+                if target.name.startswith(f"syscalls:{way}_"):
+                    number = syscalls.number_of_function(target.name[len(f"syscalls:{way}_") :])
+                if number is not None and number < CALLS:
+                    table.put(first + number, target.number + 1)
+                    done.add(target)
+                    count += 1
+            if not count:
+                continue
+            # The faster one has no number where a call returns.
+            if way == "sys_enter" and differences.raw_tracepoints_count(self._running):
+                attach.raw_tracepoint(self._attachment, way, self._load("raw_tracepoint", index))
+            else:
+                self._tracepoint(f"raw_syscalls:{way}", self._load("tracepoint", index))
+            self._attachment.said.append(f"{count} system calls at once (raw_syscalls:{way})")
+            self._attached(count)
+        return [target for target in targets if target not in done]
 
     # Programs and libraries.
 

@@ -16,7 +16,7 @@ import re
 import sys
 from typing import Callable
 
-__all__ = ["COMPAT", "UNKNOWN", "all_names", "name", "numbers"]
+__all__ = ["COMPAT", "UNKNOWN", "all_names", "name", "number_of_function", "numbers"]
 
 COMPAT = 2048
 UNKNOWN = COMPAT - 1  # in place of a number that no system call has
@@ -29,6 +29,16 @@ _ARCHITECTURES = {
     "ppc64le": (0xC0000015, 0),
     "riscv64": (0xC00000F3, 0),
     "s390x": (0x80000016, 0x00000016),
+}
+# Functions that came after one of the call's own name, which is for old programs
+# (include/linux/syscalls.h).
+_OTHER_NAMES = {
+    "newfstat": "fstat",
+    "newlstat": "lstat",
+    "newstat": "stat",
+    "newuname": "uname",
+    "sendfile64": "sendfile",
+    "umount": "umount2",
 }
 
 
@@ -54,6 +64,19 @@ def numbers(wanted: str) -> list[int]:
         for number, known in _by_number(compat).items()
         if known == wanted
     ]
+
+
+def number_of_function(function: str) -> int | None:
+    """The number of the system call of 64-bit programs that a function of the kernel is
+    (its name without sys_, as in the tracepoints of category ``syscalls``); None where
+    nobody knows.
+
+    >>> number_of_function("newuname")  # on x86-64
+    63
+    """
+    named = {known: number for number, known in _by_number(False).items()}
+    found = named.get(function)
+    return named.get(_OTHER_NAMES.get(function, "")) if found is None else found
 
 
 def all_names() -> list[str]:

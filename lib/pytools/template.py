@@ -31,8 +31,8 @@ A template is C with five additions:
     the source names (``probes``).
 ``PROBES(label)``
     a program for any number of probes, of any kinds, which are said when it is
-    attached (program.Program.attach_many). The setting ``$INDEX`` and the difference
-    ``$PROBE_INDEX`` give the number of the probe that it runs for.
+    attached (program.Program.attach_many). ``probe_of(ctx, $INDEX)`` of probe.h, with
+    that setting, is the number of the probe that it runs for.
 ``EVENTS(name, struct type)``
     a ring buffer of such records.
 ``#include "name.h"``

@@ -1,0 +1,218 @@
+"""What the tools of network, user programs and BPF itself cost an event, and how long
+they take until they watch; how long it takes to list all that can be traced, and to
+attach to a thousand functions of a program.
+
+Each load makes a known number of events. Time in the programs is the kernel's own
+(``program_statistics``), all programs of a tool together, and of an event all times
+that they run for it: a session has two ends and several states.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import subprocess
+import time
+from pathlib import Path
+from statistics import median
+from typing import Callable, Iterator, NamedTuple, Sequence
+
+import installed
+from installed import with_tracefs
+from place import Place, progress
+from processes import PATIENCE, Tool, Trouble, load_cpu, program_statistics, run_load, spend
+from table import Row
+
+ROUNDS = 3
+FUNCTIONS = 1000
+
+
+class Watched(NamedTuple):
+    """A tool with its options, the event that it is measured by, the load that makes so
+    many of them, and commands of peers, of which the first that runs here is compared."""
+
+    tool: str
+    options: list[str]
+    event: str
+    load: str
+    count: int
+    peers: Sequence[tuple[str, Callable[[], list[str]]]]
+
+
+def _peers(tool: str, *options: str) -> list[tuple[str, Callable[[], list[str]]]]:
+    """bcc's tool of that name, or else that of libbpf-tools."""
+    return [
+        (f"bcc {tool}", lambda: installed.bcc(tool, *options)),
+        (f"libbpf-tools {tool}", lambda: installed.libbpf(tool)),
+    ]
+
+
+CALL = "t:syscalls:sys_enter_getppid"
+# More than are counted one by one.
+MANY_CALLS = "t:syscalls:sys_enter_get*"
+WATCHED = (
+    Watched("tcplife", [], "session", "sessions", 20_000, _peers("tcplife")),
+    Watched("tcpconnect", [], "connect", "sessions", 20_000, _peers("tcpconnect")),
+    Watched("flowtop", ["-i", "lo", "1000"], "packet", "datagrams", 200_000, []),
+    Watched("gethostlatency", [], "look-up", "lookups", 50_000, _peers("gethostlatency")),
+    Watched("bashreadline", [], "line", "", 500, _peers("bashreadline")),
+    Watched("funccount", [CALL], "call", "calls", 500_000, _peers("funccount", CALL)),
+    Watched("funccount", [MANY_CALLS], "call of many", "calls", 500_000, []),
+    Watched("bpfsnoop", [], "bpf(2)", "bpfs", 50_000, []),
+)
+
+
+class _Announced(Tool):
+    """One of ours, which with -v says when it watches."""
+
+    def _wait_until_attached(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while "Hit Ctrl-C" not in self.messages:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise Trouble(f"{self.name} does not run here: {self.messages.strip()}")
+            time.sleep(0.001)
+        self.attached = time.monotonic()
+
+
+def measure(place: Place) -> Iterator[Row]:
+    """The rows of the table on these tools."""
+    for watched in WATCHED:
+        yield from _events(place, watched)
+    yield _thousand_functions(place)
+    yield _list(place)
+    yield _list(place, "tracepoint:*")
+
+
+def _events(place: Place, watched: Watched) -> list[Row]:
+    load = _load(place, watched)
+    name, peer = _peer(place, watched)
+    ours = installed.ours(watched.tool, "-v", *watched.options)
+    commands = {"ours": ours, **({name: peer} if peer else {})}
+    inside: dict[str, list[float]] = {kind: [] for kind in commands}
+    starts: dict[str, list[float]] = {kind: [] for kind in commands}
+    for number in range(ROUNDS):
+        for kind, command in commands.items():
+            progress(f"{watched.tool}, {watched.event} {number + 1}/{ROUNDS}: {kind}")
+            of_tool = _Announced if kind == "ours" else Tool
+            begin = time.monotonic()
+            running = of_tool(kind, command, place.folder / "output", place.env)
+            with running, program_statistics():
+                starts[kind].append(1000 * (running.attached - begin))
+                before = _nanoseconds(running)
+                load()
+                inside[kind].append((_nanoseconds(running) - before) / watched.count)
+                running.stop()
+    rows = [
+        Row(
+            f"{watched.tool}, programs per {watched.event}",
+            median(inside["ours"]), median(inside[name]) if peer else None, name, None, "ns",
+        )
+    ]  # fmt: skip
+    if watched.event != "call of many":
+        rows.append(
+            Row(
+                f"{watched.tool} warm, exec to watching",
+                min(starts["ours"]), min(starts[name]) if peer else None, name, None, "ms",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _nanoseconds(tool: Tool) -> int:
+    return sum(nanoseconds for nanoseconds, _ in tool.program_time().values())
+
+
+def _peer(place: Place, watched: Watched) -> tuple[str, list[str]]:
+    """The first peer that runs here: what it is, and its command, or nothing."""
+    for name, command in watched.peers:
+        try:
+            found = with_tracefs(command())
+            with place.tool(name, found) as tool:
+                tool.stop()
+            return name, found
+        except Trouble as error:
+            installed.note(str(error))
+    return "", []
+
+
+def _load(place: Place, watched: Watched) -> Callable[[], object]:
+    if not watched.load:
+        return lambda: _type_lines(watched.count)
+    command = [str(place.load(watched.load)), str(watched.count), str(load_cpu())]
+    return lambda: run_load(command)
+
+
+def _type_lines(count: int) -> None:
+    """Enter lines into a shell on a terminal of its own, one more than so many."""
+    shell, terminal = pty.fork()
+    if shell == 0:
+        os.execv("/bin/bash", ["bash", "--norc", "--noprofile", "-i"])
+    try:
+        for _ in range(count):
+            os.write(terminal, b":\n")
+            os.read(terminal, 1 << 16)
+        os.write(terminal, b"exit\n")
+        with contextlib.suppress(OSError):  # EIO: the shell has ended
+            while os.read(terminal, 1 << 16):
+                pass
+    finally:
+        os.close(terminal)
+        os.waitpid(shell, 0)
+
+
+def _many_functions(folder: Path) -> str:
+    """A program with so many functions that have one beginning."""
+    source, program = folder / "functions.c", folder / "functions"
+    lines = [
+        f"int measured_{number}(int n) {{ return n + {number}; }}\n" for number in range(FUNCTIONS)
+    ]
+    source.write_text("".join(lines) + "int main(void) { return 0; }\n")
+    if subprocess.run(["gcc", "-O1", "-o", str(program), str(source)], check=False).returncode:
+        raise Trouble(f"cannot compile {source}")
+    return str(program)
+
+
+def _thousand_functions(place: Place) -> Row:
+    """From exec to exit: attaching to, and detaching from, functions of a program."""
+    program = _many_functions(place.folder)
+    launch = place.load("launch")
+    ours = installed.ours("funccount", "-d", "0", f"{program}:measured_*")
+    script = f"uprobe:{program}:measured_* {{ @[probe] = count(); }} BEGIN {{ exit(); }}"
+    peer = ["/usr/bin/bpftrace", "-e", script]
+    limits = ("BPFTRACE_MAX_PROBES", "BPFTRACE_MAX_BPF_PROGS")
+    env = {**place.env, **dict.fromkeys(limits, str(2 * FUNCTIONS))}
+    spend(launch, "funccount", ours, place.env)
+    progress("funccount, 1,000 functions")
+    taken = [spend(launch, "funccount", ours, place.env).wall for _ in range(ROUNDS)]
+    return Row(
+        "funccount, 1,000 user functions, exec to exit",
+        1000 * min(taken), 1000 * _once(launch, "bpftrace", with_tracefs(peer), env) or None,
+        "bpftrace", None, "ms",
+    )  # fmt: skip
+
+
+def _once(launch: Path, name: str, command: list[str], env: dict[str, str]) -> float:
+    """Seconds of one run, for what takes long; 0 if it does not run here."""
+    progress(name)
+    try:
+        return spend(launch, name, command, env).wall
+    except (Trouble, subprocess.TimeoutExpired) as error:
+        installed.note(str(error))
+        return 0
+
+
+def _list(place: Place, *pattern: str) -> Row:
+    """What can be traced in the kernel, from exec to exit."""
+    launch = place.load("launch")
+    commands = {
+        "ours": installed.ours("tplist", *pattern),
+        "bpftrace -l": with_tracefs(["/usr/bin/bpftrace", "-l", *pattern]),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(ROUNDS):
+        for name, command in commands.items():
+            progress(f"tplist {number + 1}/{ROUNDS}: {name}")
+            taken[name].append(1000 * spend(launch, name, command, place.env).wall)
+    ours, peer = (min(times) for times in taken.values())
+    what = " ".join(["tplist", *pattern])
+    return Row(f"{what}, exec to exit", ours, peer, "bpftrace -l", None, "ms")

@@ -193,7 +193,9 @@ def first_in_line() -> Iterator[None]:
     # With autogroups (sched(7)) that counts within the session only; the
     # session as a whole has a value of its own.
     group = Path("/proc/self/autogroup")
-    before = group.read_text().split()[-1] if group.exists() else ""
+    # Nothing is in it for the session of a machine's first process.
+    words = group.read_text().split() if group.exists() else []
+    before = words[-1] if words else ""
     if before:
         group.write_text(str(NICEST))
     try:

@@ -35,9 +35,15 @@ class Tool:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], output: Path, env: dict[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        output: Path,
+        env: dict[str, str],
+        quiet: float = QUIET,
     ) -> None:
         self.name = name
+        self._quiet = quiet
         self.output = output
         self._messages = output.with_suffix(".messages")
         with open(output, "wb") as data, open(self._messages, "wb") as messages:
@@ -78,7 +84,7 @@ class Tool:
             now = _attachments(self.pid)
             if now != before:
                 before, since = now, time.monotonic()
-            elif now and time.monotonic() - since > QUIET:
+            elif now and time.monotonic() - since > self._quiet:
                 return
             if time.monotonic() > deadline:
                 raise Trouble(f"{self.name} did not attach within {PATIENCE:.0f} s")

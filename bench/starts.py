@@ -75,7 +75,8 @@ def _peer(place: Place, tool: str) -> tuple[str, list[str]]:
         return name, command
     except Trouble as error:
         if tool not in STAND_INS:
-            installed.note(f"{error}. {installed.ELSEWHERE}")
+            elsewhere = "" if installed.kprobes() else f" {installed.ELSEWHERE}"
+            installed.note(f"{error}.{elsewhere}")
             return "", []
         installed.note(f"{error}. In its place: bench/peers/{tool}, which uses tracepoints.")
     return "bcc script, tracepoints", _once([str(installed.BENCH / "peers" / tool)])

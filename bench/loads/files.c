@@ -22,11 +22,5 @@ static int live_and_die(void *path)
 
 int main(int argc, char **argv)
 {
-	long count = argc == 4 ? atol(argv[2]) : 0;
-
-	if (!count)
-		return 2;
-	if (pin(argv[3]))
-		return 1;
-	return timed(count, live_and_die, argv[1]);
+	return timed_on_path(argc, argv, live_and_die);
 }

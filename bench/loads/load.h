@@ -43,3 +43,16 @@ timed(long count, int (*step)(void *), void *argument)
 	}
 	return 0;
 }
+
+/* The main() of a load whose arguments are PATH COUNT CPU: its exit status. */
+static inline __attribute__((always_inline)) int
+timed_on_path(int argc, char **argv, int (*step)(void *))
+{
+	long count = argc == 4 ? atol(argv[2]) : 0;
+
+	if (!count)
+		return 2;
+	if (pin(argv[3]))
+		return 1;
+	return timed(count, step, argv[1]);
+}

@@ -18,11 +18,5 @@ static int open_and_close(void *path)
 
 int main(int argc, char **argv)
 {
-	long count = argc == 4 ? atol(argv[2]) : 0;
-
-	if (!count)
-		return 2;
-	if (pin(argv[3]))
-		return 1;
-	return timed(count, open_and_close, argv[1]);
+	return timed_on_path(argc, argv, open_and_close);
 }

@@ -1,9 +1,8 @@
-"""What syscount costs a system call, what execsnoop costs an exec, and how long
-both take to start, beside bcc's.
+"""What syscount costs a system call and execsnoop an exec, beside bcc's.
 
 The loads call getppid(2) 1,000,000 times, and run /bin/true with ten arguments
-1,000 times. Time in the programs is the kernel's own (``program_statistics``); the
-programs of one event are added up.
+2,000 times, and time each twentieth of that. Time in the programs is the kernel's
+own (``program_statistics``); the programs of one event are added up.
 """
 from __future__ import annotations
 
@@ -12,20 +11,19 @@ from statistics import median
 import installed
 from installed import with_tracefs
 from place import Place, progress
-from processes import Tool, Trouble, load_cpu, program_statistics, run_load, spend
+from processes import Trouble, load_cpu, program_statistics, run_load
 from table import Row
 
 CALLS = 1_000_000
-EXECS = 1_000
+EXECS = 2_000
 ROUNDS = 3
-STARTS = 5
 # What syscount is measured with, and what that is called.
 MODES = {"": [], " -P": ["-P"], " -L": ["-L"]}
 
 
 def measure(place: Place) -> list[Row]:
-    """The rows of the table on system calls, execs, and starting both."""
-    return [*_syscount(place), *_execsnoop(place), *_starts(place)]
+    """The rows of the table on system calls and execs."""
+    return [*_syscount(place), *_execsnoop(place)]
 
 
 def _syscount(place: Place) -> list[Row]:
@@ -66,22 +64,24 @@ def _rows(
 ) -> list[Row]:
     """Time in the programs for an event, and what the load's events take longer."""
     inside: dict[str, list[float]] = {name: [] for name in commands}
-    walls: dict[str, list[float]] = {name: [] for name in ["alone", *commands]}
+    added: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(ROUNDS):
-        walls["alone"].append(run_load(load)[1][0] / count)
         for name, command in commands.items():
             progress(f"{tool} {number + 1}/{ROUNDS}: {name}")
+            # Before and after: a machine that gets slower meanwhile adds to both.
+            alone = run_load(load)[1]
             with place.tool(name, command) as running:
                 # Once as it is used, once with its programs being timed.
-                walls[name].append(run_load(load)[1][0] / count)
+                traced = run_load(load)[1]
                 with program_statistics():
-                    before = _total(running)
+                    before = running.program_total()
                     run_load(load)
-                    after = _total(running)
+                    after = running.program_total()
                 running.stop()
+            alone += run_load(load)[1]
+            added[name].append((median(traced) - median(alone)) / (count / len(traced)))
             inside[name].append((after[0] - before[0]) / (after[1] - before[1]))
     ours, peer = commands
-    alone = min(walls["alone"])
     return [
         Row(
             f"{tool}, programs per {event}",
@@ -89,37 +89,6 @@ def _rows(
         ),
         Row(
             f"{tool}, added to each {event}",
-            min(walls[ours]) - alone, min(walls[peer]) - alone, peer, 0.80, "ns",
+            median(added[ours]), median(added[peer]), peer, 0.80, "ns",
         ),
     ]  # fmt: skip
-
-
-def _total(tool: Tool) -> tuple[int, int]:
-    """Nanoseconds of a tool's programs together, and runs of the one that ran most often."""
-    programs = tool.program_time().values()
-    return sum(time for time, _ in programs), max(runs for _, runs in programs)
-
-
-def _starts(place: Place) -> list[Row]:
-    """syscount from fork to exit; execsnoop's peers do not end by themselves."""
-    found = {
-        "warm": installed.ours("syscount", "-d", "0"),
-        "cold": installed.ours("syscount", "-d", "0", "--no-cache"),
-        "bcc": with_tracefs(installed.bcc("syscount", "-d", "1")),
-        "execsnoop warm": installed.ours("execsnoop", "-d", "0"),
-        "execsnoop cold": installed.ours("execsnoop", "-d", "0", "--no-cache"),
-    }
-    wall: dict[str, list[float]] = {kind: [] for kind in found}
-    for number in range(STARTS):
-        progress(f"start of syscount {number + 1}/{STARTS}")
-        for kind, command in found.items():
-            once = spend(place.load("launch"), kind, command, place.env).wall
-            wall[kind].append(1000 * (once - (1.0 if kind == "bcc" else 0.0)))
-    least = {kind: min(times) for kind, times in wall.items()}
-    bcc = "bcc syscount"
-    return [
-        Row("syscount warm, exec to exit", least["warm"], least["bcc"], bcc, 0.80, "ms"),
-        Row("syscount cold, exec to exit", least["cold"], least["bcc"], bcc, 0.80, "ms"),
-        Row("execsnoop warm, exec to exit", least["execsnoop warm"], least["bcc"], bcc, 0.80, "ms"),
-        Row("execsnoop cold, exec to exit", least["execsnoop cold"], least["bcc"], bcc, 0.80, "ms"),
-    ]

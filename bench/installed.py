@@ -12,6 +12,17 @@ ROOT = BENCH.parent
 NOTES: list[str] = []  # which peers cannot run here, and what replaced them
 
 
+# Where that is measured which this kernel cannot run.
+ELSEWHERE = "Measured in a machine of the matrix (make bench-kernels)."
+
+
+def kprobes() -> bool:
+    """Whether the kernel that runs lets programs be attached to functions."""
+    from pytools.kernel import running
+
+    return running().has_kprobes
+
+
 def note(line: str) -> None:
     """Remember a line for the end of the report, once."""
     if line not in NOTES:

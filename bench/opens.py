@@ -18,7 +18,7 @@ from processes import Trouble, load_cpu, run_load
 from table import Row
 
 COUNT = 1_000_000
-PARTS = 20  # as in loads/opens.c
+PARTS = 20  # as in loads/load.h
 ROUNDS = 5
 # What they add is so much more that fewer rounds do.
 PEER_ROUNDS = 2

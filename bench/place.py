@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import installed
-from processes import Tool, Trouble
+from processes import QUIET, Tool, Trouble
 
 
 class Place:
@@ -34,9 +34,10 @@ class Place:
                 raise Trouble(f"cannot compile {source}")
         return program
 
-    def tool(self, name: str, command: list[str]) -> Tool:
-        """A tool to be run beside a load, its output in ``tool.output``."""
-        return Tool(name, command, self.folder / "output", self.env)
+    def tool(self, name: str, command: list[str], quiet: float = QUIET) -> Tool:
+        """A tool to be run beside a load, its output in ``tool.output``; it has attached
+        when nothing more was attached for ``quiet`` seconds."""
+        return Tool(name, command, self.folder / "output", self.env, quiet)
 
 
 def progress(text: str) -> None:

@@ -35,9 +35,15 @@ class Tool:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], output: Path, env: dict[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        output: Path,
+        env: dict[str, str],
+        quiet: float = QUIET,
     ) -> None:
         self.name = name
+        self._quiet = quiet
         self.output = output
         self._messages = output.with_suffix(".messages")
         with open(output, "wb") as data, open(self._messages, "wb") as messages:
@@ -79,7 +85,7 @@ class Tool:
             now = _attachments(self.pid)
             if now != before:
                 before, since = now, time.monotonic()
-            elif now and time.monotonic() - since > QUIET:
+            elif now and time.monotonic() - since > self._quiet:
                 self.attached = since
                 return
             if time.monotonic() > deadline:
@@ -195,7 +201,9 @@ def first_in_line() -> Iterator[None]:
     # With autogroups (sched(7)) that counts within the session only; the
     # session as a whole has a value of its own.
     group = Path("/proc/self/autogroup")
-    before = group.read_text().split()[-1] if group.exists() else ""
+    # Nothing is in it for the session of a machine's first process.
+    words = group.read_text().split() if group.exists() else []
+    before = words[-1] if words else ""
     if before:
         group.write_text(str(NICEST))
     try:

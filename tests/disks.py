@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
+from pytools.syscalls import numbers
 from support import PATIENCE, python_child
 
 SECTOR = 512
@@ -64,18 +67,64 @@ def scratch_disk() -> str:
     return os.path.basename(link)
 
 
+@contextlib.contextmanager
+def module(name: str, *parameters: str) -> Iterator[None]:
+    """A module of the kernel with these parameters, until the end of this."""
+    subprocess.run(["modprobe", name, *parameters], check=True, timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        subprocess.run(["modprobe", "-r", name], check=True, timeout=PATIENCE)
+
+
+def appears(pattern: str) -> str:
+    """The path that matches, as soon as there is one."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := glob.glob(pattern)):
+        assert time.monotonic() < deadline, f"there is no {pattern}"
+        time.sleep(0.05)
+    return found[0]
+
+
 # Reads (r) and writes (w) without the page cache, "OPERATION SECTOR BYTES" a line on
-# its standard input; fsync() for "f"; "done" when all are done.
+# its standard input; fsync() for "f"; "done" when all are done. Capital letters are
+# kept for one io_submit(2), of so many blocks of memory (include/uapi/linux/aio_abi.h).
 DIRECT = """
-import mmap, os, sys
-disk = os.open(sys.argv[1], (os.O_RDWR if sys.argv[2:] else os.O_RDONLY) | os.O_DIRECT)
+import ctypes, mmap, os, struct, sys
+path, mode, *calls = sys.argv[1:]
+SETUP, SUBMIT, GET_EVENTS = map(int, calls)
+disk = os.open(path, {"r": os.O_RDONLY, "w": os.O_RDWR}[mode] | os.O_DIRECT)
 memory = mmap.mmap(-1, 1 << 20)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+libc, kept = ctypes.CDLL(None), []
+
+def submit():
+    count, context = len(kept), ctypes.c_ulong()
+    assert libc.syscall(SETUP, count, ctypes.byref(context)) == 0
+    blocks = [ctypes.create_string_buffer(block, 64) for block in kept]
+    pointers = (ctypes.c_void_p * count)(*map(ctypes.addressof, blocks))
+    assert libc.syscall(SUBMIT, context, ctypes.c_long(count), pointers) == count
+    events = ctypes.create_string_buffer(32 * count)
+    all_of_them = ctypes.c_long(count)
+    assert libc.syscall(GET_EVENTS, context, all_of_them, all_of_them, events, None) == count
+    done = [result for _, _, result, _ in struct.iter_unpack("=QQqq", events.raw)]
+    assert min(done) > 0, done
+    kept.clear()
+
 print("ready", flush=True)
 for line in sys.stdin:
     if line == "end\\n":
+        if kept:
+            submit()
         print("done", flush=True)
         continue
     operation, sector, size = line.split()
+    if operation in "RW":
+        kept.append(
+            struct.pack("=QIIHhIQQqQII", 0, 0, 0, "RW".index(operation), 0, disk,
+                        address + 16384 * len(kept), int(size), int(sector) * 512, 0, 0, 0)
+        )
+        continue
     part = memoryview(memory)[: int(size)]
     if operation == "f":
         os.fsync(disk)
@@ -87,7 +136,7 @@ for line in sys.stdin:
 
 
 class Io(NamedTuple):
-    """One I/O: r, w or f; sector; bytes."""
+    """One I/O: r, w or f, or R or W for one of several at a time; sector; bytes."""
 
     operation: str
     sector: int
@@ -123,7 +172,8 @@ class Worker:
 @contextlib.contextmanager
 def worker(disk: str, writes: bool = True) -> Iterator[Worker]:
     """A process with the disk open; one that is mounted may refuse those that write."""
-    with python_child(DIRECT, f"/dev/{disk}", *(["w"] if writes else [])) as child:
+    calls = [str(numbers(name)[0]) for name in ("io_setup", "io_submit", "io_getevents")]
+    with python_child(DIRECT, f"/dev/{disk}", "w" if writes else "r", *calls) as child:
         yield Worker(child)
 
 

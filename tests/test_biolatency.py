@@ -119,6 +119,12 @@ def test_an_end_whose_beginning_was_not_seen_is_counted_apart() -> None:
         with tool:
             process.wait()
             process.do([Io("w", 8, BLOCK)])
-            (record,) = histograms(tool.stop())
+            with frozen(folder):
+                # One that has not ended when the tool does is in nothing.
+                process.begin([Io("w", 16, BLOCK)])
+                while Path(f"/sys/block/{disk}/inflight").read_text().split() != ["0", "1"]:
+                    os.sched_yield()
+                (record,) = histograms(tool.stop())
+            process.wait()
     assert (record["samples"], record["unmatched"]) == (1, 1)
     assert b"biolatency: 1 requests unmatched: they began unseen" in tool.messages

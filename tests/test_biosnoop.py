@@ -1,19 +1,43 @@
 """biosnoop against the list of what was read and written."""
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
+import mmap
 import os
 import re
+import struct
 from collections import Counter
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from disks import BLOCK, SECTOR, Io, loop_disk, mixed, scratch_disk, stat, worker
+from disks import (
+    BLOCK,
+    SECTOR,
+    Io,
+    Stat,
+    Worker,
+    appears,
+    diskstats,
+    loop_disk,
+    mixed,
+    module,
+    scratch_disk,
+    stat,
+    worker,
+)
 from support import Tool
+
+SHORT_TRANSFER = "0x100"  # SDEBUG_OPT_SHORT_TRANSFER, drivers/scsi/scsi_debug.c
+ZONE_MIB = 4
+ZONE_SECTORS = (ZONE_MIB << 20) // SECTOR
+BLKRESETZONE = 0x40101283  # include/uapi/linux/blkzoned.h
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +99,89 @@ def test_pattern_flush_and_filters(disk: str) -> None:
     assert kinds == {"R": 12, "W": 1, "F": 1}
     flush = next(line for line in lines if f" {disk} " in line and re.search(r" F +- +0 ", line))
     assert flush.split()[1:3] == ["-", "-"]
+
+
+def next_to_each_other(operation: str) -> list[Io]:
+    """Three blocks from back to front, and three from front to back."""
+    return [Io(operation, sector, BLOCK) for sector in (24, 16, 8, 64, 72, 80)]
+
+
+def read_by_halves(process: Worker, disk: str) -> list[Io]:
+    """Two reads of a disk that does every other command by half: three commands."""
+    script = [Io("r", 64, BLOCK), Io("r", 128, BLOCK)]
+    counter = Path(f"/sys/block/{disk}/device/iodone_cnt")
+    before = int(counter.read_text(), 16)
+    driver = Path("/sys/bus/pseudo/drivers/scsi_debug")
+    (driver / "opts").write_text(SHORT_TRANSFER)
+    (driver / "every_nth").write_text("2")
+    process.do(script)
+    (driver / "opts").write_text("0")
+    assert int(counter.read_text(), 16) - before == 3
+    return script
+
+
+def write_zone_and_reset(disk: str, zone: int) -> None:
+    """Write the first two blocks of a zone, and have it empty again."""
+    memory = mmap.mmap(-1, BLOCK)
+    file = os.open(f"/dev/{disk}", os.O_RDWR | os.O_DIRECT)
+    for block in range(2):
+        assert os.pwritev(file, [memory], zone * SECTOR + block * BLOCK) == BLOCK
+    fcntl.ioctl(file, BLKRESETZONE, struct.pack("=QQ", zone, ZONE_SECTORS))
+    os.close(file)
+
+
+def test_requests_that_are_merged_or_done_by_halves_or_on_zones(tmp_path: Path) -> None:
+    """Both tools watch at once, and the kernel counts as they do. In the kernel matrix
+    on a virtio disk, one that does a part of a request first, and one of zones, as well."""
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(loop_disk(tmp_path))
+        # Against merging for its own sake, as its file's pages are merged anyway.
+        Path(f"/sys/block/{loop}/queue/nomerges").write_text("0")
+        merged, others = [loop], []
+        if "PYTOOLS_SCRATCH" in os.environ:
+            merged.append(scratch_disk())
+            stack.enter_context(module("sd_mod"))  # no udev loads it
+            stack.enter_context(module("scsi_debug", "dev_size_mb=8", "delay=0"))
+            stack.enter_context(
+                module("null_blk", "nr_devices=1", "gb=1", "zoned=1", f"zone_size={ZONE_MIB}")
+            )
+            halves = os.path.basename(appears("/sys/bus/pseudo/drivers/scsi_debug/*/*/*/*/block/*"))
+            zoned = os.path.basename(appears("/dev/nullb0"))
+            others = [halves, zoned]
+            reader = stack.enter_context(worker(halves))
+        workers = [stack.enter_context(worker(disk, writes=disk == loop)) for disk in merged]
+        histograms = stack.enter_context(Tool("biolatency", "--json", "-D"))
+        lines = stack.enter_context(Tool("biosnoop", "--json"))
+        before = {disk: diskstats(disk) for disk in [*merged, *others]}
+        for process, operation in zip(workers, "WR"):
+            process.do(next_to_each_other(operation))
+        if others:
+            script = read_by_halves(reader, halves)
+            write_zone_and_reset(zoned, 3 * ZONE_SECTORS)
+        after = {disk: diskstats(disk) for disk in before}
+        found = events(lines.stop())
+        counted = {one["key"]["disk"]: one["samples"] for one in events(histograms.stop())}
+    by_disk = {disk: [one for one in found if one["disk"] == disk] for disk in before}
+    for disk, process, operation in zip(merged, workers, "wr"):
+        mine = [one for one in by_disk[disk] if one["pid"] == process.pid]
+        assert sorted(listed(mine)) == [Io(operation, first, 3 * BLOCK) for first in (8, 64)]
+        assert None not in [one["que_ms"] for one in mine]
+        done = Stat(*(new - old for old, new in zip(before[disk], after[disk])))
+        merges = {"w": done.writes_merged, "r": done.reads_merged}
+        requests = {"w": (done.writes, done.sectors_written), "r": (done.reads, done.sectors_read)}
+        assert merges[operation] == 4 and requests[operation] == (2, 48)
+    if others:
+        # What the disk has done of it before, and the rest, are one request.
+        assert listed(by_disk[halves]) == script
+        first = 3 * ZONE_SECTORS
+        kinds = [(one["t"], one["sector"], one["bytes"]) for one in by_disk[zoned]]
+        assert kinds == [("W", first, BLOCK), ("W", first + 8, BLOCK), ("N", None, 0)]
+    for disk in [loop, *others[:1]]:
+        old, new = before[disk], after[disk]
+        done_in_all = new.reads - old.reads + new.writes - old.writes
+        assert done_in_all == len(by_disk[disk])
+    assert all(counted[disk] == len(by_disk[disk]) for disk in before)
+    assert b"unmatched" not in lines.messages + histograms.messages
 
 
 def test_reads_of_a_virtio_disk_that_are_merged_or_split() -> None:

@@ -4,38 +4,35 @@
  *
  *     execs COUNT CPU
  *
- * Prints the nanoseconds of all of them.
+ * Prints the nanoseconds of each of the PARTS parts of the loop.
  */
 #include "load.h"
 
-#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+static int run(void *words)
+{
+	char *const *arguments = words, *environment[] = { NULL };
+	pid_t child = vfork();
+	int status;
+
+	if (!child) {
+		execve(arguments[0], arguments, environment);
+		_exit(1);
+	}
+	return child < 0 || waitpid(child, &status, 0) < 0 || status;
+}
+
 int main(int argc, char **argv)
 {
-	char *run[] = { "/bin/true", "one", "two", "three", "four", "--five=5", "six", "seven",
-			"/usr/share/eight", "nine", NULL };
-	char *environment[] = { NULL };
+	char *words[] = { "/bin/true", "one", "two", "three", "four", "--five=5", "six",
+			  "seven", "/usr/share/eight", "nine", NULL };
 	long count = argc == 3 ? atol(argv[1]) : 0;
-	long long begin;
 
 	if (!count)
 		return 2;
 	if (pin(argv[2]))
 		return 1;
-	begin = now();
-	for (long i = 0; i < count; i++) {
-		pid_t child = vfork();
-		int status;
-
-		if (!child) {
-			execve(run[0], run, environment);
-			_exit(1);
-		}
-		if (child < 0 || waitpid(child, &status, 0) < 0 || status)
-			return 1;
-	}
-	printf("%lld\n", now() - begin);
-	return 0;
+	return timed(count, run, words);
 }

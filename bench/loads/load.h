@@ -1,8 +1,12 @@
-/* What the loads share: a clock, and the CPU that they run on. */
+/* What the loads share: a clock, the CPU that they run on, and parts of a loop. */
 #define _GNU_SOURCE
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* A loop is timed in so many parts: a busy spell of the machine hits few of them. */
+enum { PARTS = 20 };
 
 static inline long long now(void)
 {
@@ -20,4 +24,35 @@ static inline int pin(const char *cpu)
 	CPU_ZERO(&cpus);
 	CPU_SET(atoi(cpu), &cpus);
 	return sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+/*
+ * Call step(argument) count times, and print how many nanoseconds each of the PARTS
+ * parts took; not 0 as soon as a step is not 0.
+ */
+static inline __attribute__((always_inline)) int
+timed(long count, int (*step)(void *), void *argument)
+{
+	for (int part = 0; part < PARTS; part++) {
+		long long begin = now();
+
+		for (long i = 0; i < count / PARTS; i++)
+			if (step(argument))
+				return 1;
+		printf("%lld\n", now() - begin);
+	}
+	return 0;
+}
+
+/* The main() of a load whose arguments are PATH COUNT CPU: its exit status. */
+static inline __attribute__((always_inline)) int
+timed_on_path(int argc, char **argv, int (*step)(void *))
+{
+	long count = argc == 4 ? atol(argv[2]) : 0;
+
+	if (!count)
+		return 2;
+	if (pin(argv[3]))
+		return 1;
+	return timed(count, step, argv[1]);
 }

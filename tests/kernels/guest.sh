@@ -1,8 +1,8 @@
 #!/bin/sh
 # First process in the userland of a test machine: sets up what the tests count on, runs them, hands
 # the results over, powers off. job.sh, written for each run, says what to do: row, release, options,
-# action (test, compare or shell), tests and seconds (from the start), compiler (host, or none for the
-# machine itself), rows and columns.
+# action (test, compare, bench, installed or shell), tests (bench: parts) and seconds (from the start),
+# compiler (host, or none for the machine itself), rows and columns.
 
 . /run/job.sh
 # The first process has its environment from the kernel's command line and from the initramfs.
@@ -89,6 +89,9 @@ fi
 
 if [ "$action" = compare ]; then
 	set -- tests/kernels/compare.py /run/results/comparison.json
+elif [ "$action" = bench ]; then
+	# shellcheck disable=SC2086
+	set -- bench/run --table /run/results/bench.txt $tests
 elif [ "$action" = installed ]; then # a Debian package
 	set -- -m pytest -v -p no:cacheprovider --junitxml=/run/results/junit.xml -o junit_family=xunit2
 	set -- "$@" tests/packages/in_machine.py

@@ -140,6 +140,7 @@ class Machine:
         self.test_seconds = int(timeout - min(max(60, timeout * 0.1), timeout / 2))
         self.process: subprocess.Popen[bytes] | None = None
         self.server: subprocess.Popen[bytes] | None = None
+        self.status = ""  # of what ran in it, once unpacked
         self.started = 0.0
         self.seconds = 0.0
         self.timed_out = False
@@ -327,7 +328,7 @@ class Machine:
             return broken[1]
         try:
             with tarfile.open(self.results) as tar:
-                status = self.member(tar, "./status").decode().strip()
+                status = self.status = self.member(tar, "./status").decode().strip()
                 late = f"tests still running after {self.test_seconds} s: {self.last_test()}"
                 if status == "124" and f"./{self.report.name}" not in tar.getnames():
                     return late

@@ -7,6 +7,7 @@
     run.py shell 7.3                             a shell in one
     run.py images                                build what is missing, run nothing
     run.py compare                               bcc's own tools and ours on the same workloads
+    run.py bench                                 parts of bench/run that need kernel functions
     run.py list                                  the kernels in the table
 
 docs/kernels.md says more.
@@ -44,6 +45,11 @@ from results import RowResult, read_junit, summary  # noqa: E402
 CHECKOUT = Path(__file__).resolve().parents[2]
 RESULTS = CHECKOUT / "build" / "kernels"
 COMPARED = CHECKOUT / "docs" / "compared-with-bcc.md"
+# What a userland has beside the usual where bcc's tools run, and where the bench's loads
+# are compiled.
+BCC_PACKAGES = ("bpfcc-tools",)
+BENCH_PACKAGES = (*BCC_PACKAGES, "gcc", "libc6-dev")
+BENCH_PARTS = "functions starts"
 
 
 def say(text: str) -> None:
@@ -246,6 +252,11 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) ->
     return 0 if all(result.passed for result in results) else 1
 
 
+def with_headers(row: Row, name: str) -> Row:
+    """The row of a machine of its own, whose kernel has its headers: bcc's tools need them."""
+    return replace(row, name=f"{row.name}-{name}", options=row.options | {"headers"})
+
+
 def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int:
     """Run bcc's tools and ours on ``rows``; 0 if ours were right on each.
 
@@ -254,9 +265,9 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
     notes: dict[str, str] = {}
     variants = []
     for row in rows:
-        variant = replace(row, name=f"{row.name}-compare", options=row.options | {"headers"})
+        variant = with_headers(row, "compare")
         try:
-            Images([variant], ("bpfcc-tools",)).require()
+            Images([variant], BCC_PACKAGES).require()
         except MissingPackage as error:
             say(f"{row.name}: {error}")
             notes[variant.name] = (
@@ -265,7 +276,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
             )
             variant = replace(variant, options=row.options)
         variants.append(variant)
-    images = Images(variants, ("bpfcc-tools",)).require()
+    images = Images(variants, BCC_PACKAGES).require()
     machines = [
         Machine(row, RESULTS / row.name, timeout, report="comparison.json") for row in variants
     ]
@@ -309,6 +320,35 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
         say(f"not all kernels have been compared: {COMPARED} is as it was")
     ours = {kernel.name: kernel.ours_are_right for kernel in kernels}
     return 0 if not trouble and all(ours.get(row.name) for row in rows) else 1
+
+
+def bench(rows: list[Row], parts: str, timeout: float) -> int:
+    """Run ``parts`` of the bench on ``rows``, one after the other, beside bcc's tools; 0 if
+    every limit was held."""
+    rows = [with_headers(row, "bench") for row in rows]
+    images = Images(rows, BENCH_PACKAGES).require()
+    machines = [Machine(row, RESULTS / row.name, timeout, report="bench.txt") for row in rows]
+    failed: list[str] = []
+
+    def ended(machine: Machine) -> None:
+        trouble = machine.unpack()
+        print(f"{machine.row.name}: {trouble or 'measured'} in {machine.seconds:.0f} s", flush=True)
+        if trouble is None:
+            print(machine.report.read_text(), flush=True)
+        else:
+            for line in [*machine.last_console_lines(), machine.text(machine.output)]:
+                say(f"  | {line}")
+        if trouble or machine.status != "0":
+            failed.append(machine.row.name)
+
+    with checkout_disk() as disk:
+
+        def start(machine: Machine) -> None:
+            job = {"action": "bench", "tests": parts, "seconds": str(machine.test_seconds)}
+            machine.start([*images.command(machine, disk, **job), *machine.ports()])
+
+        run_machines(machines, start, 1, ended)
+    return int(bool(failed))
 
 
 def installed(rows: list[Row], timeout: float) -> int:
@@ -375,7 +415,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     )
     environment = os.environ
     parser.add_argument(
-        "action", choices=("test", "shell", "images", "compare", "installed", "list")
+        "action", choices=("test", "shell", "images", "compare", "bench", "installed", "list")
     )
     parser.add_argument(
         "kernel", nargs="?", default=environment.get("KERNEL", ""), help="the kernel of a shell"
@@ -389,6 +429,11 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "--tests",
         default=environment.get("TESTS", ""),
         help="pytest's -k expression (default: $TESTS, else all tests)",
+    )
+    parser.add_argument(
+        "--parts",
+        default=environment.get("PARTS") or BENCH_PARTS,
+        help="parts of the bench (default: $PARTS, else %(default)s)",
     )
     parser.add_argument(
         "--jobs",
@@ -443,6 +488,9 @@ def act(chosen: argparse.Namespace) -> int:
         rows = [row for row in rows if "no-btf" not in row.options]
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
+    if chosen.action == "bench":
+        # Those with options are the same kernels again.
+        return bench([row for row in rows if not row.options], chosen.parts, chosen.timeout)
     if chosen.action == "installed":
         # Without headers, as most machines are.
         return installed([row for row in rows if not row.options], chosen.timeout)

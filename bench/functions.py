@@ -1,0 +1,68 @@
+"""What the tools that attach to kernel functions take in their programs, by the
+kernel's own clock: vfsstat for each call that it counts, filelife for each file that
+is created and deleted. Kernels without kprobes run neither these nor bcc's:
+``make bench-kernels`` measures them in a machine.
+"""
+from __future__ import annotations
+
+from typing import Iterator
+
+import installed
+from place import Place, progress
+from processes import Trouble, load_cpu, program_statistics, run_load
+from table import Row
+
+FILES, LOADS = 250, 20
+ROUNDS = 2
+LIMIT = 0.80
+# Seconds in which bcc's tools, emulated, look through all functions of the kernel
+# between one attachment and the next.
+QUIET = 15.0
+# A tool that sees less of the files than this does not do what it is measured by.
+ENOUGH = 0.95
+NAME = "short-lived"
+
+
+def measure(place: Place) -> Iterator[Row]:
+    """The rows of the table on functions. Ours and bcc's take turns; of many short
+    loads the least time counts: what else the host of a machine does can only add, and
+    falls into the time of programs."""
+    for tool, event in (("vfsstat", "call"), ("filelife", "file")):
+        taken: dict[str, list[float]] = {f"our {tool}": [], f"bcc {tool}": []}
+        commands = installed.ours(tool), installed.with_tracefs(installed.bcc(tool))
+        for number in range(ROUNDS):
+            for name, command in zip(taken, commands):
+                progress(f"{tool} {number + 1}/{ROUNDS}: {name}")
+                taken[name] += _each(place, name, command)
+        (_, ours), (peer, theirs) = taken.items()
+        yield Row(f"{tool}, programs per {event}", min(ours), min(theirs), peer, LIMIT, "ns")
+
+
+def _each(place: Place, name: str, command: list[str]) -> list[float]:
+    """Nanoseconds that a tool's programs take for each call or each file, in each load."""
+    load = [str(place.load("files")), str(place.folder / NAME), str(FILES), str(load_cpu())]
+    each = []
+    with place.tool(name, command, QUIET) as running, program_statistics():
+        before = running.program_time()
+        for _ in range(LOADS):
+            run_load(load)
+            after = running.program_time()
+            spent = [
+                [now - then for now, then in zip(after[program], before[program])]
+                for program in after
+            ]
+            before = after
+            time, runs = map(sum, zip(*spent))
+            if runs < ENOUGH * FILES:
+                raise Trouble(f"{name} ran {runs:,} times for {FILES:,} files")
+            # Each run of vfsstat's programs counts a call.
+            each.append(time / (runs if "vfsstat" in name else FILES))
+        running.stop()
+    if "filelife" in name:
+        seen = running.output.read_text(errors="replace").count(NAME)
+        if seen < ENOUGH * LOADS * FILES:
+            few = f"{name} printed {seen:,} of {LOADS * FILES:,} files"
+            if name.startswith("our") or not seen:
+                raise Trouble(few)
+            installed.note(f"{few}: it loses events.")
+    return each

@@ -69,50 +69,55 @@ def interruptible() -> Iterator[None]:
 
 
 class Images:
-    """All that the chosen rows need, built or found in the cache.
-
-    A row whose kernel or userland can't be had is in ``missing``, by name, with the reason.
+    """What rows' machines are made of, built or found in the cache row by row: what the next
+    machine needs is built while others run.
 
     :raises ImageError: if there is no QEMU, without which no row can run.
     """
 
-    def __init__(self, rows: list[Row], extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, extra: tuple[str, ...] = ()) -> None:
         self.tools: Tools = tools(say)
-        self.userlands: dict[str, Userland] = {}
+        self.extra = extra
+        self.userlands: dict[str, Userland | ImageError] = {}
         self.kernels: dict[str, Kernel] = {}
-        self.missing: dict[str, ImageError] = {}
-        no_userland: dict[str, ImageError] = {}
-        for row in rows:
-            try:
-                if row.userland in no_userland:
-                    # Once is enough: without a network each attempt takes a while.
-                    raise no_userland[row.userland]
-                if row.userland not in self.userlands:
-                    try:
-                        self.userlands[row.userland] = userland(
-                            row.userland, self.tools, say, extra
-                        )
-                    except ImageError as error:
-                        no_userland[row.userland] = error
-                        raise
-                self.kernels[row.name] = kernel(row, self.tools, say)
-            except ImageError as error:
-                self.missing[row.name] = error
 
-    def require(self) -> Images:
-        """Themselves, if every row has all it needs.
+    def build(self, row: Row) -> None:
+        """Have the row's userland and kernel.
+
+        :raises ImageError: if one of them can't be had.
+        """
+        self.userland(row)
+        if row.name not in self.kernels:
+            self.kernels[row.name] = kernel(row, self.tools, say)
+
+    def userland(self, row: Row) -> Userland:
+        if row.userland not in self.userlands:
+            try:
+                made = userland(row.userland, self.tools, say, self.extra)
+            except ImageError as error:
+                # Once is enough: without a network each attempt takes a while.
+                self.userlands[row.userland] = error
+                raise
+            self.userlands[row.userland] = made
+        found = self.userlands[row.userland]
+        if isinstance(found, ImageError):
+            raise found
+        return found
+
+    def require(self, rows: list[Row]) -> Images:
+        """Themselves, when every row has all it needs.
 
         :raises ImageError: the first row's reason otherwise.
         """
-        for error in self.missing.values():
-            raise error
+        for row in rows:
+            self.build(row)
         return self
 
     def names(self, row: Row) -> list[str]:
         """What the row's machine is made of, by names that change with the contents."""
         return [
             self.tools.root.name,
-            self.userlands[row.userland].image.parent.name,
+            self.userland(row).image.parent.name,
             self.kernels[row.name].image.parent.name,
         ]
 
@@ -120,14 +125,14 @@ class Images:
         """Write the machine's files; the command that starts it, without its console."""
         row = machine.row
         return machine.prepare(
-            self.tools, self.kernels[row.name], self.userlands[row.userland], checkout, job
+            self.tools, self.kernels[row.name], self.userland(row), checkout, job
         )
 
     def compiler(self, machine: Machine, checkout: Path) -> list[str]:
         """The command that starts what compiles for the machine on this host. It takes root: bcc
         makes a program's maps when it compiles it."""
         row = machine.row
-        return machine.compiler(self.kernels[row.name], self.userlands[row.userland], checkout)
+        return machine.compiler(self.kernels[row.name], self.userland(row), checkout)
 
 
 def take_turn(places: int) -> IO[str] | None:
@@ -152,6 +157,7 @@ def run_machines(
     ended: Callable[[Machine], None],
 ) -> None:
     """Run ``machines``, at most ``jobs`` at a time; whatever happens, none is left running.
+    ``start`` may leave one that need not run.
 
     Those of several runs on one host take turns.
     """
@@ -171,6 +177,8 @@ def run_machines(
                 machine = waiting.pop(0)
                 active[machine] = place
                 start(machine)
+                if machine.process is None:
+                    active.pop(machine).close()
             time.sleep(0.1)
             for machine in [machine for machine in active if not machine.running()]:
                 machine.end()
@@ -194,18 +202,10 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) ->
 
     A row that has passed with the same files runs again only if ``fresh``.
     """
-    images = Images(rows)
-    machines = [
-        Machine(row, RESULTS / row.name, timeout) for row in rows if row.name not in images.missing
-    ]
+    images = Images()
+    machines = [Machine(row, RESULTS / row.name, timeout) for row in rows]
     inputs: dict[str, list[str]] = {}
     done: dict[str, RowResult] = {}
-    for row in rows:
-        if row.name in images.missing:
-            done[row.name] = RowResult(row, 0.0, trouble=str(images.missing[row.name]))
-            # What an earlier run left there says nothing of this one.
-            shutil.rmtree(RESULTS / row.name, ignore_errors=True)
-            say(f"{row.name}: FAIL: {done[row.name].trouble}")
 
     def ended(machine: Machine) -> None:
         result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
@@ -227,17 +227,24 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) ->
 
     with checkout_disk() as disk:
         files = passed.content(disk)
-        for machine in list(machines):
+
+        def start(machine: Machine) -> None:
             row = machine.row
+            try:
+                images.build(row)
+            except ImageError as error:
+                done[row.name] = RowResult(row, 0.0, trouble=str(error))
+                # What an earlier run left there says nothing of this one.
+                shutil.rmtree(RESULTS / row.name, ignore_errors=True)
+                say(f"{row.name}: FAIL: {error}")
+                return
             inputs[row.name] = [files, tests, *images.names(row), *sorted(row.options)]
             seconds = None if fresh else passed.found(row.name, inputs[row.name], machine.report)
             if seconds is not None:
                 results_before = read_junit(machine.report.read_bytes(), row)
                 done[row.name] = RowResult(row, seconds, results_before, before=True)
-                machines.remove(machine)
                 say(f"{row.name}: pass before, with the same files; FRESH=1 runs it again")
-
-        def start(machine: Machine) -> None:
+                return
             job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
             if os.geteuid() == 0:
                 job["compiler"] = "host"
@@ -267,7 +274,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
     for row in rows:
         variant = with_headers(row, "compare")
         try:
-            Images([variant], BCC_PACKAGES).require()
+            Images(BCC_PACKAGES).require([variant])
         except MissingPackage as error:
             say(f"{row.name}: {error}")
             notes[variant.name] = (
@@ -276,7 +283,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
             )
             variant = replace(variant, options=row.options)
         variants.append(variant)
-    images = Images(variants, BCC_PACKAGES).require()
+    images = Images(BCC_PACKAGES).require(variants)
     machines = [
         Machine(row, RESULTS / row.name, timeout, report="comparison.json") for row in variants
     ]
@@ -326,7 +333,7 @@ def bench(rows: list[Row], parts: str, timeout: float) -> int:
     """Run ``parts`` of the bench on ``rows``, one after the other, beside bcc's tools; 0 if
     every limit was held."""
     rows = [with_headers(row, "bench") for row in rows]
-    images = Images(rows, BENCH_PACKAGES).require()
+    images = Images(BENCH_PACKAGES).require(rows)
     machines = [Machine(row, RESULTS / row.name, timeout, report="bench.txt") for row in rows]
     failed: list[str] = []
 
@@ -358,7 +365,7 @@ def installed(rows: list[Row], timeout: float) -> int:
     package = subprocess.run(build, stdout=subprocess.PIPE, check=True, text=True).stdout.split()[
         -1
     ]
-    images = Images(rows, ("bash-completion", "man-db")).require()
+    images = Images(("bash-completion", "man-db")).require(rows)
     machines = [Machine(row, RESULTS / f"{row.name}-installed", timeout) for row in rows]
     failed: list[str] = []
 
@@ -385,7 +392,7 @@ def installed(rows: list[Row], timeout: float) -> int:
 
 def shell(row: Row) -> int:
     """Run a shell on ``row``, on this terminal."""
-    images = Images([row]).require()
+    images = Images().require([row])
     columns, lines = shutil.get_terminal_size()
     with checkout_disk() as disk, tempfile.TemporaryDirectory(
         prefix="pytools-kernels-"
@@ -495,7 +502,7 @@ def act(chosen: argparse.Namespace) -> int:
         # Without headers, as most machines are.
         return installed([row for row in rows if not row.options], chosen.timeout)
     if chosen.action == "images":
-        Images(rows).require()
+        Images().require(rows)
         return 0
     return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout, chosen.fresh)
 

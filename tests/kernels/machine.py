@@ -135,6 +135,7 @@ class Machine:
         self.output = directory / "output.log"
         self.results = directory / "results.tar"
         self.report = directory / report
+        self.again = directory / "again.xml"  # of the tests that had failed, if they ran once more
         # The rest is for QEMU's start and for pytest's report, which take an emulated machine on a
         # busy host half a minute.
         self.test_seconds = int(timeout - min(max(60, timeout * 0.1), timeout / 2))
@@ -333,9 +334,14 @@ class Machine:
                 if status == "124" and f"./{self.report.name}" not in tar.getnames():
                     return late
                 report = self.member(tar, f"./{self.report.name}")
+                again = None
+                if f"./{self.again.name}" in tar.getnames():
+                    again = self.member(tar, f"./{self.again.name}")
         except (tarfile.TarError, OSError, KeyError):
             return f"{self.ending()} before its results: {self.last_test()}"
         self.report.write_bytes(report)
+        if again is not None:
+            self.again.write_bytes(again)
         self.results.unlink()
         if status == "124":
             return late

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from matrix import Row
 
-__all__ = ["Result", "RowResult", "kernel_reason", "read_junit", "summary"]
+__all__ = ["Result", "RowResult", "kernel_reason", "read_junit", "second_time", "summary"]
 
 PASS, FAIL, SKIP = "pass", "FAIL", "skip"
+AGAIN = "again"  # failed, and passed when it ran once more
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,17 @@ def read_junit(text: bytes, row: Row) -> list[Result]:
     return list(found.values())
 
 
+def second_time(first: Sequence[Result], again: Sequence[Result]) -> list[Result]:
+    """The results of a run, where some of what had failed has passed ``again``."""
+    passed = {result.test for result in again if result.outcome == PASS}
+    return [
+        Result(result.test, AGAIN, result.reason)
+        if result.outcome == FAIL and result.test in passed
+        else result
+        for result in first
+    ]
+
+
 def judge(test: str, case: ElementTree.Element, row: Row) -> Result:
     for tag in ("failure", "error"):
         child = case.find(tag)
@@ -110,7 +122,8 @@ def summary(rows: Sequence[RowResult]) -> str:
     lines: list[list[str]] = [["test", *names]]
     for test, by_row in tests.items():
         lines.append([test, *(by_row[name].outcome if name in by_row else "-" for name in names)])
-    for outcome in (PASS, FAIL, SKIP):
+    again = any(result.outcome == AGAIN for row in rows for result in row.results)
+    for outcome in (PASS, FAIL, *[AGAIN] * again, SKIP):
         lines.append(
             [
                 f"({outcome})",
@@ -126,7 +139,8 @@ def summary(rows: Sequence[RowResult]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
     ]
 
-    for outcome, title in ((SKIP, "skipped"), (FAIL, "failed")):
+    titles = {SKIP: "skipped", AGAIN: "passed the second time only", FAIL: "failed"}
+    for outcome, title in titles.items():
         reasons: dict[tuple[str, str], list[str]] = {}
         for row in rows:
             for result in row.results:

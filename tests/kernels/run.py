@@ -40,7 +40,7 @@ from debian import ImageError, MissingPackage  # noqa: E402
 from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
 from machine import Machine, write_checkout  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
-from results import RowResult, read_junit, summary  # noqa: E402
+from results import RowResult, read_junit, second_time, summary  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RESULTS = CHECKOUT / "build" / "kernels"
@@ -212,10 +212,13 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) ->
         try:
             if machine.report.exists():
                 result.results = read_junit(machine.report.read_bytes(), machine.row)
+            if machine.again.exists():
+                again = read_junit(machine.again.read_bytes(), machine.row)
+                result.results = second_time(result.results, again)
         except ValueError as error:
             result.trouble = result.trouble or str(error)
         done[machine.row.name] = result
-        if result.passed:
+        if result.passed and not machine.again.exists():
             passed.keep(machine.row.name, inputs[machine.row.name], machine.report, machine.seconds)
         say(
             f"{machine.row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s"

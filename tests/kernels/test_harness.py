@@ -30,7 +30,7 @@ from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
 from machine import Machine, clock_arguments, write_checkout, write_initramfs  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
-from results import Result, RowResult, kernel_reason, read_junit, summary  # noqa: E402
+from results import Result, RowResult, kernel_reason, read_junit, second_time, summary  # noqa: E402
 import run  # noqa: E402
 from run import Images, run_machines  # noqa: E402
 
@@ -601,6 +601,23 @@ def test_a_row_passes_only_with_results_and_without_trouble() -> None:
     assert not RowResult(ROW, 1, [good, Result("b", "FAIL")]).passed
     assert not RowResult(ROW, 1, []).passed
     assert not RowResult(ROW, 1, [good], "kernel panic").passed
+
+
+def test_what_passes_the_second_time_is_shown_as_that(tmp_path: Path) -> None:
+    case = '<testcase classname="tests.t" name="{}"><failure message="late"/></testcase>'
+    first = f"<testsuites>{case.format('a')}{case.format('b')}</testsuites>"
+    again = f"<testsuites><testcase classname='tests.t' name='a'/>{case.format('b')}</testsuites>"
+    results = second_time(read_junit(first.encode(), ROW), read_junit(again.encode(), ROW))
+    assert results == [Result("t::a", "again", "late"), Result("t::b", "FAIL", "late")]
+    row = RowResult(ROW, 1.0, results)
+    assert not row.passed and RowResult(ROW, 1.0, results[:1]).passed
+    text = summary([row])
+    assert "(again)    1\n" in text
+    assert "passed the second time only:\n  t::a [5.10]: late\n" in text
+    made = machine(tmp_path)
+    report = RESULTS.format(status=1).replace("./junit.xml\n", "./junit.xml ./again.xml\n")
+    assert run_one(made, report.replace("tar", "echo '<x/>' >again.xml; tar", 1)) is None
+    assert made.again.read_text() == "<x/>\n"
 
 
 def test_summary_is_one_table() -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hypothesis
@@ -16,9 +17,10 @@ import capture
 from capture import RECORDED, SHAPES, recorded
 from pytools.compiler import Compiler
 from pytools.errors import Failure
+from pytools.image import Image
 from pytools.kernel import Kernel, TracepointField
 from pytools.source import Source
-from pytools.template import TemplateError, literal, record_struct, render
+from pytools.template import Rendered, TemplateError, literal, record_struct, render
 from support import tool_names
 from witness import Witness
 
@@ -94,6 +96,7 @@ def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("bpftool is missing, or too old for this kernel's types")
     seen = set()
+    texts = []
     for line in capture.command_lines(tool) if tool != SHAPES else [[]]:
         captured = capture.capture(tool, line, kernel)
         found = render(captured, kernel)
@@ -114,9 +117,16 @@ def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
         ]
         # A program for packets may name none of the kernel's structs.
         assert checks or {hook.kind for hook in found.hooks} == {"classifier"}
-        with Compiler() as compiler:
-            image = compiler.compile(found._replace(text=found.text + "".join(checks)))
-        assert len(image.programs) == len(found.hooks)
+        texts.append(found._replace(text=found.text + "".join(checks)))
+    # The compilers are processes: as many at a time as there are processors.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for text, image in zip(texts, pool.map(compiled, texts)):
+            assert len(image.programs) == len(text.hooks)
+
+
+def compiled(text: Rendered) -> Image:
+    with Compiler() as compiler:
+        return compiler.compile(text)
 
 
 def test_a_wrong_offset_fails_to_compile() -> None:

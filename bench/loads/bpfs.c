@@ -3,28 +3,22 @@
  *
  *     bpfs COUNT CPU
  *
- * Prints the nanoseconds of all of them.
+ * Prints the nanoseconds of each of the PARTS parts of the loop.
  */
 #include "load.h"
 
 #include <linux/bpf.h>
-#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static int ask(void *nothing)
+{
+	union bpf_attr attributes = { .map_fd = -1 };
+
+	return syscall(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &attributes, sizeof(attributes)) == 0;
+}
+
 int main(int argc, char **argv)
 {
-	long count = argc == 3 ? atol(argv[1]) : 0;
-	union bpf_attr attributes = { .map_fd = -1 };
-	long long begin;
-
-	if (!count)
-		return 2;
-	if (pin(argv[2]))
-		return 1;
-	begin = now();
-	for (long i = 0; i < count; i++)
-		syscall(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &attributes, sizeof(attributes));
-	printf("%lld\n", now() - begin);
-	return 0;
+	return timed_alone(argc, argv, ask);
 }

@@ -17,11 +17,5 @@ static int call(void *nothing)
 
 int main(int argc, char **argv)
 {
-	long count = argc == 3 ? atol(argv[1]) : 0;
-
-	if (!count)
-		return 2;
-	if (pin(argv[2]))
-		return 1;
-	return timed(count, call, NULL);
+	return timed_alone(argc, argv, call);
 }

@@ -56,3 +56,16 @@ timed_on_path(int argc, char **argv, int (*step)(void *))
 		return 1;
 	return timed(count, step, argv[1]);
 }
+
+/* The same of one whose arguments are COUNT CPU. */
+static inline __attribute__((always_inline)) int
+timed_alone(int argc, char **argv, int (*step)(void *))
+{
+	long count = argc == 3 ? atol(argv[1]) : 0;
+
+	if (!count)
+		return 2;
+	if (pin(argv[2]))
+		return 1;
+	return timed(count, step, NULL);
+}

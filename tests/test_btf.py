@@ -54,7 +54,7 @@ def vmlinux() -> Btf:
 # Layouts.
 
 
-@pytest.mark.host_only  # a minute, emulated; the next one reads the same types
+@pytest.mark.host_only
 @needs_btf
 def test_random_members_of_random_structs_are_where_bpftool_sees_them(
     witness: Witness, vmlinux: Btf
@@ -84,6 +84,8 @@ def test_random_members_of_random_structs_are_where_bpftool_sees_them(
     check()
 
 
+# Emulated, bpftool takes half a minute; and the recorded types are those of all kernels.
+@pytest.mark.host_only
 @needs_btf
 def test_the_structs_that_tools_read_most_are_where_bpftool_sees_them(
     witness: Witness, vmlinux: Btf

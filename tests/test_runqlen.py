@@ -154,7 +154,8 @@ def test_sleepers_are_not_counted() -> None:
             histogram = lengths(tool.wait())[cpu]
     truth = sum(waiters) / len(waiters)
     assert truth > 2
-    assert mean(histogram) == pytest.approx(truth, rel=0.2, abs=0.5)
+    # An emulated processor may stand still in one of the two readings.
+    assert mean(histogram) == pytest.approx(truth, rel=0.4 if EMULATED else 0.2, abs=0.5)
 
 
 def occupancy(output: str) -> dict[int | None, float]:

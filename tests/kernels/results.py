@@ -78,14 +78,16 @@ def read_junit(text: bytes, row: Row) -> list[Result]:
 
 
 def second_time(first: Sequence[Result], again: Sequence[Result]) -> list[Result]:
-    """The results of a run, where some of what had failed has passed ``again``."""
-    passed = {result.test for result in again if result.outcome == PASS}
-    return [
-        Result(result.test, AGAIN, result.reason)
-        if result.outcome == FAIL and result.test in passed
-        else result
-        for result in first
-    ]
+    """The results of a run, where some of what had failed has passed ``again``, and the rest has
+    the reason why it failed then."""
+    by_test = {result.test: result for result in again}
+    results = []
+    for result in first:
+        second = by_test.get(result.test)
+        if result.outcome == FAIL and second is not None:
+            result = Result(result.test, AGAIN, result.reason) if second.outcome == PASS else second
+        results.append(result)
+    return results
 
 
 def judge(test: str, case: ElementTree.Element, row: Row) -> Result:

@@ -606,9 +606,10 @@ def test_a_row_passes_only_with_results_and_without_trouble() -> None:
 def test_what_passes_the_second_time_is_shown_as_that(tmp_path: Path) -> None:
     case = '<testcase classname="tests.t" name="{}"><failure message="late"/></testcase>'
     first = f"<testsuites>{case.format('a')}{case.format('b')}</testsuites>"
-    again = f"<testsuites><testcase classname='tests.t' name='a'/>{case.format('b')}</testsuites>"
+    last = case.format("b").replace("late", "later")
+    again = f"<testsuites><testcase classname='tests.t' name='a'/>{last}</testsuites>"
     results = second_time(read_junit(first.encode(), ROW), read_junit(again.encode(), ROW))
-    assert results == [Result("t::a", "again", "late"), Result("t::b", "FAIL", "late")]
+    assert results == [Result("t::a", "again", "late"), Result("t::b", "FAIL", "later")]
     row = RowResult(ROW, 1.0, results)
     assert not row.passed and RowResult(ROW, 1.0, results[:1]).passed
     text = summary([row])

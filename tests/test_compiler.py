@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -124,10 +126,11 @@ def test_ebpf_prints_exactly_what_the_compiler_is_given(
         f"import sys; open({str(received)!r}, 'w').write(sys.stdin.read()); sys.exit(1)"
     )
     monkeypatch.setattr(compiler, "HERE", str(tmp_path))
-    for line in capture.command_lines(tool):
-        if "--cgroup" in line:
-            continue  # the sample is no cgroup
-        printed = run_tool(tool, *line, "--ebpf")
+    # The sample is no cgroup.
+    lines = [line for line in capture.command_lines(tool) if "--cgroup" not in line]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda line: run_tool(tool, *line, "--ebpf"), lines))
+    for line, printed in zip(lines, results):
         assert printed.returncode == 0 and not printed.stderr
         module = capture.load(tool)
         with pytest.raises(Failure):

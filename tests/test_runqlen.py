@@ -154,8 +154,10 @@ def test_sleepers_are_not_counted() -> None:
             histogram = lengths(tool.wait())[cpu]
     truth = sum(waiters) / len(waiters)
     assert truth > 2
-    # An emulated processor may stand still in one of the two readings.
-    assert mean(histogram) == pytest.approx(truth, rel=0.4 if EMULATED else 0.2, abs=0.5)
+    # Sleepers that are counted make it more. Emulated timers expire in bunches, of which a sample
+    # is one of the first: it misses those that the rest of its bunch wakes up.
+    assert mean(histogram) <= 1.2 * truth + 0.5
+    assert EMULATED or mean(histogram) == pytest.approx(truth, rel=0.2, abs=0.5)
 
 
 def occupancy(output: str) -> dict[int | None, float]:

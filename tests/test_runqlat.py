@@ -148,8 +148,8 @@ def test_pid_namespaces_are_told_apart() -> None:
     "option, unit",
     [
         ("-N", "nsecs"),
-        pytest.param("-m", "msecs", marks=pytest.mark.host_only),
-        pytest.param("-T", "usecs", marks=pytest.mark.host_only),
+        ("-m", "msecs"),
+        ("-T", "usecs"),
     ],
 )
 def test_units(option: str, unit: str) -> None:

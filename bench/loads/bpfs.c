@@ -20,5 +20,5 @@ static int ask(void *nothing)
 
 int main(int argc, char **argv)
 {
-	return timed_alone(argc, argv, ask);
+	return timed_alone(argc, argv, ask, NULL);
 }

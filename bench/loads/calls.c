@@ -17,5 +17,5 @@ static int call(void *nothing)
 
 int main(int argc, char **argv)
 {
-	return timed_alone(argc, argv, call);
+	return timed_alone(argc, argv, call, NULL);
 }

@@ -28,11 +28,6 @@ int main(int argc, char **argv)
 {
 	char *words[] = { "/bin/true", "one", "two", "three", "four", "--five=5", "six",
 			  "seven", "/usr/share/eight", "nine", NULL };
-	long count = argc == 3 ? atol(argv[1]) : 0;
 
-	if (!count)
-		return 2;
-	if (pin(argv[2]))
-		return 1;
-	return timed(count, run, words);
+	return timed_alone(argc, argv, run, words);
 }

@@ -44,22 +44,9 @@ timed(long count, int (*step)(void *), void *argument)
 	return 0;
 }
 
-/* The main() of a load whose arguments are PATH COUNT CPU: its exit status. */
+/* The main() of a load whose arguments are COUNT CPU: its exit status. */
 static inline __attribute__((always_inline)) int
-timed_on_path(int argc, char **argv, int (*step)(void *))
-{
-	long count = argc == 4 ? atol(argv[2]) : 0;
-
-	if (!count)
-		return 2;
-	if (pin(argv[3]))
-		return 1;
-	return timed(count, step, argv[1]);
-}
-
-/* The same of one whose arguments are COUNT CPU. */
-static inline __attribute__((always_inline)) int
-timed_alone(int argc, char **argv, int (*step)(void *))
+timed_alone(int argc, char **argv, int (*step)(void *), void *argument)
 {
 	long count = argc == 3 ? atol(argv[1]) : 0;
 
@@ -67,5 +54,12 @@ timed_alone(int argc, char **argv, int (*step)(void *))
 		return 2;
 	if (pin(argv[2]))
 		return 1;
-	return timed(count, step, NULL);
+	return timed(count, step, argument);
+}
+
+/* The same of one whose arguments are PATH COUNT CPU. */
+static inline __attribute__((always_inline)) int
+timed_on_path(int argc, char **argv, int (*step)(void *))
+{
+	return argc == 4 ? timed_alone(argc - 1, argv + 1, step, argv[1]) : 2;
 }

@@ -21,5 +21,5 @@ static int look_up(void *nothing)
 
 int main(int argc, char **argv)
 {
-	return timed_alone(argc, argv, look_up);
+	return timed_alone(argc, argv, look_up, NULL);
 }

@@ -74,14 +74,18 @@ def number_of_function(function: str) -> int | None:
     >>> number_of_function("newuname")  # on x86-64
     63
     """
-    named = {known: number for number, known in _by_number(False).items()}
-    found = named.get(function)
-    return named.get(_OTHER_NAMES.get(function, "")) if found is None else found
+    found = _by_name().get(function)
+    return _by_name().get(_OTHER_NAMES.get(function, "")) if found is None else found
 
 
 def all_names() -> list[str]:
     """The names of all system calls of 64-bit programs."""
     return sorted(set(_by_number(False).values()))
+
+
+@functools.lru_cache(maxsize=None)
+def _by_name() -> dict[str, int]:
+    return {known: number for number, known in _by_number(False).items()}
 
 
 @functools.lru_cache(maxsize=None)

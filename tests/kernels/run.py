@@ -276,10 +276,11 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
     """
     notes: dict[str, str] = {}
     variants = []
+    images = Images(BCC_PACKAGES)
     for row in rows:
         variant = with_headers(row, "compare")
         try:
-            Images(BCC_PACKAGES).require([variant])
+            images.build(variant)
         except MissingPackage as error:
             say(f"{row.name}: {error}")
             notes[variant.name] = (
@@ -288,7 +289,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
             )
             variant = replace(variant, options=row.options)
         variants.append(variant)
-    images = Images(BCC_PACKAGES).require(variants)
+    images.require(variants)
     machines = [
         Machine(row, RESULTS / row.name, timeout, report="comparison.json") for row in variants
     ]

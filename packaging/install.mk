@@ -39,7 +39,7 @@ install:
 	$(INSTALL) -m 644 build/completions/_pytools '$(DESTDIR)$(ZSH_COMPLETIONS)/_pytools'
 	$(INSTALL) -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg '$(DESTDIR)$(DOC)'
 ifeq ($(BYTECODE),yes)
-	$(PYTHON) -m compileall -q -f --invalidation-mode checked-hash \
+	$(PYTHON) -I -m compileall -q -f --invalidation-mode checked-hash \
 		-s '$(DESTDIR)' -p / '$(DESTDIR)$(COLLECTION)/pytools'
 endif
 

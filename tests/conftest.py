@@ -16,11 +16,11 @@ for path in (HERE, HERE.parent / "lib"):
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
 
-# A module that no kernel can change isn't even read in the matrix: there, reading takes a second.
-NOT_IN_MATRIX = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.(rendering|host_only)\b", re.M)
+# A module that no kernel can change: in the matrix it isn't even read, which takes a second there.
+NO_KERNEL = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.(rendering|host_only)\b", re.M)
 if "PYTOOLS_KERNEL" in os.environ:
     collect_ignore = [
-        path.name for path in HERE.glob("test_*.py") if NOT_IN_MATRIX.search(path.read_text())
+        path.name for path in HERE.glob("test_*.py") if NO_KERNEL.search(path.read_text())
     ]
 
 # The same examples in every run, so that a failure is a change's own. For others:
@@ -53,4 +53,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "rendering: depends on no running kernel")
+    # With -n: what one of the processes has running is no other's. See programs.py.
+    if hasattr(config, "workerinput"):
+        os.setpgrp()

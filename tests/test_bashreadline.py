@@ -123,6 +123,7 @@ def test_lines_of_any_length() -> None:
     assert cut["command"] == lines[-1][: 32 * 4095] and cut["cut"] is True
 
 
+@pytest.mark.any_types
 def test_shells_of_several_binaries_that_start_later(tmp_path: Path) -> None:
     """Installed, a copy, and a copy that was deleted."""
     real = os.path.realpath(shutil.which("bash") or "/bin/bash")
@@ -188,6 +189,7 @@ while library.readline({PROMPT!r}):
 """
 
 
+@pytest.mark.any_types
 def test_the_library_s_readline_in_bash_and_in_no_other_program(tmp_path: Path) -> None:
     """Shells that are linked with libreadline: Python by the name of bash stands for one."""
     try:

@@ -82,6 +82,7 @@ def test_only_the_process_that_is_asked_for(disk: str) -> None:
     assert not any({"lost", "unmatched", "negative"} & set(record) for record in records)
 
 
+@pytest.mark.any_types
 def test_reads_of_a_virtio_disk() -> None:
     """One with a device's own queues, where the kernel matrix has such a disk."""
     if "PYTOOLS_SCRATCH" not in os.environ:
@@ -97,6 +98,7 @@ def test_reads_of_a_virtio_disk() -> None:
     assert sum(one["samples"] for one in reads) == after.reads - before.reads == 300
 
 
+@pytest.mark.any_types
 def test_a_disk_that_is_not_there_is_bad_usage() -> None:
     result = run_tool("biolatency", "--disk", "nothing")
     assert (result.returncode, result.stdout) == (2, "")

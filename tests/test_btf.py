@@ -357,6 +357,29 @@ def test_a_wide_enumerator_leaves_the_others_as_wide_as_they_are(tmp_path: Path)
         compiler.compile(rendered)
 
 
+# The index, which is kept.
+
+
+@pytest.mark.rendering
+def test_a_kept_index_gives_the_same_answers() -> None:
+    first = Btf(GOOD)
+    second = Btf(GOOD, index=first.index)
+    assert second.index is first.index
+    for kind in range(1, 20):
+        assert second.names(kind) == first.names(kind)
+    for type_id in second.names(STRUCT).values():
+        assert second.members(type_id) == first.members(type_id)
+
+
+@pytest.mark.rendering
+@hypothesis.given(st.binary(max_size=200))
+def test_the_index_of_something_else_is_not_used(noise: bytes) -> None:
+    right = Btf(GOOD).index
+    other = Btf((capture.FIXTURES / "kernels" / "5.10" / "vmlinux.btf").read_bytes()).index
+    for index in (noise, other, right[:-1], right + b"1"):
+        assert Btf(GOOD, index=index).index == right
+
+
 # Damage.
 
 

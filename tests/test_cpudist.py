@@ -14,6 +14,8 @@ from pytools.kernel import online_cpus
 from scheduling import PAIR, about, asleep, run, schedstat
 from support import EMULATED, SPIN, Tool, last_cpu, python_child, run_tool
 
+pytestmark = pytest.mark.alone
+
 # The kernel counts what runs in a task at its ticks, up to 10 ms apart.
 TICKS = 20_000_000
 
@@ -68,15 +70,19 @@ def spinning_for_a_second() -> tuple[int, int, int, bool]:
             return before.ran, ran, schedstat(child.pid).ran, seen >= before.slices
 
 
+@pytest.mark.any_types
 def test_a_stretch_that_does_not_end_is_counted_all_the_same() -> None:
-    # Where the kernel leaves a switch out, whole stretches are (6.18 as a guest does, at
-    # times often): never too much, and all of it where it has left out none.
-    for _ in range(1 if EMULATED else 3):
+    # Where the kernel leaves a switch out (6.18 as a guest does, at times often), the stretch
+    # before it is lost, or goes on until the next. Then another second has to tell.
+    for _ in range(10):
         before, ran, after, saw_all = spinning_for_a_second()
-        assert ran <= after + TICKS
-        assert ran >= 0.98 * before - TICKS or not (saw_all or EMULATED)
+        if saw_all or EMULATED:
+            break
+    assert saw_all or EMULATED, "the kernel left out a switch of each of ten tasks"
+    assert 0.98 * before - TICKS <= ran <= after + TICKS
 
 
+@pytest.mark.any_types
 def test_all_cpus_have_all_the_time_with_idle_included() -> None:
     start = time.monotonic()
     with Tool("cpudist", "--json", "-e", "-I", "-L", "0.2") as tool:
@@ -154,6 +160,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.any_types
 def test_a_pid_that_is_used_again_was_not_off_cpu_meanwhile() -> None:
     assert LAST_PID.exists()
     with python_child(REUSE, str(last_cpu())) as child:

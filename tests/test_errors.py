@@ -93,6 +93,7 @@ BPF, PERF_EVENT_OPEN = system._BPF, system._PERF_EVENT_OPEN
 MAP_CREATE, PROG_LOAD, RAW_TRACEPOINT_OPEN = 0, 5, 17
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("cache", [pytest.param("--no-cache", marks=host_only), "--csv"])
 @every_tool
 def test_a_refused_bpf_call_is_one_line(tool: str, cache: str) -> None:
@@ -101,6 +102,7 @@ def test_a_refused_bpf_call_is_one_line(tool: str, cache: str) -> None:
     is_one_line(result, tool, "cannot create ", "EPERM", "root lacks some of CAP_BPF and")
 
 
+@pytest.mark.any_types
 @every_tool
 def test_a_refused_program_is_one_line(tool: str) -> None:
     run_tool(tool, "-d", "0")
@@ -108,6 +110,7 @@ def test_a_refused_program_is_one_line(tool: str) -> None:
     is_one_line(result, tool, "cannot load a BPF program: EPERM", "root lacks")
 
 
+@pytest.mark.any_types
 @every_tool
 def test_a_refused_attachment_is_one_line(tool: str) -> None:
     if "CLASSIFIER" in hooks(tool):  # by netlink, which asks for another capability
@@ -150,6 +153,7 @@ def as_nobody(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
+@pytest.mark.any_types
 @every_tool
 def test_without_privileges_a_tool_says_what_to_do(tool: str, public: Path) -> None:
     for options in (["-d", "0"], ["--no-cache", "-d", "0"]):
@@ -208,6 +212,7 @@ def test_without_btf_and_headers_a_tool_says_what_is_missing(tool: str) -> None:
     is_one_line(result, tool, "BTF")
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize(
     "tool", one_in_matrix(sorted(TOOL_NAMES, key=lambda tool: "TRACEPOINT" not in hooks(tool)))
 )
@@ -216,6 +221,7 @@ def test_a_tool_needs_no_mounted_tracefs(tool: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("tool", one_in_matrix(t for t in TOOL_NAMES if "TRACEPOINT" in hooks(t)))
 def test_without_tracefs_a_tool_says_what_to_do(tool: str, tmp_path: Path) -> None:
     """Not mounted, and (since fsopen(2) is refused) not to be mounted."""
@@ -232,6 +238,7 @@ def test_without_tracefs_a_tool_says_what_to_do(tool: str, tmp_path: Path) -> No
     is_one_line(result, tool, "tracefs", "mount -t tracefs")
 
 
+@pytest.mark.any_types
 @every_tool
 def test_a_locked_down_kernel_is_named(tool: str) -> None:
     """securityfs says so, and loading a program is refused."""
@@ -369,6 +376,7 @@ def test_bad_usage_is_one_line(tool: str, arguments: list[str], status: int) -> 
     assert result.stderr.startswith(f"{tool}: ")
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
 def test_bad_usage_is_bad_usage_in_each_python(tool: str) -> None:
     """In this process, which takes no time: what argparse accepts changes now and then."""

@@ -80,6 +80,7 @@ def argv(event: dict[str, Any]) -> list[bytes]:
     return [os.fsencode(word) for word in words]
 
 
+@pytest.mark.any_types
 def test_500_programs_run_in_parallel_each_with_8_KiB_of_arguments() -> None:
     code = r"""
 go = os.pipe()
@@ -147,6 +148,7 @@ wait()
 """
 
 
+@pytest.mark.any_types
 def test_failed_calls_are_shown_with_their_arguments_on_request() -> None:
     told, output = traced(FAILURES, "-x")
     found = events(output)
@@ -175,6 +177,7 @@ def test_what_is_cut_says_so() -> None:
     assert argv(event) == [b"x"] * len(argv(event)) and len(argv(event)) >= 1000
 
 
+@pytest.mark.any_types
 def test_programs_run_by_descriptor_and_by_a_thread() -> None:
     code = r"""
 true = os.open("/bin/true", os.O_RDONLY)
@@ -301,6 +304,7 @@ def test_bad_patterns_and_users_are_bad_usage() -> None:
     assert "there is no user 'no such user'" in result.stderr
 
 
+@pytest.mark.any_types
 def test_many_short_programs_one_after_the_other() -> None:
     with Tool("execsnoop", "--json", "-e", "--comm", "true") as tool:
         shell = subprocess.Popen(["sh", "-c", "for i in $(seq 100); do /bin/true $i; done"])

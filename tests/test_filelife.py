@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support import Tool, python_child
 
 # Creates files of known size in a folder and deletes them; the times of both are
@@ -67,6 +69,7 @@ def test_a_thousand_files_of_known_age_and_size(tmp_path: Path) -> None:
         assert event["pid"] == pid
 
 
+@pytest.mark.any_types
 def test_files_on_a_disk_without_a_filter() -> None:
     folder = Path(os.environ.get("PYTOOLS_SCRATCH", "/var/tmp")) / f"filelife-{os.getpid()}"
     folder.mkdir()

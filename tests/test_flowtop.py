@@ -228,6 +228,7 @@ def test_filters_by_port_and_version() -> None:
 FOREIGN = ["matchall", "action", "pass"]
 
 
+@pytest.mark.any_types
 def test_after_a_kill_the_next_start_removes_what_is_left() -> None:
     with network() as (_, middle, _):
         nothing = qdiscs(middle)
@@ -246,6 +247,7 @@ def test_after_a_kill_the_next_start_removes_what_is_left() -> None:
         assert qdiscs(middle) == nothing
 
 
+@pytest.mark.any_types
 def test_what_others_have_made_stays() -> None:
     with network() as (left, middle, right):
         tc = ["tc", "-n", middle]

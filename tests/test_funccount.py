@@ -225,6 +225,7 @@ def numbered(patterns: Sequence[str]) -> tuple[list[str], list[Target]]:
     return [one.name.rpartition(":")[2] for one in found], targets
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
 def test_each_way_to_attach_counts_the_same(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if at_once:

@@ -157,6 +157,7 @@ def test_only_those_that_fail(tmp_path: Path) -> None:
     assert len(found) == 10
 
 
+@pytest.mark.any_types
 def test_processes_that_start_later(tmp_path: Path) -> None:
     with Tool("gethostlatency", "--json", "--comm", "getent") as tool:
         pids = []
@@ -171,6 +172,7 @@ def test_processes_that_start_later(tmp_path: Path) -> None:
     assert {event["host"] for event in events if event["pid"] in pids} == {"127.0.0.1"}
 
 
+@pytest.mark.any_types
 @elf_files.machine_code
 def test_calls_inside_of_calls_and_calls_that_never_return(tmp_path: Path) -> None:
     program, rounds = tmp_path / "libc.so.6", 100
@@ -251,6 +253,7 @@ def wait_for(tool: Tool, text: bytes, times: int = 1) -> None:
             tool.messages += os.read(tool.process.stderr.fileno(), 65536)
 
 
+@pytest.mark.any_types
 @elf_files.machine_code
 @pytest.mark.parametrize("later", [False, True], ids=["running", "later"])
 def test_c_libraries_of_containers_also_of_those_that_start_later(

@@ -13,6 +13,8 @@ import pytest
 
 from support import EMULATED, SPIN, Tool, last_cpu, on_host_only, python_child, run_tool
 
+pytestmark = pytest.mark.alone
+
 
 def rows(output: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in output.splitlines()]
@@ -241,6 +243,7 @@ def test_text_and_folded_lines_name_the_state() -> None:
         assert re.search(r";(idle|[a-z]+ (wait|sleep)|preempted|stopped|parked|other)[; ]", line)
 
 
+@pytest.mark.any_types
 def test_thousands_of_switches_cost_no_time_and_no_stack() -> None:
     """Threads that come and go leave nothing behind."""
     code = (

@@ -289,6 +289,7 @@ done()
 """
 
 
+@pytest.mark.any_types
 def test_a_name_in_a_page_that_is_not_in_memory_is_not_lost(tmp_path: Path) -> None:
     name = tmp_path / "name"
     calls, reported = traced(UNTOUCHED, arguments=(str(name),))
@@ -463,6 +464,7 @@ def seen(options: list[str], *codes: tuple[str, ...]) -> set[str]:
     return {path.rpartition("/")[2] for path in paths if path.startswith("/pytools-test/")}
 
 
+@pytest.mark.any_types
 def test_without_a_filter_every_process_is_seen() -> None:
     with opener(SIMPLE, "/pytools-test/one") as one, opener(SIMPLE, "/pytools-test/two") as two:
         children = Opener(one), Opener(two)
@@ -475,6 +477,7 @@ def test_without_a_filter_every_process_is_seen() -> None:
     assert pids >= {child.pid for child in children} or "lost" in lines[-1]
 
 
+@pytest.mark.any_types
 def test_pid_and_tid() -> None:
     code = r"""
 def other():

@@ -16,6 +16,8 @@ from machine_code import FUNCTIONS
 from support import EMULATED, SPIN, Tool, cgroups, end, last_cpu, python_child, run_tool
 from test_stacks import drawn
 
+pytestmark = pytest.mark.alone
+
 x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86-64")
 
 
@@ -170,6 +172,7 @@ def idle_ticks() -> int:
     return sum(map(int, Path("/proc/stat").read_text().split(maxsplit=6)[4:6]))
 
 
+@pytest.mark.any_types
 def test_idle_cpus_are_sampled_on_request_only() -> None:
     for arguments in ["0.3"], ["-I", "0.3"]:
         before = idle_ticks()
@@ -213,6 +216,7 @@ def test_offsets_and_addresses_are_those_of_the_kernel() -> None:
         assert int(place[3], 16) - int(place[2], 16) in symbols[place[1]]
 
 
+@pytest.mark.any_types
 def test_what_does_not_fit_is_counted_by_kind() -> None:
     with spinning() as pid:
         result = run_tool(

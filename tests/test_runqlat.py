@@ -11,6 +11,8 @@ import pytest
 from scheduling import PAIR, PING_PONG, SLEEPER, about, asleep, run
 from support import Tool, cgroups, last_cpu, python_child, run_tool
 
+pytestmark = pytest.mark.alone
+
 
 def histograms(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
@@ -48,6 +50,7 @@ def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
         assert "lost" not in record
 
 
+@pytest.mark.any_types
 def test_every_wake_up_is_one_sample() -> None:
     with python_child(PING_PONG, str(last_cpu()), "5000") as child:
         assert child.stdin and child.stdout
@@ -97,6 +100,7 @@ def test_more_than_10240_tasks_lose_no_samples() -> None:
     assert b"lost" not in tool.messages
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("mine", [True, False])
 def test_pid_filter_counts_that_process_only(mine: bool) -> None:
     with python_child(SLEEPER, "200") as child, python_child(SLEEPER, "1") as other:

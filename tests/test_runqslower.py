@@ -12,6 +12,8 @@ import pytest
 from scheduling import PAIR, SLEEPER, about, asleep, run
 from support import Tool, busy_loops, cgroups, last_cpu, python_child, run_tool
 
+pytestmark = pytest.mark.alone
+
 
 def waits(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
@@ -53,6 +55,7 @@ def test_waits_of_a_competing_pair_add_up_to_schedstat_and_name_each_other() -> 
     assert sure > 20
 
 
+@pytest.mark.any_types
 def test_no_wait_is_older_than_the_tool() -> None:
     # One of the two always waits, at the moment of attaching too.
     with busy_loops(last_cpu(), 2) as pids:

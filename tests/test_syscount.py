@@ -98,6 +98,7 @@ for child in told:
     assert {by_pid[child]["comm"] for child in children} == {"some calls"}
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("options", [[], ["-L"]])
 def test_counts_calls_of_processes_that_preempt_each_other(options: list[str]) -> None:
     code = r"""
@@ -147,6 +148,7 @@ def test_one_error_alone(error: str) -> None:
     assert counts(found) == {"close": 5000}
 
 
+@pytest.mark.any_types
 def test_errors_of_each_process_timed() -> None:
     pid, _, found = traced(FAILURES, "-P", "-E", "-L", "-e", "EBADF", each=False)
     (row,) = [row for row in found if row["pid"] == pid]
@@ -154,6 +156,7 @@ def test_errors_of_each_process_timed() -> None:
     assert 0 < row["average_ns"] <= row["maximum_ns"] <= row["time_ns"]
 
 
+@pytest.mark.any_types
 def test_time_is_that_of_the_calls() -> None:
     code = r"""
 import select
@@ -179,6 +182,7 @@ def named(folder: Path, program: str) -> str:
     return str(link)
 
 
+@pytest.mark.any_types
 def test_calls_that_do_not_return_count(tmp_path: Path) -> None:
     true = named(tmp_path, "true")
     with Tool("syscount", "--json", "--comm", os.path.basename(true)) as tool:
@@ -188,6 +192,7 @@ def test_calls_that_do_not_return_count(tmp_path: Path) -> None:
     assert found["exit_group"] == 20
 
 
+@pytest.mark.any_types
 def test_a_call_that_a_signal_interrupts_is_counted_once() -> None:
     code = r"""
 import signal
@@ -215,6 +220,7 @@ told = [call() for _ in range(1000)]
 """
 
 
+@pytest.mark.any_types
 @pytest.mark.parametrize("options", [[], *on_host_only(["-E"], ["-L"])])
 def test_32_bit_calls_are_told_apart(options: list[str]) -> None:
     if not X86:

@@ -150,6 +150,7 @@ for _ in range(7):
     assert Counter(event["daddr"] for event in events) == {"::1": 14, "2001:db8::1": 7}
 
 
+@pytest.mark.any_types
 def test_counts_are_what_the_program_did() -> None:
     code = r"""
 for _ in range(300):
@@ -225,6 +226,7 @@ connect(socket.AF_INET6, "::1", port6)
 """
 
 
+@pytest.mark.any_types
 def test_names_that_the_process_got_from_dns() -> None:
     _, _, events = traced(NAMES, "--dns")
     found = [(event["daddr"], event["query"]) for event in events]

@@ -199,6 +199,7 @@ idle = [
 """
 
 
+@pytest.mark.any_types
 def test_sessions_from_before_have_process_and_start_and_are_marked() -> None:
     # No data yet when the tool starts: the kernel knows since when.
     code = """

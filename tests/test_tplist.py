@@ -26,6 +26,7 @@ def listed(*arguments: str) -> list[str]:
     return list(lines)
 
 
+@pytest.mark.any_types
 def test_tracepoints_are_the_folders_of_tracefs() -> None:
     events = Path(running().tracefs) / "events"
     # Those of "ftrace" are of its own record types: nobody can attach to them.
@@ -39,6 +40,7 @@ def test_tracepoints_are_the_folders_of_tracefs() -> None:
     assert found == sorted(found)
 
 
+@pytest.mark.any_types
 def test_fields_of_tracepoints_are_those_of_their_formats() -> None:
     """Every name, also of __data_loc fields and arrays; nothing of the common ones."""
     records = [

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support import Tool, python_child, run_tool
 
 # Makes known numbers of calls in a folder, and says so; it waits before and after.
@@ -75,6 +77,7 @@ def test_counts_are_the_program_s_own(tmp_path: Path) -> None:
     check(lines[0])
 
 
+@pytest.mark.any_types
 def test_a_table_by_process(tmp_path: Path) -> None:
     pid, lines = count(tmp_path, "-P")
     assert len(lines) == 1 and lines[0]["pid"] == pid
@@ -82,6 +85,7 @@ def test_a_table_by_process(tmp_path: Path) -> None:
     check(lines[0])
 
 
+@pytest.mark.any_types
 def test_rates_are_per_second() -> None:
     result = run_tool("vfsstat", "0.5", "2")
     head, *lines = result.stdout.splitlines()

@@ -5,7 +5,8 @@ The format is described in the kernel's Documentation/bpf/btf.rst. Kinds 1 to
 
 A template names a handful of members out of the 120,000 types of a kernel, so
 the reader indexes the types in one pass over the words of the type section
-and decodes only what is asked for.
+and decodes only what is asked for. That pass is most of its work: an index can
+be kept, and given to the reader of the same image.
 """
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ class Btf:
     24
     """
 
-    def __init__(self, data: bytes, source: str = "BTF") -> None:
+    def __init__(self, data: bytes, source: str = "BTF", index: bytes | None = None) -> None:
         self.source = source
         try:
             magic, version, _, header, type_off, type_len, str_off, str_len = struct.unpack_from(
@@ -95,50 +96,70 @@ class Btf:
             raise self._damaged("shorter than its header") from None
         if magic != MAGIC or version != 1:
             raise self._damaged("no BTF of this machine's byte order")
-        types = data[header + type_off : header + type_off + type_len]
+        types = memoryview(data)[header + type_off : header + type_off + type_len]
         self._strings = data[header + str_off : header + str_off + str_len]
         if len(types) != type_len or len(self._strings) != str_len or type_len % 4:
             raise self._damaged("cut short")
         if not self._strings.endswith(b"\0"):
             raise self._damaged("its strings do not end")
-        self._words = memoryview(types).cast("I")
-        self._starts, self._by_kind = self._index()
+        self._words = types.cast("I")
+        # What this reader knows of the image, for the next one.
+        self.index = index or b""
+        if not self._use_index():
+            self.index = self._make_index()
+            self._use_index()
         self._named: dict[int, dict[int, list[int]]] = {}
         self._members: dict[int, list[Member]] = {}
         self._bodies: dict[tuple[int, Wanted], Written] = {}
 
     @classmethod
-    def read(cls, path: str) -> Btf:
+    def read(cls, path: str, index: bytes | None = None) -> Btf:
         """Read the image in a file; raises Failure when it is damaged, OSError
-        when it can't be read."""
+        when it can't be read. ``index`` is that of an earlier reader of the same image."""
         with open(path, "rb") as file:
-            return cls(file.read(), path)
+            return cls(file.read(), path, index)
 
     def _damaged(self, why: str) -> Failure:
         return Failure(f"{self.source}: damaged type information: {why}")
 
-    def _index(self) -> tuple[array[int], dict[int, array[int]]]:
-        """Where each type starts, in words, and the type ids of each kind."""
+    def _make_index(self) -> bytes:
+        """How many words, then where each type starts, in words, and the kind of each:
+        32 bits each but the kinds, which have 8. Type 0 is void."""
         words = self._words
         end = len(words)
-        starts = array("I", [0])  # type id 0 is void
-        by_kind = {kind: array("I") for kind in range(1, 20)}
-        fixed = [2 + 1 + FIXED_WORDS.get(kind, 0) for kind in range(20)]
-        variable = [WORDS_PER_MEMBER.get(kind, 0) for kind in range(20)]
-        position, type_id = 0, 1
+        index = array("I", [end, 0])
+        kinds = bytearray(1)
+        fixed = {kind: 2 + 1 + FIXED_WORDS.get(kind, 0) for kind in range(1, 20)}
+        variable = {kind: WORDS_PER_MEMBER.get(kind, 0) for kind in range(1, 20)}
+        position = 0
+        add_start, add_kind = index.append, kinds.append
         try:
             while position < end:
                 info = words[position + 1]
                 kind = info >> 24 & 31
-                starts.append(position)
-                by_kind[kind].append(type_id)
-                position += fixed[kind] + variable[kind] * (info & 0xFFFF)
-                type_id += 1
+                length = fixed[kind] + variable[kind] * (info & 0xFFFF)
+                add_start(position)
+                add_kind(kind)
+                position += length
         except (IndexError, KeyError):
-            raise self._damaged(f"type {type_id} is of no known kind") from None
+            raise self._damaged(f"type {len(kinds)} is of no known kind") from None
         if position != end:
             raise self._damaged("its last type is cut short")
-        return starts, by_kind
+        return index.tobytes() + bytes(kinds)
+
+    def _use_index(self) -> bool:
+        """Whether the index is one of so many words."""
+        count = (len(self.index) - 4) // 5  # types
+        if count < 1 or len(self.index) != 4 + 5 * count:
+            return False
+        numbers = memoryview(self.index)[: 4 + 4 * count].cast("I")
+        self._starts, self._kinds = numbers[1:], self.index[4 + 4 * count :]
+        return numbers[0] == len(self._words)
+
+    def _of_kind(self, kind: int) -> Iterator[int]:
+        type_id = 0
+        while (type_id := self._kinds.find(kind, type_id + 1)) > 0:
+            yield type_id
 
     # Types, one at a time.
 
@@ -174,7 +195,7 @@ class Btf:
             for kind in kinds:
                 if kind not in self._named:
                     table: dict[int, list[int]] = {}
-                    for type_id in self._by_kind[kind]:
+                    for type_id in self._of_kind(kind):
                         key = self._words[self._starts[type_id]]
                         table.setdefault(key, []).append(type_id)
                     self._named[kind] = table
@@ -259,7 +280,7 @@ class Btf:
         present = {name for name in names if b"\0" + name.encode() + b"\0" in self._strings}
         found: dict[str, int] = {}
         for kind in (ENUM, ENUM64) if present else ():
-            for type_id in self._by_kind[kind]:
+            for type_id in self._of_kind(kind):
                 _, count, signed, _, extra = self._head(type_id)
                 step = WORDS_PER_MEMBER[kind]
                 for word in range(extra, extra + step * count, step):
@@ -292,14 +313,14 @@ class Btf:
             bits = 64
         # The flag that tells the sign came with ENUM64, and is clear in older
         # BTF: there, read ENUM as signed, as the kernel did.
-        if (signed or not self._by_kind[ENUM64]) and value >> (bits - 1):
+        if (signed or ENUM64 not in self._kinds) and value >> (bits - 1):
             value -= 1 << bits
         return value
 
     def names(self, kind: int) -> dict[str, int]:
         """All types of a kind (FUNC, TYPEDEF) that have a name: name to type id."""
         words, starts = self._words, self._starts
-        return {self.text(words[starts[type_id]]): type_id for type_id in self._by_kind[kind]}
+        return {self.text(words[starts[type_id]]): type_id for type_id in self._of_kind(kind)}
 
     def parameters(self, type_id: int) -> list[tuple[str, str]]:
         """Of a function, or a typedef of a pointer to one: (name, declaration with the

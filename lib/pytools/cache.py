@@ -1,4 +1,4 @@
-"""Compiled images on disk.
+"""Compiled images on disk, and the index of the kernel's types.
 
 An image becomes a program in the kernel, so an entry is believed only when
 nobody but the user who runs the tool could have written it: the folder and the
@@ -21,9 +21,9 @@ __all__ = ["Cache", "key"]
 
 ROOT_FOLDER = "/var/cache/pytools"
 DIGEST_BYTES = sha256().digest_size
-# The largest image of the collection has 20 KiB; a tool has a few dozen option
-# combinations in use. Together: at most 64 MiB.
-LARGEST = 256 * 1024
+# The largest image of the collection has 20 KiB, the index of a kernel's types 700; a tool has
+# a few dozen option combinations in use.
+LARGEST = 2 * 1024 * 1024
 MOST_ENTRIES = 256
 # An entry's time says when it was last used, to the day: less writing.
 DAY = 24 * 60 * 60
@@ -97,7 +97,7 @@ class Cache:
                 return None
             if status.st_size > LARGEST:
                 return None
-            data = os.read(file, LARGEST)
+            data = os.read(file, status.st_size)
             image = data[DIGEST_BYTES:]
             if sha256(image).digest() != data[:DIGEST_BYTES]:
                 return None

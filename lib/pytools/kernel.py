@@ -17,6 +17,7 @@ from pytools.system import sha256
 
 if TYPE_CHECKING:
     from pytools.btf import Btf
+    from pytools.cache import Cache
 
 __all__ = [
     "Kernel", "TracepointField", "in_first_pid_namespace", "online_cpus", "pid_limit",
@@ -63,6 +64,8 @@ class Kernel:
         self.headers = headers or f"/lib/modules/{release}/build"
         self._btf_path = btf_path
         self._btf: Btf | None = None
+        # Where the index of the types is kept from one start to the next, if anywhere.
+        self.cache: Cache | None = None
         self._tracefs = tracefs
         self._functions: dict[str, str] | None = None
 
@@ -82,14 +85,20 @@ class Kernel:
     def btf(self) -> Btf:
         """The kernel's types; raises Failure where there are none."""
         if self._btf is None:
-            from pytools.btf import Btf  # not needed where the image is cached
+            # Not needed where the image is cached.
+            from pytools.btf import Btf
+            from pytools.cache import key
 
+            entry = key("index of the types", self.identity()) if self.cache else ""
+            index = self.cache.load(entry) if self.cache else None
             try:
-                self._btf = Btf.read(self._btf_path)
+                self._btf = Btf.read(self._btf_path, index)
             except OSError as error:
                 raise Failure(
                     f"cannot read the kernel's types: {self._btf_path}: {error.strerror}"
                 ) from None
+            if self.cache and self._btf.index != index:
+                self.cache.store(entry, self._btf.index)
         return self._btf
 
     def forget_types(self) -> None:

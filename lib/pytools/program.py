@@ -170,7 +170,9 @@ def _image(
                 return image
             except ValueError:
                 pass
+        running.cache = images
         image = _compile(source, running, fentry, say)
+        running.cache = None
         images.store(name, image.dump())
         if images.why_not:
             say(f"not cached: {images.why_not}")

@@ -99,11 +99,12 @@ else
 	# -v: should the machine die, the last line names the test. What is marked host_only or rendering
 	# depends on no running kernel.
 	set -- -m pytest -v --durations=40 -o cache_dir=/run/pytest -o faulthandler_timeout=300
-	set -- "$@" -o junit_family=xunit2
-	set -- "$@" -m "not rendering and not host_only" --ignore=tests/kernels
+	set -- "$@" -o junit_family=xunit2 --ignore=tests/kernels
+	selection="not rendering and not host_only"
 	case " $options " in
 	*" no-btf "*)
 		# Kernel and userland are those of the row with BTF, which has proved all that no type is read for.
+		selection="$selection and not any_types"
 		set -- "$@" tests/test_compiler.py tests/test_errors.py
 		for tool in tools/*; do
 			[ -f "tests/test_${tool#tools/}.py" ] && set -- "$@" "tests/test_${tool#tools/}.py"
@@ -111,6 +112,7 @@ else
 		;;
 	*) set -- "$@" tests ;;
 	esac
+	set -- "$@" -m "$selection"
 	[ -n "$tests" ] && set -- "$@" -k "$tests"
 fi
 if [ "${compiler:-}" = host ]; then

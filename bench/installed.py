@@ -37,6 +37,11 @@ def ours(tool: str, *arguments: str) -> list[str]:
     return [str(path), *arguments]
 
 
+def empty(*places: str) -> list[str]:
+    """The command that attaches an empty program to each place (``peers/empty``)."""
+    return [str(BENCH / "peers" / "empty"), *places]
+
+
 def bcc(tool: str, *arguments: str) -> list[str]:
     """The command of bcc's tool: of Debian's bpfcc-tools, or of bcc-tools elsewhere."""
     return [_first(f"/usr/sbin/{tool}-bpfcc", f"/usr/share/bcc/tools/{tool}"), *arguments]

@@ -46,12 +46,16 @@ def bcc_opensnoop(place: Place) -> tuple[str, list[str]]:
         return name, with_tracefs([str(installed.BENCH / "peers" / "opensnoop")])
 
 
+# What openat(2) passes.
+PLACES = [f"TRACEPOINT(syscalls, sys_{side}_openat)" for side in ("enter", "exit")]
+
+
 def measure(place: Place) -> list[Row]:
     """The rows of the table on opens."""
     bcc, bcc_command = bcc_opensnoop(place)
     tools = {
         "ours": ("our opensnoop", installed.ours("opensnoop")),
-        "empty": ("two empty programs", [str(installed.BENCH / "peers" / "empty")]),
+        "empty": ("two empty programs", installed.empty(*PLACES)),
         "bcc": (bcc, bcc_command),
     }
     try:

@@ -55,7 +55,7 @@ def user_with(home: Path, *capabilities: int, mount: bool = True) -> list[str]:
         *limit, "setpriv",
         f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs",
         f"--inh-caps={held}", f"--ambient-caps={held}", f"--bounding-set=-all,{held}",
-        "env", f"HOME={home}",
+        "env", "-u", "XDG_CACHE_HOME", f"HOME={home}",
     ]  # fmt: skip
 
 

@@ -279,7 +279,7 @@ def _many_places(
         max(pid, 0), 0,
     )  # fmt: skip
     try:
-        link = _more_descriptors(lambda: system.bpf(LINK_CREATE, bytearray(attributes)))
+        link = _descriptor(lambda: system.bpf(LINK_CREATE, bytearray(attributes)))
     except OSError as error:
         raise refusal(f"attach to {_at(program, file, places[0][0])}", error) from None
     attachment.descriptors.append(link)
@@ -309,22 +309,27 @@ def _one_place(
     # For all processes, it runs on every CPU, whichever the event is opened for.
     cpu = kernel.online_cpus()[0] if pid < 0 else -1
     try:
-        event = _more_descriptors(lambda: system.perf_event_open(attributes, cpu, pid))
+        event = _descriptor(lambda: system.perf_event_open(attributes, cpu, pid))
     except OSError as error:
         raise refusal(f"attach to {what}", error) from None
     attachment.descriptors.append(event)
     _set_program(event, fd, what)
 
 
-def _more_descriptors(opened: Callable[[], int]) -> int:
-    """A descriptor, with as many of them allowed as there may be, if that is needed."""
+def more_descriptors() -> bool:
+    """Let this process have as many descriptors as it may; whether that is more than before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft != hard
+
+
+def _descriptor(opened: Callable[[], int]) -> int:
+    """A descriptor, with more of them allowed if that is needed."""
     try:
         return opened()
     except OSError as error:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
+        if error.errno != errno.EMFILE or not more_descriptors():
             raise
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return opened()
 
 

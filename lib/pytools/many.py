@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import resource
 import struct
 from typing import Callable, Mapping, NamedTuple, Sequence
 
@@ -265,8 +264,7 @@ def attach_many(
     """Attach a program (of a template's PROBES) to all targets; those that the kernel
     refuses are returned. ``progress`` is told how many of how many are done, each time
     that some are. Raises Failure where nothing can be attached."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    attach.more_descriptors()
     many = _Many(attachment, loaded, spec, settings, running, progress)
     many.attach(targets)
     return many.refused

@@ -124,7 +124,7 @@ def test_runqlat_sees_a_process_of_another_user_without_root(home: Path) -> None
             records = [json.loads(line) for line in tool.stop().splitlines()]
     samples = sum(record["samples"] for record in records)
     # Before and after these moments it may get the CPU a few times more.
-    assert slices > 900 and 0.95 * slices <= samples <= slices + 20
+    assert slices > 500 and 0.95 * slices <= samples <= slices + 20
 
 
 def test_opensnoop_sees_every_open_where_it_may_read_tracefs(home: Path, tmp_path: Path) -> None:

@@ -81,8 +81,9 @@ def _each(place: Place, name: str, command: list[str]) -> list[float]:
     if "filelife" in name:
         seen = running.output.read_text(errors="replace").count(NAME)
         if seen < ENOUGH * LOADS * files:
-            few = f"{name} printed {seen:,} of {LOADS * files:,} files"
+            said = running.messages.strip().splitlines() or ["nothing"]
+            few = f"{name} printed {seen:,} of {LOADS * files:,} files, and said: {said[-1]}"
             if name.startswith("our") or not seen:
                 raise Trouble(few)
-            installed.note(f"{few}: it loses events.")
+            installed.note(f"{few}.")
     return each

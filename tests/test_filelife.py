@@ -1,13 +1,16 @@
 """filelife reports files that are created and deleted, all of them and no others."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytools.kernel import online_cpus
 from support import Tool, python_child
 
 # Creates files of known size in a folder and deletes them; the times of both are
@@ -82,3 +85,41 @@ def test_files_on_a_disk_without_a_filter() -> None:
         folder.rmdir()
     names = [event["file"] for event in events if event["pid"] == pid]
     assert names == [name for name, _, _, _ in done]
+
+
+# Creates a file and deletes it, again and again, on one CPU.
+BRIEF = """
+import os, sys
+folder, number, cpu = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.sched_setaffinity(0, [cpu])
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(number):
+    os.close(os.open(folder + "/brief", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    os.unlink(folder + "/brief")
+print("done", flush=True)
+sys.stdin.readline()
+"""
+BRIEF_FILES = 1000
+
+
+@pytest.mark.any_types
+def test_files_of_all_cpus_at_once(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        children = []
+        for cpu in online_cpus():
+            folder = tmp_path / str(cpu)
+            folder.mkdir()
+            program = python_child(BRIEF, str(folder), str(BRIEF_FILES), str(cpu))
+            children.append(stack.enter_context(program))
+        with Tool("filelife", "--json") as tool:
+            for child in children:
+                assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+            for child in children:
+                assert child.stdout and child.stdout.readline() == b"done\n"
+            events = [json.loads(line) for line in tool.stop().splitlines()]
+    assert b"lost" not in tool.messages
+    counted = Counter(event["pid"] for event in events if event["file"] == "brief")
+    assert counted == {child.pid: BRIEF_FILES for child in children}

@@ -14,7 +14,7 @@ from place import Place, progress
 from processes import Trouble, program_statistics, run_load
 from table import Row
 
-FILES, LOADS = 150, 20  # files of each CPU in each load
+FILES, LOADS = 160, 20  # files of each CPU (a multiple of load.h's PARTS), loads
 ROUNDS = 2
 LIMIT = 0.80
 # Seconds in which bcc's tools, emulated, look through all functions of the kernel

@@ -89,7 +89,7 @@ class Kernel:
             from pytools.btf import Btf
             from pytools.cache import key
 
-            entry = key("index of the types", self.identity()) if self.cache else ""
+            entry = key("index of the types, 1", self.identity()) if self.cache else ""
             index = self.cache.load(entry) if self.cache else None
             try:
                 self._btf = Btf.read(self._btf_path, index)

@@ -1,12 +1,15 @@
 """Workloads for the scheduler's tools, and what the kernel itself counted of them."""
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import pytest
+
+from support import busy_loops
 
 
 class Schedstat(NamedTuple):
@@ -24,8 +27,17 @@ def schedstat(tid: int) -> Schedstat:
 
 def about(count: int) -> Any:
     """Within 2%: a few context switches in a thousand pass some kernels' tracepoint
-    by. Counted with perf(1) too, on 6.18 as a virtual machine's guest."""
+    by, nearly all of them where a CPU was idle (``never_idle``). Counted with perf(1)
+    too, on 6.18 as a virtual machine's guest."""
     return pytest.approx(count, rel=0.02)
+
+
+@contextlib.contextmanager
+def never_idle(cpu: int) -> Iterator[None]:
+    """Have something run on a CPU whenever it has nothing else to do."""
+    with busy_loops(cpu, 1) as (pid,):
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        yield
 
 
 def asleep(tids: list[int]) -> None:

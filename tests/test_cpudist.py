@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pytools.kernel import online_cpus
-from scheduling import PAIR, about, asleep, run, schedstat
-from support import EMULATED, SPIN, Tool, last_cpu, python_child, run_tool
+from scheduling import PAIR, about, asleep, never_idle, run, schedstat
+from support import Tool, last_cpu, python_child, run_tool
 
 pytestmark = pytest.mark.alone
 
@@ -33,8 +33,20 @@ def totals(records: list[dict[str, Any]], key: str) -> Counter[int]:
     return found
 
 
+# Waits for a line, and never ends.
+WAIT_AND_SPIN = """
+import os, sys
+os.sched_setaffinity(0, [int(sys.argv[1])])
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    pass
+"""
+
+
 def test_stretches_and_total_agree_with_schedstat_in_one_interval_and_in_many() -> None:
-    with python_child(PAIR, str(last_cpu()), "1") as child:
+    cpu = last_cpu()
+    with never_idle(cpu), python_child(PAIR, str(cpu), "1") as child:
         assert child.stdin and child.stdout
         tids = [child.pid, int(child.stdout.readline())]
         asleep(tids)
@@ -54,32 +66,28 @@ def test_stretches_and_total_agree_with_schedstat_in_one_interval_and_in_many() 
         assert sum(record["key"]["pid"] == tid for record in many) > 1
 
 
-def spinning_for_a_second() -> tuple[int, int, int, bool]:
-    """Nanoseconds that a task ran that runs on: before the end of cpudist, what
-    cpudist says, after its end; and whether cpudist saw each time that it got a CPU."""
-    with Tool("cpudist", "--json", "-e", "-L") as tool:
-        with python_child(SPIN, str(last_cpu())) as child:
-            assert child.stdout and child.stdout.readline() == b"ready\n"
-            while schedstat(child.pid).ran < 1_000_000_000:
+@pytest.mark.any_types
+def test_a_stretch_that_does_not_end_is_counted_all_the_same() -> None:
+    cpu = last_cpu()
+    with never_idle(cpu), python_child(WAIT_AND_SPIN, str(cpu)) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        # So that nothing ends the stretch.
+        os.sched_setscheduler(child.pid, os.SCHED_FIFO, os.sched_param(1))
+        asleep([child.pid])
+        start = schedstat(child.pid)
+        with Tool("cpudist", "--json", "-e", "-L") as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            while schedstat(child.pid).ran - start.ran < 500_000_000:
                 pass
             before = schedstat(child.pid)
             tool.process.send_signal(2)
             records = histograms(tool.wait())
-            ran = totals(records, "tid").get(child.pid, 0)
-            seen = sum(r["samples"] for r in records if r["key"]["tid"] == child.pid)
-            return before.ran, ran, schedstat(child.pid).ran, seen >= before.slices
-
-
-@pytest.mark.any_types
-def test_a_stretch_that_does_not_end_is_counted_all_the_same() -> None:
-    # Where the kernel leaves a switch out (6.18 as a guest does, at times often), the stretch
-    # before it is lost, or goes on until the next. Then another second has to tell.
-    for _ in range(10):
-        before, ran, after, saw_all = spinning_for_a_second()
-        if saw_all or EMULATED:
-            break
-    assert saw_all or EMULATED, "the kernel left out a switch of each of ten tasks"
-    assert 0.98 * before - TICKS <= ran <= after + TICKS
+            after = schedstat(child.pid)
+    (record,) = [record for record in records if record["key"]["tid"] == child.pid]
+    assert before.slices <= start.slices + record["samples"] <= after.slices
+    ran = totals([record], "tid")[child.pid]
+    assert before.ran - TICKS <= start.ran + ran <= after.ran + TICKS
 
 
 @pytest.mark.any_types

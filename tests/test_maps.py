@@ -114,6 +114,23 @@ def test_a_drained_map_is_empty(
     assert dict(target.drain()).keys() == again.keys()
 
 
+@pytest.mark.usefixtures("batch")
+@pytest.mark.parametrize("batches", [True, False])
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("kind", [maps.HASH, maps.PERCPU_HASH])
+def test_what_is_taken_is_gone_and_the_rest_is_not(
+    kind: int, count: int, batches: bool, create: Callable[..., Map]
+) -> None:
+    target = create(kind, max(count, 1))
+    filled = fill(target, count).keys()
+    target._batches = batches
+    taken = target.take(lambda key: key % 2 == 1)
+    assert sorted(key for key, _ in taken) == [key for key in filled if key % 2]
+    for key, value in taken:
+        assert value == ([key + cpu for cpu in range(target.per_cpu)] if target.per_cpu else key)
+    assert sorted(key for key, _ in target.items()) == [key for key in filled if key % 2 == 0]
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, 524])
 def test_a_kernel_without_batches_is_read_one_by_one(
     code: int, create: Callable[..., Map], monkeypatch: pytest.MonkeyPatch
@@ -123,7 +140,7 @@ def test_a_kernel_without_batches_is_read_one_by_one(
     real = system.bpf
 
     def bpf(command: int, attributes: bytearray) -> int:
-        if command in (maps.LOOKUP_BATCH, maps.LOOKUP_AND_DELETE_BATCH):
+        if command in (maps.LOOKUP_BATCH, maps.LOOKUP_AND_DELETE_BATCH, maps.DELETE_BATCH):
             raise OSError(code, "no batches")
         return real(command, attributes)
 

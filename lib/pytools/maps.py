@@ -11,7 +11,8 @@ import errno
 import mmap
 import os
 import struct
-from typing import Any, Iterator
+import sys
+from typing import Any, Callable, Iterator, Sequence
 
 from pytools import system
 from pytools.errors import Failure, error_text
@@ -22,10 +23,10 @@ from pytools.layout import Layout
 __all__ = ["Growth", "Map", "MappedGrowth", "create"]
 
 (MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY) = range(5)
-LOOKUP_BATCH, LOOKUP_AND_DELETE_BATCH = 24, 25
+LOOKUP_BATCH, LOOKUP_AND_DELETE_BATCH, DELETE_BATCH = 24, 25, 27
 
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE = 1, 2, 5, 6, 7
-LRU_HASH, LRU_PERCPU_HASH, RINGBUF = 9, 10, 27
+LRU_HASH, LRU_PERCPU_HASH, ARRAY_OF_MAPS, RINGBUF = 9, 10, 12, 27
 _PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
 _ARRAYS = (ARRAY, PERCPU_ARRAY)
 
@@ -62,8 +63,20 @@ class Map:
         return list(self._decode(self._raw_items(LOOKUP_BATCH)))
 
     def drain(self) -> list[tuple[Any, Any]]:
-        """All (key, value) pairs of a hash map, which is left empty."""
+        """All (key, value) pairs of a hash map, which is left empty. What a program adds
+        to a value meanwhile may be lost: counts are for ``generations``."""
         return list(self._decode(self._raw_items(LOOKUP_AND_DELETE_BATCH)))
+
+    def take(self, wanted: Callable[[Any], Any]) -> list[tuple[Any, Any]]:
+        """The (key, value) pairs of a hash map whose keys are wanted, which are removed."""
+        found, taken = [], []
+        for raw_key, raw_value in self._raw_items(LOOKUP_BATCH):
+            key = self._key.value(raw_key)
+            if wanted(key):
+                found.append((key, self._decode_value(raw_value)))
+                taken.append(raw_key)
+        self._remove(taken)
+        return found
 
     def values(self) -> list[Any]:
         """The values of an array map, in order."""
@@ -79,8 +92,8 @@ class Map:
         self._update(key, bytes(self._stride))
 
     def put(self, key: int, value: int) -> None:
-        """Set the value of a key: a u32 and a u64."""
-        self._update(key, struct.pack("=Q", value))
+        """Set the value of a key, a u32, to a number."""
+        self._update(key, value.to_bytes(self._stride, sys.byteorder))
 
     def frames(self, stack_id: int) -> list[int]:
         """The instruction addresses of a stack trace, innermost first; empty
@@ -197,11 +210,29 @@ class Map:
             if value is None:
                 continue
             if command == LOOKUP_AND_DELETE_BATCH and self.spec.type not in _ARRAYS:
-                try:
-                    self._element(DELETE, key, 0)
-                except OSError:
-                    pass  # gone meanwhile
+                self._delete(key)
             yield key.raw, value
+
+    def _remove(self, keys: Sequence[bytes]) -> None:
+        """Remove keys that are there."""
+        if self._batches and keys:
+            buffer = ctypes.create_string_buffer(b"".join(keys), len(keys) * self.spec.key_size)
+            attributes = struct.pack(
+                "=QQQQIIQQ", 0, 0, ctypes.addressof(buffer), 0, len(keys), self.fd, 0, 0
+            )
+            try:
+                system.bpf(DELETE_BATCH, bytearray(attributes))
+            except OSError as error:
+                raise Failure(f"cannot clear a BPF map: {error_text(error.errno or 0)}") from None
+            return
+        for key in keys:
+            self._delete(ctypes.create_string_buffer(key, len(key)))
+
+    def _delete(self, key: Any) -> None:
+        try:
+            self._element(DELETE, key, 0)
+        except OSError:
+            pass  # gone meanwhile
 
     # Values.
 
@@ -215,11 +246,12 @@ class Map:
         return [self._value.value(data, cpu * self._cpu_stride) for cpu in range(self.per_cpu)]
 
 
-def create(spec: MapSpec) -> Map:
-    """Create the map; raises OSError."""
+def create(spec: MapSpec, inner: int = 0) -> Map:
+    """Create the map; raises OSError. ``inner`` is a map like those that a map of maps
+    is to have."""
     attributes = struct.pack(
         "=IIIIIII15sx", spec.type, spec.key_size, spec.value_size, spec.max_entries,
-        spec.flags, 0, 0, spec.name.encode()[:NAME_BYTES],
+        spec.flags, inner, 0, spec.name.encode()[:NAME_BYTES],
     )  # fmt: skip
     return Map(system.bpf(MAP_CREATE, bytearray(attributes)), spec)
 

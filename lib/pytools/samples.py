@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import Collection
 
 from pytools import hist
+from pytools.generations import Generations
 from pytools.hist import Histogram
 from pytools.maps import Growth
 from pytools.output import Output
@@ -19,8 +20,9 @@ NANOSECONDS = {"nsecs": 1, "usecs": 1000, "msecs": 1_000_000}
 _ONE = """
 BPF_PERCPU_ARRAY(samples, u64, 64);
 
-static inline void count_sample(u64 id, u32 bucket)
+static inline void add_sample(u64 id, u64 value)
 {
+	u32 bucket = log2_bucket(value / UNIT);
 	u64 *count = samples.lookup(&bucket);
 
 	if (count)
@@ -29,17 +31,26 @@ static inline void count_sample(u64 id, u32 bucket)
 """
 
 _KEYED = """
+#include "generation.h"
+
 struct sample_key {
 	u64 id;
-	u64 bucket;
+	u32 bucket;
+	u32 generation;
 };
 BPF_HASH(samples, struct sample_key, u64, 262144);
+$TOTALS
 
-static inline void count_sample(u64 id, u32 bucket)
+static inline void add_sample(u64 id, u64 value)
 {
-	struct sample_key key = { .id = id, .bucket = bucket };
+	struct sample_key key = {
+		.id = id,
+		.bucket = log2_bucket(value / UNIT),
+		.generation = current_generation(),
+	};
 	u64 *count = samples.lookup(&key), one = 1;
 
+	add_to_total(id, key.generation, value);
 	if (!count) {
 		if (!samples.insert(&key, &one))
 			return;
@@ -53,15 +64,16 @@ static inline void count_sample(u64 id, u32 bucket)
 }
 """
 
-_NO_TOTAL = """
-#define add_to_total(id, value)
+_NO_TOTALS = """
+#define add_to_total(id, generation, value)
 """
 
 # Only one CPU writes to each.
-_TOTAL = """
+_TOTALS = """
 struct total_key {
 	u64 id;
-	u64 cpu;
+	u32 cpu;
+	u32 generation;
 };
 struct total {
 	u64 sum;
@@ -69,9 +81,13 @@ struct total {
 };
 BPF_HASH(totals, struct total_key, struct total, 65536);
 
-static inline void add_to_total(u64 id, u64 value)
+static inline void add_to_total(u64 id, u32 generation, u64 value)
 {
-	struct total_key key = { .id = id, .cpu = bpf_get_smp_processor_id() };
+	struct total_key key = {
+		.id = id,
+		.cpu = bpf_get_smp_processor_id(),
+		.generation = generation,
+	};
 	struct total *total, first = { .sum = value, .maximum = value };
 
 	total = totals.lookup(&key);
@@ -90,14 +106,6 @@ static inline void add_to_total(u64 id, u64 value)
 }
 """
 
-_ADD = """
-static inline void add_sample(u64 id, u64 value)
-{
-	count_sample(id, log2_bucket(value / %d));
-	add_to_total(id, value);
-}
-"""
-
 
 class Samples:
     """Log2 histograms: one, or with ``keyed`` one for each id. ``code`` is C for the
@@ -106,24 +114,26 @@ class Samples:
     ``summary`` says whether totals and maxima are kept."""
 
     def __init__(self, divisor: int, keyed: bool, summary: bool) -> None:
+        self._single = not keyed and not summary
+        code = _ONE if self._single else _KEYED
         self.code = (
-            '#include "histogram.h"\nBPF_PERCPU_ARRAY(samples_lost, u64, 1);\n'
-            + (_KEYED if keyed else _ONE)
-            + (_TOTAL if summary else _NO_TOTAL)
-            + _ADD % divisor
+            f'#include "histogram.h"\n#define UNIT {divisor}\n'
+            "BPF_PERCPU_ARRAY(samples_lost, u64, 1);\n"
+            + code.replace("$TOTALS", _TOTALS if summary else _NO_TOTALS)
         )
         self._divisor = divisor
         self._keyed = keyed
         self._summary = summary
-        self._sums: Counter[int] = Counter()
-        self._maxima: Counter[int] = Counter()
 
     def read(self, program: Program) -> None:
         """Read from this program's maps from now on."""
         self._samples = program.maps["samples"]
-        self._growth = Growth(self._samples)
         self._lost = Growth(program.maps["samples_lost"])
         self._program = program
+        if self._single:
+            self._growth = Growth(self._samples)
+        else:
+            self._generations = Generations(program)
         self._totals = program.maps["totals"] if self._summary else None
 
     def since_last(self, more: Collection[tuple[int, int]] = ()) -> dict[int, Histogram]:
@@ -133,18 +143,20 @@ class Samples:
         counts: dict[int, Counter[int]] = defaultdict(Counter)
         for key, value in more:
             counts[key][hist.log2_bucket(value // self._divisor)] += 1
-        if self._keyed:
-            for (key, bucket), count in self._samples.drain():
-                counts[key][bucket] += count
-        else:
+        if self._single:
             counts[0].update(self._growth.since_last())
+        else:
+            self._generations.end()
+            if not self._keyed:
+                counts[0].update()
+            for (key, bucket), count in self._generations.drain(self._samples):
+                counts[key][bucket] += count
         found = {key: hist.log2(count) for key, count in sorted(counts.items())}
         if self._totals is None:
             return found
-        # One that came between the two maps' being read may be in no histogram yet:
-        # it is kept for the next.
-        sums, maxima = self._sums, self._maxima
-        for (key, _), (total, maximum) in self._totals.drain():
+        sums: Counter[int] = Counter()
+        maxima: Counter[int] = Counter()
+        for (key, _), (total, maximum) in self._generations.drain(self._totals):
             sums[key] += total
             maxima[key] = max(maxima[key], maximum)
         for key, value in more:
@@ -153,7 +165,7 @@ class Samples:
         return {
             key: histogram._replace(
                 summary=hist.summary(
-                    histogram, sums.pop(key, 0) / self._divisor, maxima.pop(key, 0) / self._divisor
+                    histogram, sums[key] / self._divisor, maxima[key] / self._divisor
                 )
             )
             for key, histogram in found.items()

@@ -1,0 +1,166 @@
+"""Counts that are read and removed while a program on another CPU makes more."""
+from __future__ import annotations
+
+import os
+import select
+from typing import Callable
+
+import pytest
+
+from pytools.generations import Generations
+from pytools.program import Program, prepare
+from pytools.samples import Samples
+from pytools.source import Source
+from support import EMULATED, last_cpu, python_child
+
+CALLS = r"""
+import os, sys
+os.sched_setaffinity(0, [int(sys.argv[1])])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[2])):
+    os.getppid()
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+# It takes its time between looking a count up and adding to it.
+SLOW = r"""
+#include <linux/sched.h>
+#include "generation.h"
+
+struct key {
+	u32 pid;
+	u32 generation;
+};
+BPF_HASH(counts, struct key, u64, 64);
+BPF_HASH(others, u32, u64, 64);
+
+TRACEPOINT(syscalls, sys_enter_getppid)
+{
+	struct key key = {
+		.pid = bpf_get_current_pid_tgid() >> 32,
+		.generation = current_generation(),
+	};
+	u64 none = 0, *count, *other;
+	u32 i, pid = key.pid;
+
+	if (pid != $PID)
+		return 0;
+	count = counts.lookup_or_try_init(&key, &none);
+	other = others.lookup_or_try_init(&pid, &none);
+	for (i = 0; i < 500; i++)
+		bpf_ktime_get_ns();
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	if (other)
+		__sync_fetch_and_add(other, 1);
+	return 0;
+}
+"""
+
+SAMPLES = r"""
+#include <linux/sched.h>
+$SAMPLES
+
+TRACEPOINT(syscalls, sys_enter_getppid)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	if (pid == $PID)
+		add_sample($ID, 1000);
+	return 0;
+}
+"""
+
+
+def counted_while(
+    calls: int, start: Callable[[int], Program], read: Callable[[], int]
+) -> tuple[int, int]:
+    """What is read while a process makes the calls, the rest included, and how often
+    it was read. ``start`` is told the process."""
+    cpus = os.sched_getaffinity(0)
+    with python_child(CALLS, str(last_cpu()), str(calls)) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdout.readline()
+        program = start(child.pid)
+        program.attach()
+        os.sched_setaffinity(0, cpus - {last_cpu()} or cpus)
+        try:
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+            found, reads = 0, 0
+            while not select.select([child.stdout], [], [], 0)[0]:
+                found += read()
+                reads += 1
+            assert child.stdout.readline() == b"done\n"
+        finally:
+            os.sched_setaffinity(0, cpus)
+            program.detach()
+        return found + read(), reads
+
+
+def test_what_a_slow_program_adds_is_not_lost() -> None:
+    generations = program = None
+
+    def start(pid: int) -> Program:
+        nonlocal generations, program
+        program = prepare(Source(SLOW, {}, {}, {"PID": pid}), {}, True, lambda line: None)
+        generations = Generations(program)
+        return program
+
+    def read() -> int:
+        assert generations is not None and program is not None
+        generations.end()
+        return sum(count for _, count in generations.drain(program.maps["counts"]))
+
+    calls = 5_000 if EMULATED else 50_000
+    assert counted_while(calls, start, read)[0] == calls
+
+
+@pytest.mark.host_only
+def test_a_map_that_is_only_drained_loses_counts() -> None:
+    """So that the test above can fail."""
+    program = None
+
+    def start(pid: int) -> Program:
+        nonlocal program
+        program = prepare(Source(SLOW, {}, {}, {"PID": pid}), {}, True, lambda line: None)
+        return program
+
+    def read() -> int:
+        assert program is not None
+        return sum(count for _, count in program.maps["others"].drain())
+
+    calls = 5_000 if EMULATED else 50_000
+    assert counted_while(calls, start, read)[0] < calls
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("summary", [True, False])
+def test_every_sample_is_in_one_histogram(keyed: bool, summary: bool) -> None:
+    samples = Samples(1, keyed, summary)
+    process = 0
+
+    def start(pid: int) -> Program:
+        nonlocal process
+        process = pid if keyed else 0
+        code = {"SAMPLES": samples.code, "ID": "pid" if keyed else "0"}
+        program = prepare(Source(SAMPLES, code, {}, {"PID": pid}), {}, True, lambda line: None)
+        samples.read(program)
+        return program
+
+    def read() -> int:
+        found = samples.since_last()
+        assert set(found) <= {process}
+        histogram = found.get(process)
+        if histogram is None or not histogram.samples:
+            return 0
+        if summary:
+            assert histogram.summary is not None
+            assert histogram.summary.total == 1000 * histogram.samples
+            assert histogram.summary.maximum == 1000
+        return histogram.samples
+
+    calls = 20_000 if EMULATED else 1_000_000
+    assert counted_while(calls, start, read)[0] == calls

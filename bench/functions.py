@@ -5,13 +5,11 @@ is created and deleted. Kernels without kprobes run neither these nor bcc's:
 """
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 
 import installed
 from place import Place, progress
-from processes import Trouble, program_statistics, run_load
+from processes import Trouble, program_statistics, run_on_all_cpus
 from table import Row
 
 FILES, LOADS = 160, 20  # files of each CPU (a multiple of load.h's PARTS), loads
@@ -54,18 +52,18 @@ def measure(place: Place) -> Iterator[Row]:
 def _each(place: Place, name: str, command: list[str]) -> list[float]:
     """Nanoseconds that a tool's programs take for each call or each file, in each load,
     which all CPUs make at once: what they share, they wait for."""
-    loads = []
-    for cpu in sorted(os.sched_getaffinity(0)):
+    load = str(place.load("files"))
+
+    def on(cpu: int) -> list[str]:
         folder = place.folder / f"cpu{cpu}"
         folder.mkdir(exist_ok=True)
-        loads.append([str(place.load("files")), str(folder / NAME), str(FILES), str(cpu)])
-    files = FILES * len(loads)
+        return [load, str(folder / NAME), str(FILES), str(cpu)]
+
     each = []
     with place.tool(name, command, QUIET) as running, program_statistics():
         before = running.program_time()
         for _ in range(LOADS):
-            with ThreadPoolExecutor(len(loads)) as pool:
-                list(pool.map(run_load, loads))
+            files = FILES * run_on_all_cpus(on)
             after = running.program_time()
             spent = [
                 [now - then for now, then in zip(after[program], before[program])]

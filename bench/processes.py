@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, NamedTuple, Sequence
 
 # Compiling with all of the kernel's headers, on a machine that does much else.
 PATIENCE = 120.0
@@ -191,6 +192,15 @@ def run_load(command: Sequence[str]) -> tuple[int, list[int]]:
     if load.returncode:
         raise Trouble(f"{os.path.basename(command[0])} failed (status {load.returncode})")
     return load.pid, [int(word) for word in output.split()]
+
+
+def run_on_all_cpus(command: Callable[[int], Sequence[str]]) -> int:
+    """Run a load on each CPU, all of them at once: how many there were. ``command`` is
+    told the CPU."""
+    cpus = sorted(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(len(cpus)) as pool:
+        list(pool.map(run_load, map(command, cpus)))
+    return len(cpus)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ import installed
 import opens
 from installed import with_tracefs
 from place import Place, progress
-from processes import Trouble, load_cpu, program_statistics, run_load
+from processes import Trouble, load_cpu, program_statistics, run_load, run_on_all_cpus
 from table import Row
 
 OPENS = 200_000
+CALLS = 1_000_000  # on each CPU
 IOS = 200_000
 SAMPLED_SECONDS = 5
 ROUNDS = 3
@@ -27,6 +28,7 @@ def measure(place: Place) -> Iterator[Row]:
     and the peer take turns."""
     yield from _samples(place)
     yield from _opens(place)
+    yield from _calls(place)
     yield from _ios(place)
 
 
@@ -45,6 +47,16 @@ def _opens(place: Place) -> list[Row]:
     return _compare(
         place, "opensnoop, programs per open", lambda: run_load(load),
         installed.ours("opensnoop"), name, command,
+    )  # fmt: skip
+
+
+def _calls(place: Place) -> list[Row]:
+    load = str(place.load("calls"))
+    count = [str(installed.BENCH / "peers" / "count")]
+    return _compare(
+        place, "vfsstat's count of a call",
+        lambda: run_on_all_cpus(lambda cpu: [load, str(CALLS), str(cpu)]),
+        [*count, "ours"], "bcc's count", with_tracefs([*count, "bcc"]), 0.80,
     )  # fmt: skip
 
 

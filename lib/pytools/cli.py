@@ -398,6 +398,7 @@ def batches(
     called now and then, at least once in LATEST_SECONDS."""
     end = None if options.duration is None else time.monotonic() + options.duration
     waiting.watch(ring.fd)
+    some = True
     while not waiting.ended:
         now = time.monotonic()
         if end is not None and now >= end:
@@ -406,10 +407,14 @@ def batches(
             beside()
         records = ring.read()
         if records:
+            some = True
             yield records
         else:
-            # Programs wake nobody up for a few events.
-            waiting.once(LATEST_SECONDS / 2 if end is None else min(LATEST_SECONDS / 2, end - now))
+            # Programs wake nobody up for a few events. Where none come, be late rather
+            # than keep a processor from its sleep.
+            most = LATEST_SECONDS * (0.5 if some else 0.9)
+            waiting.once(most if end is None else min(most, end - now))
+            some = False
     # Detaching takes a while, in which a busy machine would fill the ring.
     from threading import Thread  # not for tools that print no events
 

@@ -143,12 +143,12 @@ class Samples:
         counts: dict[int, Counter[int]] = defaultdict(Counter)
         for key, value in more:
             counts[key][hist.log2_bucket(value // self._divisor)] += 1
+        if not self._keyed:
+            counts.setdefault(0, Counter())
         if self._single:
             counts[0].update(self._growth.since_last())
         else:
             self._generations.end()
-            if not self._keyed:
-                counts[0].update()
             for (key, bucket), count in self._generations.drain(self._samples):
                 counts[key][bucket] += count
         found = {key: hist.log2(count) for key, count in sorted(counts.items())}

@@ -11,7 +11,7 @@ from pytools.generations import Generations
 from pytools.program import Program, prepare
 from pytools.samples import Samples
 from pytools.source import Source
-from support import EMULATED, last_cpu, python_child
+from support import EMULATED, last_cpu, on_host_only, python_child
 
 CALLS = r"""
 import os, sys
@@ -137,7 +137,7 @@ def test_a_map_that_is_only_drained_loses_counts() -> None:
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-@pytest.mark.parametrize("summary", [True, False])
+@pytest.mark.parametrize("summary", [True, *on_host_only(False)])
 def test_every_sample_is_in_one_histogram(keyed: bool, summary: bool) -> None:
     samples = Samples(1, keyed, summary)
     process = 0

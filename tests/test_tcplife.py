@@ -70,7 +70,7 @@ def end(begun, up, down, way=b"n", first=b"c"):
     received, = struct.unpack_from("=Q", info, 128)
     sent, again = struct.unpack_from("=QQ", info, 200)
     assert [sent - again, received] == [REQUEST.size + up, down]
-    port = made.getsockname()[1]
+    port, to = made.getsockname()[1], made.getpeername()[1]
     least = time.monotonic() - after if first == b"c" else 0
     made.sendall(b"!")
     if first == b"s":
@@ -80,7 +80,7 @@ def end(begun, up, down, way=b"n", first=b"c"):
             pass
     finish(made, way if first == b"c" else b"n")
     done_here.recv(1)
-    told.append([port, REQUEST.size + up + 1, down, time.monotonic() - before, least])
+    told.append([port, to, REQUEST.size + up + 1, down, time.monotonic() - before, least])
 
 def quiet():
     # Until no socket is on its way to its end: but for TIME_WAIT and LISTEN.
@@ -155,12 +155,13 @@ def check(
     """Both ends of every session, in whatever order they ended. A session whose last packets
     are lost lasts longer than its processes care for."""
     assert len(events) == 2 * len(told)
-    for port, up, down, most, least in told:
-        ends = [event for event in events if port in (event["lport"], event["rport"])]
-        client, server = sorted(ends, key=lambda event: bool(event["rport"] == port))
-        assert (client["lport"], server["rport"]) == (port, port)
-        assert client["rport"] == server["lport"] in ports
-        family = ports.index(client["rport"])
+    by_ports: dict[tuple[int, int], list[Any]] = {}
+    for event in events:
+        by_ports.setdefault((event["lport"], event["rport"]), []).append(event)
+    for port, to, up, down, most, least in told:
+        # A port may be used again: the first of these sessions is the one that ended first.
+        client, server = by_ports[port, to].pop(0), by_ports[to, port].pop(0)
+        family = ports.index(to)
         assert client["pid"] == pids[0]
         assert server["pid"] == pids[1 + family]
         assert server["comm"] == ("server2", "server10")[family]
@@ -168,7 +169,7 @@ def check(
         assert client["raddr"] == server["laddr"] == ("127.0.0.1", "::1")[family]
         assert (client["tx_bytes"], client["rx_bytes"]) == (up, down)
         assert (server["tx_bytes"], server["rx_bytes"]) == (down, up)
-        for end in ends:
+        for end in (client, server):
             if not end["before"]:
                 assert end["exact"] and least * 1e9 <= end["duration_ns"]
                 assert lossy or end["duration_ns"] <= most * 1e9
@@ -209,16 +210,15 @@ end(begin(socket.AF_INET, "127.0.0.1"), 5, 5)
 """
     pids, ports, told, events = traced(BEFORE, code)
     check(pids, ports, told, events)
-    late = told[-1][0]
     for event in events:
-        is_late = late in (event["lport"], event["rport"])
-        assert event["before"] == (not is_late)
+        (row,) = [row for row in told if set(row[:2]) == {event["lport"], event["rport"]}]
+        *_, most, least = row
+        assert event["before"] == (row != told[-1])
         # The clock of the kernel's own record is the timer tick, of at most 10 ms.
-        (row,) = [row for row in told if row[0] in (event["lport"], event["rport"])]
         if event["exact"]:
-            assert row[4] - 0.05 <= event["duration_ns"] / 1e9 <= row[3] + 0.05
+            assert least - 0.05 <= event["duration_ns"] / 1e9 <= most + 0.05
         else:
-            assert event["duration_ns"] / 1e9 <= row[3]
+            assert event["duration_ns"] / 1e9 <= most
     exact = [event["exact"] for event in events]
     assert exact.count(1) == len(events)
 

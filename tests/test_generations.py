@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import select
-from typing import Callable
+from typing import Callable, Mapping
 
 import pytest
 
@@ -75,85 +75,71 @@ TRACEPOINT(syscalls, sys_enter_getppid)
 
 
 def counted_while(
-    calls: int, start: Callable[[int], Program], read: Callable[[], int]
-) -> tuple[int, int]:
-    """What is read while a process makes the calls, the rest included, and how often
-    it was read. ``start`` is told the process."""
+    calls: int,
+    template: str,
+    read_from: Callable[[Program], Callable[[], int]],
+    code: Mapping[str, str] = {},
+) -> int:
+    """What a template counts while a process, $PID, makes the calls; it is read all the
+    time, by what ``read_from`` makes of its program."""
     cpus = os.sched_getaffinity(0)
     with python_child(CALLS, str(last_cpu()), str(calls)) as child:
         assert child.stdin is not None and child.stdout is not None
         child.stdout.readline()
-        program = start(child.pid)
+        source = Source(template, code, {}, {"PID": child.pid})
+        program = prepare(source, {}, True, lambda line: None)
+        read = read_from(program)
         program.attach()
         os.sched_setaffinity(0, cpus - {last_cpu()} or cpus)
         try:
             child.stdin.write(b"go\n")
             child.stdin.flush()
-            found, reads = 0, 0
+            found = 0
             while not select.select([child.stdout], [], [], 0)[0]:
                 found += read()
-                reads += 1
             assert child.stdout.readline() == b"done\n"
         finally:
             os.sched_setaffinity(0, cpus)
             program.detach()
-        return found + read(), reads
+        return found + read()
+
+
+SLOW_CALLS = 5_000 if EMULATED else 50_000
 
 
 def test_what_a_slow_program_adds_is_not_lost() -> None:
-    generations = program = None
-
-    def start(pid: int) -> Program:
-        nonlocal generations, program
-        program = prepare(Source(SLOW, {}, {}, {"PID": pid}), {}, True, lambda line: None)
+    def read_from(program: Program) -> Callable[[], int]:
         generations = Generations(program)
-        return program
 
-    def read() -> int:
-        assert generations is not None and program is not None
-        generations.end()
-        return sum(count for _, count in generations.drain(program.maps["counts"]))
+        def read() -> int:
+            generations.end()
+            return sum(count for _, count in generations.drain(program.maps["counts"]))
 
-    calls = 5_000 if EMULATED else 50_000
-    assert counted_while(calls, start, read)[0] == calls
+        return read
+
+    assert counted_while(SLOW_CALLS, SLOW, read_from) == SLOW_CALLS
 
 
 @pytest.mark.host_only
 def test_a_map_that_is_only_drained_loses_counts() -> None:
     """So that the test above can fail."""
-    program = None
 
-    def start(pid: int) -> Program:
-        nonlocal program
-        program = prepare(Source(SLOW, {}, {}, {"PID": pid}), {}, True, lambda line: None)
-        return program
+    def read_from(program: Program) -> Callable[[], int]:
+        return lambda: sum(count for _, count in program.maps["others"].drain())
 
-    def read() -> int:
-        assert program is not None
-        return sum(count for _, count in program.maps["others"].drain())
-
-    calls = 5_000 if EMULATED else 50_000
-    assert counted_while(calls, start, read)[0] < calls
+    assert counted_while(SLOW_CALLS, SLOW, read_from) < SLOW_CALLS
 
 
 @pytest.mark.parametrize("keyed", [True, False])
 @pytest.mark.parametrize("summary", [True, *on_host_only(False)])
 def test_every_sample_is_in_one_histogram(keyed: bool, summary: bool) -> None:
     samples = Samples(1, keyed, summary)
-    process = 0
-
-    def start(pid: int) -> Program:
-        nonlocal process
-        process = pid if keyed else 0
-        code = {"SAMPLES": samples.code, "ID": "pid" if keyed else "0"}
-        program = prepare(Source(SAMPLES, code, {}, {"PID": pid}), {}, True, lambda line: None)
-        samples.read(program)
-        return program
+    key = 7 if keyed else 0
 
     def read() -> int:
         found = samples.since_last()
-        assert set(found) <= {process}
-        histogram = found.get(process)
+        assert set(found) <= {key}
+        histogram = found.get(key)
         if histogram is None or not histogram.samples:
             return 0
         if summary:
@@ -162,5 +148,10 @@ def test_every_sample_is_in_one_histogram(keyed: bool, summary: bool) -> None:
             assert histogram.summary.maximum == 1000
         return histogram.samples
 
+    def read_from(program: Program) -> Callable[[], int]:
+        samples.read(program)
+        return read
+
     calls = 20_000 if EMULATED else 1_000_000
-    assert counted_while(calls, start, read)[0] == calls
+    code = {"SAMPLES": samples.code, "ID": str(key)}
+    assert counted_while(calls, SAMPLES, read_from, code) == calls

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytools import maps
-from pytools.errors import Failure, error_text
+from pytools import loader, maps
 from pytools.image import MapSpec
 from pytools.maps import Map
 from pytools.program import Program
@@ -30,7 +29,7 @@ class Generations:
             self._inner = maps.create(inner)
             self._outer = maps.create(outer, self._inner.fd)
         except OSError as error:
-            raise Failure(f"cannot create a BPF map: {error_text(error.errno or 0)}") from None
+            raise loader.refusal("create a BPF map", error) from None
 
     def end(self) -> None:
         """End the generation that is counted, and begin another."""

@@ -23,7 +23,7 @@ from pytools.layout import Layout
 __all__ = ["Growth", "Map", "MappedGrowth", "create"]
 
 (MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY) = range(5)
-LOOKUP_BATCH, LOOKUP_AND_DELETE_BATCH, DELETE_BATCH = 24, 25, 27
+LOOKUP_BATCH, DELETE_BATCH = 24, 27
 
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE = 1, 2, 5, 6, 7
 LRU_HASH, LRU_PERCPU_HASH, ARRAY_OF_MAPS, RINGBUF = 9, 10, 12, 27
@@ -60,17 +60,17 @@ class Map:
 
     def items(self) -> list[tuple[Any, Any]]:
         """All (key, value) pairs."""
-        return list(self._decode(self._raw_items(LOOKUP_BATCH)))
+        return list(self._decode(self._raw_items()))
 
     def drain(self) -> list[tuple[Any, Any]]:
         """All (key, value) pairs of a hash map, which is left empty. What a program adds
         to a value meanwhile may be lost: counts are for ``generations``."""
-        return list(self._decode(self._raw_items(LOOKUP_AND_DELETE_BATCH)))
+        return self.take(lambda key: True)
 
     def take(self, wanted: Callable[[Any], Any]) -> list[tuple[Any, Any]]:
         """The (key, value) pairs of a hash map whose keys are wanted, which are removed."""
         found, taken = [], []
-        for raw_key, raw_value in self._raw_items(LOOKUP_BATCH):
+        for raw_key, raw_value in self._raw_items():
             key = self._key.value(raw_key)
             if wanted(key):
                 found.append((key, self._decode_value(raw_value)))
@@ -127,10 +127,10 @@ class Map:
         address = ctypes.addressof(key) if key is not None else 0
         system.bpf(command, bytearray(struct.pack("=IxxxxQQQ", self.fd, address, value, 0)))
 
-    def _raw_items(self, command: int) -> Iterator[tuple[bytes, bytes]]:
+    def _raw_items(self) -> Iterator[tuple[bytes, bytes]]:
         if self._batches:
             try:
-                yield from self._batched(command)
+                yield from self._batched()
                 return
             except OSError as error:
                 # ENOTSUPP, which has no name in user space, for a map type
@@ -140,12 +140,10 @@ class Map:
                         f"cannot read a BPF map: {error_text(error.errno or 0)}"
                     ) from None
                 self._batches = False
-        yield from self._one_by_one(command)
+        yield from self._one_by_one()
 
-    def _batched(self, command: int) -> Iterator[tuple[bytes, bytes]]:
+    def _batched(self) -> Iterator[tuple[bytes, bytes]]:
         key_size = self.spec.key_size
-        if self.spec.type in _ARRAYS:
-            command = LOOKUP_BATCH
         room = min(BATCH, self.spec.max_entries)
         # A hash map hands its keys out in buckets, which do not fit into a
         # room that is smaller than the fullest of them.
@@ -156,19 +154,11 @@ class Map:
         while True:
             keys = ctypes.create_string_buffer(room * key_size)
             values = ctypes.create_string_buffer(room * self._stride)
-            attributes = bytearray(
-                struct.pack(
-                    "=QQQQIIQQ",
-                    0 if first else ctypes.addressof(position),
-                    ctypes.addressof(position),
-                    ctypes.addressof(keys),
-                    ctypes.addressof(values),
-                    room, self.fd, 0, 0,
-                )  # fmt: skip
-            )
+            begin = None if first else position
+            attributes = self._batch_attributes(begin, position, keys, values, room)
             more = True
             try:
-                system.bpf(command, attributes)
+                system.bpf(LOOKUP_BATCH, attributes)
             except OSError as error:
                 if error.errno == errno.ENOSPC:  # one bucket is larger than the room
                     room *= 2
@@ -187,7 +177,7 @@ class Map:
                 return
             first = False
 
-    def _one_by_one(self, command: int) -> Iterator[tuple[bytes, bytes]]:
+    def _one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
         keys = []
         key = None
         while True:
@@ -207,32 +197,31 @@ class Map:
                 break
         for key in dict((k.raw, k) for k in keys).values():
             value = self._lookup(key.raw)
-            if value is None:
-                continue
-            if command == LOOKUP_AND_DELETE_BATCH and self.spec.type not in _ARRAYS:
-                self._delete(key)
-            yield key.raw, value
+            if value is not None:
+                yield key.raw, value
 
     def _remove(self, keys: Sequence[bytes]) -> None:
         """Remove keys that are there."""
         if self._batches and keys:
             buffer = ctypes.create_string_buffer(b"".join(keys), len(keys) * self.spec.key_size)
-            attributes = struct.pack(
-                "=QQQQIIQQ", 0, 0, ctypes.addressof(buffer), 0, len(keys), self.fd, 0, 0
-            )
+            attributes = self._batch_attributes(None, None, buffer, None, len(keys))
             try:
-                system.bpf(DELETE_BATCH, bytearray(attributes))
+                system.bpf(DELETE_BATCH, attributes)
             except OSError as error:
                 raise Failure(f"cannot clear a BPF map: {error_text(error.errno or 0)}") from None
             return
         for key in keys:
-            self._delete(ctypes.create_string_buffer(key, len(key)))
+            try:
+                self._element(DELETE, ctypes.create_string_buffer(key, len(key)), 0)
+            except OSError:
+                pass  # gone meanwhile
 
-    def _delete(self, key: Any) -> None:
-        try:
-            self._element(DELETE, key, 0)
-        except OSError:
-            pass  # gone meanwhile
+    def _batch_attributes(
+        self, begin: Any, end: Any, keys: Any, values: Any, count: int
+    ) -> bytearray:
+        """Those of a command for many keys: buffers, or None."""
+        addresses = [0 if b is None else ctypes.addressof(b) for b in (begin, end, keys, values)]
+        return bytearray(struct.pack("=QQQQIIQQ", *addresses, count, self.fd, 0, 0))
 
     # Values.
 

@@ -39,7 +39,6 @@ struct sample_key {
 	u32 generation;
 };
 BPF_HASH(samples, struct sample_key, u64, 262144);
-$TOTALS
 
 static inline void add_sample(u64 id, u64 value)
 {
@@ -115,11 +114,10 @@ class Samples:
 
     def __init__(self, divisor: int, keyed: bool, summary: bool) -> None:
         self._single = not keyed and not summary
-        code = _ONE if self._single else _KEYED
+        code = _ONE if self._single else (_TOTALS if summary else _NO_TOTALS) + _KEYED
         self.code = (
             f'#include "histogram.h"\n#define UNIT {divisor}\n'
-            "BPF_PERCPU_ARRAY(samples_lost, u64, 1);\n"
-            + code.replace("$TOTALS", _TOTALS if summary else _NO_TOTALS)
+            "BPF_PERCPU_ARRAY(samples_lost, u64, 1);\n" + code
         )
         self._divisor = divisor
         self._keyed = keyed

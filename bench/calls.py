@@ -9,9 +9,9 @@ from __future__ import annotations
 from statistics import median
 
 import installed
-from installed import with_tracefs
+from installed import bcc_peer, script_peer, with_tracefs
 from place import Place, progress
-from processes import Trouble, load_cpu, program_statistics, run_load
+from processes import load_cpu, program_statistics, run_load
 from table import Row
 
 CALLS = 1_000_000
@@ -40,23 +40,9 @@ def _syscount(place: Place) -> list[Row]:
 
 def _execsnoop(place: Place) -> list[Row]:
     load = [str(place.load("execs")), str(EXECS), str(load_cpu())]
-    peer, command = _bcc_execsnoop(place)
+    peer, command = place.first_of(bcc_peer("execsnoop"), script_peer("execsnoop"))
     commands = {"ours": installed.ours("execsnoop"), peer: command}
     return _rows(place, "execsnoop", "exec", load, EXECS, commands)
-
-
-def _bcc_execsnoop(place: Place) -> tuple[str, list[str]]:
-    """bcc's execsnoop or, where it cannot run, its equivalent: name and command."""
-    command = with_tracefs(installed.bcc("execsnoop"))
-    try:
-        with place.tool("bcc execsnoop", command) as tool:
-            tool.stop()
-        return "bcc execsnoop", command
-    except Trouble as error:
-        installed.note(f"{error}. In its place: bench/peers/execsnoop, which uses tracepoints.")
-        return "bcc script, tracepoints", with_tracefs(
-            [str(installed.BENCH / "peers" / "execsnoop")]
-        )
 
 
 def _rows(

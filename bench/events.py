@@ -18,7 +18,7 @@ from statistics import median
 from typing import Callable, Iterator, NamedTuple, Sequence
 
 import installed
-from installed import with_tracefs
+from installed import Peer, bcc_peer, libbpf_peer, with_tracefs
 from place import Place, progress
 from processes import PATIENCE, Tool, Trouble, load_cpu, program_statistics, run_load, spend
 from table import Row
@@ -36,27 +36,23 @@ class Watched(NamedTuple):
     event: str
     load: str
     count: int
-    peers: Sequence[tuple[str, Callable[[], list[str]]]]
+    peers: Sequence[Peer]
 
 
-def _peers(tool: str, *options: str) -> list[tuple[str, Callable[[], list[str]]]]:
-    """bcc's tool of that name, or else that of libbpf-tools."""
-    return [
-        (f"bcc {tool}", lambda: installed.bcc(tool, *options)),
-        (f"libbpf-tools {tool}", lambda: installed.libbpf(tool)),
-    ]
+def _either(tool: str) -> list[Peer]:
+    return [bcc_peer(tool), libbpf_peer(tool)]
 
 
 CALL = "t:syscalls:sys_enter_getppid"
 # More than are counted one by one.
 MANY_CALLS = "t:syscalls:sys_enter_get*"
 WATCHED = (
-    Watched("tcplife", [], "session", "sessions", 20_000, _peers("tcplife")),
-    Watched("tcpconnect", [], "connect", "sessions", 20_000, _peers("tcpconnect")),
+    Watched("tcplife", [], "session", "sessions", 20_000, _either("tcplife")),
+    Watched("tcpconnect", [], "connect", "sessions", 20_000, _either("tcpconnect")),
     Watched("flowtop", ["-i", "lo", "1000"], "packet", "datagrams", 200_000, []),
-    Watched("gethostlatency", [], "look-up", "lookups", 50_000, _peers("gethostlatency")),
-    Watched("bashreadline", [], "line", "", 500, _peers("bashreadline")),
-    Watched("funccount", [CALL], "call", "calls", 500_000, _peers("funccount", CALL)),
+    Watched("gethostlatency", [], "look-up", "lookups", 50_000, _either("gethostlatency")),
+    Watched("bashreadline", [], "line", "", 500, _either("bashreadline")),
+    Watched("funccount", [CALL], "call", "calls", 500_000, [bcc_peer("funccount", CALL)]),
     Watched("funccount", [MANY_CALLS], "call of many", "calls", 500_000, []),
     Watched("bpfsnoop", [], "bpf(2)", "bpfs", 50_000, []),
 )
@@ -124,15 +120,11 @@ def _nanoseconds(tool: Tool) -> int:
 
 def _peer(place: Place, watched: Watched) -> tuple[str, list[str]]:
     """The first peer that runs here: what it is, and its command, or nothing."""
-    for name, command in watched.peers:
-        try:
-            found = with_tracefs(command())
-            with place.tool(name, found) as tool:
-                tool.stop()
-            return name, found
-        except Trouble as error:
-            installed.note(str(error))
-    return "", []
+    try:
+        return place.first_of(*watched.peers) if watched.peers else ("", [])
+    except Trouble as error:
+        installed.note(f"{error}.")
+        return "", []
 
 
 def _load(place: Place, watched: Watched) -> Callable[[], object]:

@@ -15,9 +15,6 @@ from table import Row
 FILES, LOADS = 160, 20  # files of each CPU (a multiple of load.h's PARTS), loads
 ROUNDS = 2
 LIMIT = 0.80
-# Seconds in which bcc's tools, emulated, look through all functions of the kernel
-# between one attachment and the next.
-QUIET = 15.0
 # Those of vfsstat's functions that a file of the load passes.
 PLACES = [
     f"FUNCTION({name})"
@@ -60,7 +57,7 @@ def _each(place: Place, name: str, command: list[str]) -> list[float]:
         return [load, str(folder / NAME), str(FILES), str(cpu)]
 
     each = []
-    with place.tool(name, command, QUIET) as running, program_statistics():
+    with place.tool(name, command) as running, program_statistics():
         before = running.program_time()
         for _ in range(LOADS):
             files = FILES * run_on_all_cpus(on)

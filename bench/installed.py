@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 from processes import Trouble
 
@@ -50,6 +51,29 @@ def bcc(tool: str, *arguments: str) -> list[str]:
 def libbpf(tool: str, *arguments: str) -> list[str]:
     """The command of a C tool of libbpf-tools."""
     return [_first(f"/usr/sbin/{tool}", f"/usr/sbin/bpf-{tool}"), *arguments]
+
+
+class Peer(NamedTuple):
+    """What a tool of ours may be held against: what it is, and its command, which is
+    Trouble where it is not installed."""
+
+    name: str
+    command: Callable[[], list[str]]
+
+
+def bcc_peer(tool: str, *arguments: str) -> Peer:
+    """bcc's tool."""
+    return Peer(f"bcc {tool}", lambda: bcc(tool, *arguments))
+
+
+def libbpf_peer(tool: str, *arguments: str) -> Peer:
+    """The C tool of libbpf-tools."""
+    return Peer(f"libbpf-tools {tool}", lambda: libbpf(tool, *arguments))
+
+
+def script_peer(tool: str) -> Peer:
+    """What does in ``peers/`` the work of bcc's tool, on tracepoints."""
+    return Peer("bcc script, tracepoints", lambda: [str(BENCH / "peers" / tool)])
 
 
 def with_tracefs(command: list[str]) -> list[str]:

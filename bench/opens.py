@@ -12,7 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 import installed
-from installed import with_tracefs
+from installed import bcc_peer, script_peer, with_tracefs
 from place import Place, progress
 from processes import Trouble, load_cpu, run_load
 from table import Row
@@ -33,26 +33,15 @@ class Round(NamedTuple):
     peak: float = 0.0
 
 
-def bcc_opensnoop(place: Place) -> tuple[str, list[str]]:
-    """bcc's opensnoop or, where it cannot run, its equivalent: name and command."""
-    command = with_tracefs(installed.bcc("opensnoop"))
-    try:
-        with place.tool("bcc opensnoop", command) as tool:
-            tool.stop()
-        return "bcc opensnoop", command
-    except Trouble as error:
-        name = "bcc script, tracepoints"
-        installed.note(f"{error}. In its place: bench/peers/opensnoop, which uses tracepoints.")
-        return name, with_tracefs([str(installed.BENCH / "peers" / "opensnoop")])
-
-
+# bcc's, or what does its work.
+PEERS = (bcc_peer("opensnoop"), script_peer("opensnoop"))
 # What openat(2) passes.
 PLACES = [f"TRACEPOINT(syscalls, sys_{side}_openat)" for side in ("enter", "exit")]
 
 
 def measure(place: Place) -> list[Row]:
     """The rows of the table on opens."""
-    bcc, bcc_command = bcc_opensnoop(place)
+    bcc, bcc_command = place.first_of(*PEERS)
     tools = {
         "ours": ("our opensnoop", installed.ours("opensnoop")),
         "empty": ("two empty programs", installed.empty(*PLACES)),

@@ -6,14 +6,25 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Callable
 
 import installed
+from installed import Peer
 from processes import QUIET, Tool, Trouble
+
+# Loads for emulated processors are shorter by so much, as these are slower.
+EMULATED = 20
+# Seconds in which bcc's tools, emulated, look through all functions of the kernel
+# between one attachment and the next.
+EMULATED_QUIET = 15.0
 
 
 class Place:
     """A folder that is gone at the end, and what is in it; use it in a ``with``
-    statement."""
+    statement. ``emulated``: whether the processors are."""
+
+    def __init__(self, emulated: bool = False) -> None:
+        self._emulated = emulated
 
     def __enter__(self) -> Place:
         self._temporary = tempfile.TemporaryDirectory(prefix="pytools-bench-")
@@ -23,6 +34,10 @@ class Place:
 
     def __exit__(self, *exception: object) -> None:
         self._temporary.cleanup()
+
+    def times(self, count: int) -> int:
+        """How often a load does here what it does ``count`` times on real processors."""
+        return count // EMULATED if self._emulated else count
 
     def load(self, name: str) -> Path:
         """The program made of ``loads/NAME.c``."""
@@ -34,10 +49,32 @@ class Place:
                 raise Trouble(f"cannot compile {source}")
         return program
 
-    def tool(self, name: str, command: list[str], quiet: float = QUIET) -> Tool:
-        """A tool to be run beside a load, its output in ``tool.output``; it has attached
-        when nothing more was attached for ``quiet`` seconds."""
+    def tool(self, name: str, command: list[str]) -> Tool:
+        """A tool to be run beside a load, its output in ``tool.output``."""
+        quiet = EMULATED_QUIET if self._emulated else QUIET
         return Tool(name, command, self.folder / "output", self.env, quiet)
+
+    def first_of(
+        self, *peers: Peer, sees: Callable[[Tool], bool] = lambda tool: True
+    ) -> tuple[str, list[str]]:
+        """The first peer that runs here, and ``sees`` what it is measured by: what it is,
+        and its command. A note says why those before it don't. Trouble if none does."""
+        refused: list[str] = []
+        for name, command in peers:
+            progress(f"does it run here: {name}")
+            try:
+                found = installed.with_tracefs(command())
+                with self.tool(name, found) as tool:
+                    if not sees(tool):
+                        raise Trouble(f"{name} does not see here what it is measured by")
+                    tool.stop()
+            except Trouble as error:
+                refused.append(str(error))
+                continue
+            if refused:
+                installed.note(f"{'; '.join(refused)}. In its place: {name}.")
+            return name, found
+        raise Trouble("; ".join(refused))
 
 
 def progress(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Callable, Iterator
 
 import installed
 import opens
-from installed import with_tracefs
+from installed import bcc_peer, libbpf_peer, script_peer, with_tracefs
 from place import Place, progress
 from processes import Trouble, load_cpu, program_statistics, run_load, run_on_all_cpus
 from table import Row
@@ -42,8 +42,8 @@ def _samples(place: Place) -> list[Row]:
 def _opens(place: Place) -> list[Row]:
     path = place.folder / "opened"
     path.touch()
-    load = [str(place.load("opens")), str(path), str(OPENS), str(load_cpu())]
-    name, command = opens.bcc_opensnoop(place)
+    load = [str(place.load("opens")), str(path), str(place.times(OPENS)), str(load_cpu())]
+    name, command = place.first_of(*opens.PEERS)
     return _compare(
         place, "opensnoop, programs per open", lambda: run_load(load),
         installed.ours("opensnoop"), name, command,
@@ -55,29 +55,23 @@ def _calls(place: Place) -> list[Row]:
     count = [str(installed.BENCH / "peers" / "count")]
     return _compare(
         place, "vfsstat's count of a call",
-        lambda: run_on_all_cpus(lambda cpu: [load, str(CALLS), str(cpu)]),
+        lambda: run_on_all_cpus(lambda cpu: [load, str(place.times(CALLS)), str(cpu)]),
         [*count, "ours"], "bcc's count", with_tracefs([*count, "bcc"]), 0.80,
     )  # fmt: skip
 
 
 def _ios(place: Place) -> Iterator[Row]:
     with loop_disk(place.folder) as disk:
-        load = [str(place.load("reads")), disk, str(IOS), str(load_cpu())]
+        load = [str(place.load("reads")), disk, str(place.times(IOS)), str(load_cpu())]
+        script = script_peer("biosnoop")
         peers = {
-            "biolatency": ("libbpf-tools biolatency", installed.libbpf("biolatency")),
-            "biosnoop": ("bcc biosnoop", installed.bcc("biosnoop")),
+            "biolatency": (bcc_peer("biolatency"), libbpf_peer("biolatency"), script),
+            "biosnoop": (bcc_peer("biosnoop"), script),
         }
-        stand_in = "bcc script, tracepoints", [str(installed.BENCH / "peers" / "biosnoop")]
-        for tool, (name, command) in peers.items():
-            try:
-                with place.tool(name, with_tracefs(command)) as peer:
-                    peer.stop()
-            except Trouble as error:
-                name, command = stand_in
-                installed.note(f"{error}. In its place: bench/peers/biosnoop, on tracepoints.")
+        for tool, candidates in peers.items():
             yield from _compare(
                 place, f"{tool}, programs per I/O", lambda: run_load(load),
-                installed.ours(tool), name, with_tracefs(command), 0.80,
+                installed.ours(tool), *place.first_of(*candidates), 0.80,
             )  # fmt: skip
 
 

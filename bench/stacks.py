@@ -1,5 +1,5 @@
-"""What the tools that print stacks cost: in the kernel for each event, beside it
-while they sample, and to give a thousand stacks names."""
+"""What profile costs: in the kernel for each sample, beside it while it samples, and
+to give a thousand stacks names."""
 from __future__ import annotations
 
 import contextlib
@@ -12,16 +12,7 @@ from typing import Iterator
 
 import installed
 from place import Place, progress
-from processes import (
-    PATIENCE,
-    Tool,
-    Trouble,
-    context_switches,
-    load_cpu,
-    program_statistics,
-    run_load,
-    spend,
-)
+from processes import PATIENCE, Trouble, program_statistics, run_load, spend
 from table import Row
 
 ROUNDS = 3
@@ -29,7 +20,6 @@ FREQUENCY = 99
 SHORT_SECONDS = 5
 SAMPLED_SECONDS = 30
 MOST_PERCENT = 0.5  # of a CPU, for each that is sampled
-SWITCHES = 300_000
 # Bits of a stack's number: 1,024 stacks, each there for four samples.
 DEPTH, MICROSECONDS, FAST = 10, 4000, 999
 MOST_SECONDS = 1.0
@@ -39,7 +29,6 @@ def measure(place: Place) -> Iterator[Row]:
     """The rows of the table on stacks."""
     yield from _whole_runs(place)
     yield from _sampling(place)
-    yield from _switches(place)
     yield from _names(place)
 
 
@@ -86,10 +75,10 @@ def _sampling(place: Place) -> list[Row]:
         for name, command in tools:
             progress(f"profile {number + 1}/{ROUNDS}: {name}")
             with place.tool(name, command) as tool, program_statistics():
-                time_before, runs_before = _total(tool)
+                time_before, runs_before = tool.program_total()
                 cpu_before = tool.cpu_seconds()
                 time.sleep(SAMPLED_SECONDS)
-                time_after, runs = _total(tool)
+                time_after, runs = tool.program_total()
                 # All of the child: it is started for the first stacks.
                 cpu = tool.cpu_seconds() - cpu_before + _children_seconds(tool.pid)
                 tool.stop()
@@ -107,37 +96,6 @@ def _sampling(place: Place) -> list[Row]:
             "profile, program per sample", median(each[ours]), median(each[peer]), peer,
             unit="ns",
         ),
-    ]  # fmt: skip
-
-
-def _switches(place: Place) -> list[Row]:
-    load = [str(place.load("switches")), str(SWITCHES), str(load_cpu())]
-    tools = [
-        ("our offcputime", installed.ours("offcputime", "-f")),
-        ("bcc offcputime", installed.bcc("offcputime", "-f")),
-    ]
-    try:
-        with place.tool(*tools[1]) as tool:
-            tool.stop()
-    except Trouble as error:
-        installed.note(f"{error}: the C tool of libbpf-tools stands in for it")
-        tools[1] = "libbpf offcputime", installed.libbpf("offcputime")
-    each: dict[str, list[float]] = {name: [] for name, _ in tools}
-    for number in range(ROUNDS):
-        for name, command in tools:
-            progress(f"offcputime {number + 1}/{ROUNDS}: {name}")
-            with place.tool(name, command) as tool, program_statistics():
-                switches, (before, _) = context_switches(), _total(tool)
-                run_load(load)
-                nanoseconds = _total(tool)[0] - before
-                each[name].append(nanoseconds / (context_switches() - switches))
-                tool.stop()
-    ours, peer = (name for name, _ in tools)
-    return [
-        Row(
-            "offcputime, programs per switch", median(each[ours]), median(each[peer]), peer,
-            0.80 if peer.startswith("bcc") else 1.0, "ns",
-        )
     ]  # fmt: skip
 
 
@@ -170,10 +128,3 @@ def _names(place: Place) -> list[Row]:
             unit="s", most=MOST_SECONDS,
         )
     ]  # fmt: skip
-
-
-def _total(tool: Tool) -> tuple[int, int]:
-    """Nanoseconds of a tool's programs together, and runs of the one that ran
-    most often."""
-    programs = tool.program_time().values()
-    return sum(time for time, _ in programs), max(runs for _, runs in programs)

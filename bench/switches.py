@@ -7,6 +7,7 @@ from statistics import median
 from typing import Iterator
 
 import installed
+from installed import bcc_peer, libbpf_peer
 from place import Place, progress
 from processes import Tool, Trouble, context_switches, load_cpu, program_statistics, run_load
 from table import Row
@@ -27,9 +28,10 @@ def measure(place: Place) -> Iterator[Row]:
     yield _runqslower(place)
     for options in ([], ["-O"]):
         yield _cpudist(place, options)
+    yield _offcputime(place)
 
 
-def _load(place: Place, switches: int = SWITCHES) -> list[str]:
+def _load(place: Place, switches: int) -> list[str]:
     return [str(place.load("switches")), str(switches), str(load_cpu())]
 
 
@@ -38,28 +40,30 @@ def _per_switch(place: Place, tool: Tool) -> float:
     # Every switch of the machine is seen, not only the load's.
     switches, (time_before, _) = context_switches(), tool.program_total()
     with program_statistics():
-        run_load(_load(place))
+        run_load(_load(place, place.times(SWITCHES)))
     nanoseconds = tool.program_total()[0] - time_before
     return nanoseconds / (context_switches() - switches)
 
 
 def _runqlat(place: Place) -> list[Row]:
+    count = place.times(SWITCHES)
+    load = _load(place, count)
     ours = "our runqlat", installed.ours("runqlat", "--json")
     bcc = "bcc runqlat", installed.bcc("runqlat")
     in_programs: dict[str, list[float]] = {ours[0]: [], bcc[0]: []}
     walls: dict[str, list[float]] = {"alone": [], ours[0]: [], bcc[0]: []}
     for number in range(ROUNDS):
-        walls["alone"].append(run_load(_load(place))[1][0] / SWITCHES)
+        walls["alone"].append(run_load(load)[1][0] / count)
         for name, command in (ours, bcc):
             progress(f"switches {number + 1}/{ROUNDS}: {name}")
             with place.tool(name, command) as tool:
                 # Once as it is used, once with its programs being timed.
-                walls[name].append(run_load(_load(place))[1][0] / SWITCHES)
+                walls[name].append(run_load(load)[1][0] / count)
                 in_programs[name].append(_per_switch(place, tool))
                 tool.stop()
             samples = _samples_of(tool)
-            if samples < ENOUGH * 2 * SWITCHES:
-                raise Trouble(f"{name} counted {samples:,} of {2 * SWITCHES:,} switches")
+            if samples < ENOUGH * 2 * count:
+                raise Trouble(f"{name} counted {samples:,} of {2 * count:,} switches")
     alone = median(walls["alone"])
     return [
         Row(
@@ -74,39 +78,34 @@ def _runqlat(place: Place) -> list[Row]:
 
 
 def _runqslower(place: Place) -> Row:
+    def sees_waits(tool: Tool) -> bool:
+        pid, _ = run_load(_load(place, FEW_SWITCHES))
+        tool.stop()
+        return str(pid) in tool.output.read_text(errors="replace").split()
+
+    peers = (bcc_peer("runqslower", "1"), libbpf_peer("runqslower", "1"))
+    name, command = place.first_of(*peers, sees=sees_waits)
     # Waits of less than 10 ms, which none of them prints.
-    peer = "bcc runqslower", installed.bcc("runqslower")
-    try:
-        with place.tool(peer[0], [*peer[1], "0"]) as tool:
-            pid, _ = run_load(_load(place, FEW_SWITCHES))
-            tool.stop()
-        if str(pid) not in tool.output.read_text(errors="replace").split():
-            raise Trouble(f"{peer[0]} sees no waits here")
-    except Trouble as error:
-        peer = _libbpf("runqslower", [], error)
-    return _compared(place, "runqslower", installed.ours("runqslower"), *peer)
+    return _compared(place, "runqslower", installed.ours("runqslower"), name, command[:-1])
 
 
 def _cpudist(place: Place, options: list[str]) -> Row:
-    peer = "bcc cpudist", installed.bcc("cpudist", *options)
-    try:
-        with place.tool(*peer) as tool:
-            tool.stop()
-    except Trouble as error:
-        peer = _libbpf("cpudist", options, error)
+    peer = place.first_of(bcc_peer("cpudist", *options), libbpf_peer("cpudist", *options))
     ours = installed.ours("cpudist", "--json", *options)
     return _compared(place, " ".join(["cpudist", *options]), ours, *peer, samples=True)
 
 
-def _libbpf(tool: str, options: list[str], why: Trouble) -> tuple[str, list[str]]:
-    name = f"libbpf-tools {tool}"
-    installed.note(f"{why}. In its place: {name}.")
-    return name, installed.libbpf(tool, *options)
+def _offcputime(place: Place) -> Row:
+    peer = place.first_of(bcc_peer("offcputime", "-f"), libbpf_peer("offcputime"))
+    row = _compared(place, "offcputime", installed.ours("offcputime", "-f"), *peer)
+    # The limit is bcc's; the C tool must not be faster.
+    return row if peer[0].startswith("bcc") else row._replace(limit=1.0)
 
 
 def _compared(
     place: Place, what: str, ours: list[str], peer_is: str, peer: list[str], samples: bool = False
 ) -> Row:
+    count = place.times(SWITCHES)
     taken: dict[str, list[float]] = {f"our {what}": [], peer_is: []}
     short = ""
     for number in range(ROUNDS):
@@ -115,9 +114,9 @@ def _compared(
             with place.tool(name, command) as tool:
                 taken[name].append(_per_switch(place, tool))
                 tool.stop()
-            counted = _samples_of(tool) if samples else SWITCHES
-            if counted < ENOUGH * SWITCHES:
-                few = f"{name} counted {counted:,} of {SWITCHES:,} switches"
+            counted = _samples_of(tool) if samples else count
+            if counted < ENOUGH * count:
+                few = f"{name} counted {counted:,} of {count:,} switches"
                 if name != peer_is:
                     raise Trouble(few)
                 short = f"{few}, and does less for the others"

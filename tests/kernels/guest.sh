@@ -91,7 +91,7 @@ if [ "$action" = compare ]; then
 	set -- tests/kernels/compare.py /run/results/comparison.json
 elif [ "$action" = bench ]; then
 	# shellcheck disable=SC2086
-	set -- bench/run --table /run/results/bench.txt $tests
+	set -- bench/run --emulated --table /run/results/bench.txt $tests
 elif [ "$action" = installed ]; then # a Debian package
 	set -- -m pytest -v -p no:cacheprovider --junitxml=/run/results/junit.xml -o junit_family=xunit2
 	set -- "$@" tests/packages/in_machine.py

@@ -6,14 +6,18 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable
+from statistics import median
+from typing import Callable, Sequence
 
 import installed
 from installed import Peer
 from processes import QUIET, Tool, Trouble
 
-# Loads for emulated processors are shorter by so much, as these are slower.
-EMULATED = 20
+# Emulated processors take a minute to start a tool of bcc's, and are slower the more
+# else the host does: there a tool is started once, for so many loads, each shorter by
+# so much, of which the least counts.
+EMULATED_LOADS = 10
+EMULATED_SHORTER = 20
 # Seconds in which bcc's tools, emulated, look through all functions of the kernel
 # between one attachment and the next.
 EMULATED_QUIET = 15.0
@@ -37,7 +41,20 @@ class Place:
 
     def times(self, count: int) -> int:
         """How often a load does here what it does ``count`` times on real processors."""
-        return count // EMULATED if self._emulated else count
+        return count // EMULATED_SHORTER if self._emulated else count
+
+    def rounds(self, usual: int) -> int:
+        """How often the tools are started here, in turns."""
+        return 1 if self._emulated else usual
+
+    @property
+    def loads(self) -> int:
+        """How many loads a tool that was started sees here."""
+        return EMULATED_LOADS if self._emulated else 1
+
+    def counts(self, taken: Sequence[float]) -> float:
+        """Which of these counts, that all loads took in all rounds."""
+        return min(taken) if self._emulated else median(taken)
 
     def load(self, name: str) -> Path:
         """The program made of ``loads/NAME.c``."""

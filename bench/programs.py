@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import time
 from pathlib import Path
-from statistics import median
 from typing import Callable, Iterator
 
 import installed
@@ -24,7 +23,7 @@ ROUNDS = 3
 
 
 def measure(place: Place) -> Iterator[Row]:
-    """The rows of the table on programs: medians of the rounds, in which ours
+    """The rows of the table on programs: what counts of the rounds, in which ours
     and the peer take turns."""
     yield from _samples(place)
     yield from _opens(place)
@@ -97,13 +96,15 @@ def _compare(
 ) -> list[Row]:  # fmt: skip
     """A row: nanoseconds for each event of a load."""
     taken: dict[str, list[float]] = {"ours": [], peer_is: []}
-    for number in range(ROUNDS):
+    for number in range(place.rounds(ROUNDS)):
         for name, command in (("ours", ours), (peer_is, peer)):
-            progress(f"{what} {number + 1}/{ROUNDS}: {name}")
+            progress(f"{what} {number + 1}: {name}")
             with place.tool(name, command) as tool, program_statistics():
-                time_before, runs_before = tool.program_total()
-                load()
-                nanoseconds, runs = tool.program_total()
+                for _ in range(place.loads):
+                    time_before, runs_before = tool.program_total()
+                    load()
+                    nanoseconds, runs = tool.program_total()
+                    taken[name].append((nanoseconds - time_before) / (runs - runs_before))
                 tool.stop()
-            taken[name].append((nanoseconds - time_before) / (runs - runs_before))
-    return [Row(what, median(taken["ours"]), median(taken[peer_is]), peer_is, limit, "ns")]
+    our_time, peer_time = map(place.counts, taken.values())
+    return [Row(what, our_time, peer_time, peer_is, limit, "ns")]

@@ -22,7 +22,7 @@ LIMIT = 0.80
 
 
 def measure(place: Place) -> Iterator[Row]:
-    """The rows of the table on switches: medians of the rounds, in which ours
+    """The rows of the table on switches: what counts of the rounds, in which ours
     and the peer take turns."""
     yield from _runqlat(place)
     yield _runqslower(place)
@@ -35,14 +35,17 @@ def _load(place: Place, switches: int) -> list[str]:
     return [str(place.load("switches")), str(switches), str(load_cpu())]
 
 
-def _per_switch(place: Place, tool: Tool) -> float:
-    """Nanoseconds that a tool's programs take for a switch."""
-    # Every switch of the machine is seen, not only the load's.
-    switches, (time_before, _) = context_switches(), tool.program_total()
+def _per_switch(place: Place, tool: Tool) -> list[float]:
+    """Nanoseconds that a tool's programs take for a switch, in each load."""
+    each = []
     with program_statistics():
-        run_load(_load(place, place.times(SWITCHES)))
-    nanoseconds = tool.program_total()[0] - time_before
-    return nanoseconds / (context_switches() - switches)
+        for _ in range(place.loads):
+            # Every switch of the machine is seen, not only the load's.
+            switches, (time_before, _) = context_switches(), tool.program_total()
+            run_load(_load(place, place.times(SWITCHES)))
+            nanoseconds = tool.program_total()[0] - time_before
+            each.append(nanoseconds / (context_switches() - switches))
+    return each
 
 
 def _runqlat(place: Place) -> list[Row]:
@@ -52,24 +55,23 @@ def _runqlat(place: Place) -> list[Row]:
     bcc = "bcc runqlat", installed.bcc("runqlat")
     in_programs: dict[str, list[float]] = {ours[0]: [], bcc[0]: []}
     walls: dict[str, list[float]] = {"alone": [], ours[0]: [], bcc[0]: []}
-    for number in range(ROUNDS):
+    for number in range(place.rounds(ROUNDS)):
         walls["alone"].append(run_load(load)[1][0] / count)
         for name, command in (ours, bcc):
-            progress(f"switches {number + 1}/{ROUNDS}: {name}")
+            progress(f"switches {number + 1}: {name}")
             with place.tool(name, command) as tool:
                 # Once as it is used, once with its programs being timed.
                 walls[name].append(run_load(load)[1][0] / count)
-                in_programs[name].append(_per_switch(place, tool))
+                in_programs[name] += _per_switch(place, tool)
                 tool.stop()
             samples = _samples_of(tool)
-            if samples < ENOUGH * 2 * count:
-                raise Trouble(f"{name} counted {samples:,} of {2 * count:,} switches")
+            made = count * (1 + place.loads)
+            if samples < ENOUGH * made:
+                raise Trouble(f"{name} counted {samples:,} of {made:,} switches")
     alone = median(walls["alone"])
+    our_time, bcc_time = map(place.counts, in_programs.values())
     return [
-        Row(
-            "runqlat, programs per switch",
-            median(in_programs[ours[0]]), median(in_programs[bcc[0]]), bcc[0], LIMIT, "ns",
-        ),
+        Row("runqlat, programs per switch", our_time, bcc_time, bcc[0], LIMIT, "ns"),
         Row(
             "runqlat, added to each switch",
             median(walls[ours[0]]) - alone, median(walls[bcc[0]]) - alone, bcc[0], None, "ns",
@@ -105,14 +107,14 @@ def _offcputime(place: Place) -> Row:
 def _compared(
     place: Place, what: str, ours: list[str], peer_is: str, peer: list[str], samples: bool = False
 ) -> Row:
-    count = place.times(SWITCHES)
+    count = place.times(SWITCHES) * place.loads
     taken: dict[str, list[float]] = {f"our {what}": [], peer_is: []}
     short = ""
-    for number in range(ROUNDS):
+    for number in range(place.rounds(ROUNDS)):
         for name, command in zip(taken, (ours, peer)):
-            progress(f"switches {number + 1}/{ROUNDS}: {name}")
+            progress(f"switches {number + 1}: {name}")
             with place.tool(name, command) as tool:
-                taken[name].append(_per_switch(place, tool))
+                taken[name] += _per_switch(place, tool)
                 tool.stop()
             counted = _samples_of(tool) if samples else count
             if counted < ENOUGH * count:
@@ -122,7 +124,7 @@ def _compared(
                 short = f"{few}, and does less for the others"
     if short:
         installed.note(f"{short}.")
-    our_time, peer_time = map(median, taken.values())
+    our_time, peer_time = map(place.counts, taken.values())
     return Row(f"{what}, programs per switch", our_time, peer_time, peer_is, LIMIT, "ns")
 
 

@@ -122,7 +122,7 @@ def test_a_refused_attachment_is_one_line(tool: str) -> None:
         return
     run_tool(tool, "-d", "0")
     found = render(capture.capture(tool), running()).hooks
-    if any(hook.kind in ("raw_tracepoint", "fentry", "fexit") for hook in found):
+    if any(hook.kind in ("raw_tracepoint", "tp_btf", "fentry", "fexit") for hook in found):
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
     else:
         result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))

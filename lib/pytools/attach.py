@@ -106,7 +106,7 @@ def attach(
             elif program.kind == "classifier":
                 pass  # the interfaces are the tool's choice: traffic.Traffic
             elif program.type_id:
-                _traced_function(attachment, program, fd)
+                _with_types(attachment, program, fd)
             else:
                 _probed_function(attachment, program, fd, cpus[0])
     except BaseException:
@@ -177,13 +177,15 @@ def raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
     attachment.said.append(f"raw tracepoint {target}")
 
 
-def _traced_function(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+def _with_types(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    kind = "raw tracepoint" if program.kind == "tp_btf" else "function"
+    what = f"{kind} {program.target}"
     try:
         link = system.bpf(RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QI4x", 0, fd)))
     except OSError as error:
-        raise refusal(f"attach to function {program.target}", error) from None
+        raise refusal(f"attach to {what}", error) from None
     attachment.descriptors.append(link)
-    attachment.said.append(f"function {program.target} ({program.kind})")
+    attachment.said.append(f"{what} ({program.kind})")
 
 
 def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu: int) -> None:

@@ -370,14 +370,20 @@ class Btf:
             type_id = target
         raise self._damaged(f"type {type_id} is nested too deeply")
 
+    def raw_tracepoint_id(self, name: str) -> int | None:
+        """The id of a raw tracepoint's ``btf_trace_NAME`` typedef; None where there is none."""
+        for type_id in self.ids("btf_trace_" + name, TYPEDEF):
+            if self.kind(self.strip(type_id)) == PTR:
+                return type_id
+        return None
+
     def raw_tracepoint(self, name: str) -> list[str] | None:
         """The C types of a raw tracepoint's arguments (the context pointer left
-        out), from its ``btf_trace_NAME`` typedef; None where there is none."""
-        for type_id in self.ids("btf_trace_" + name, TYPEDEF):
-            pointer = self.strip(type_id)
-            if self.kind(pointer) == PTR:
-                return self._parameters(self._head(pointer)[3])[1:]
-        return None
+        out), None where there is none."""
+        type_id = self.raw_tracepoint_id(name)
+        if type_id is None:
+            return None
+        return self._parameters(self._head(self.strip(type_id))[3])[1:]
 
     def _parameters(self, proto: int) -> list[str]:
         return [self.declaration(type_id, "") for _, type_id in self._named_parameters(proto)]

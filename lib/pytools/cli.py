@@ -248,9 +248,10 @@ def start(
         options.examine(source)
     if options.ebpf:
         from pytools.kernel import running
+        from pytools.loader import takes_types
         from pytools.template import render
 
-        text = render(source, running()).text
+        text = render(source, running(), typed=takes_types).text
         given = ", ".join(f"{name.lower()} = {int(settings[name])}" for name in sorted(settings))
         Output(options.tool).write((f"/* Settings: {given}. */\n" if given else "") + text)
         raise SystemExit(0)

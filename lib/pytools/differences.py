@@ -362,6 +362,12 @@ def has_fentry(kernel: Kernel) -> bool:
     return kernel.has_btf and kernel.version >= since
 
 
+def has_tp_btf(kernel: Kernel) -> bool:
+    """Whether a program at a raw tracepoint may know its arguments' types, and so follow
+    them without a call: since Linux commit 9e15db66136a (v5.5), where there is BTF."""
+    return kernel.has_btf and kernel.version >= (5, 5)
+
+
 def has_uprobe_multi(kernel: Kernel) -> bool:
     """Whether one link attaches a program to many places in a file: since Linux
     commit 89ae89f53d20 (v6.6). A hundred are detached in a fortieth of a second then, where

@@ -24,8 +24,6 @@ from pytools.template import Hook, render
 __all__ = ["Finding", "machine", "tool"]
 
 OLDEST = (5, 10)
-# r0 = 0; exit
-EMPTY = bytes.fromhex("b700000000000000" "9500000000000000")
 FREQUENCY = 49  # samples a second, of a program that does nothing for a moment
 # include/uapi/linux/capability.h
 CAPABILITIES = {
@@ -196,7 +194,7 @@ def tool(path: str, running: kernel.Kernel) -> Finding:
 def _attachable(source: Source, running: kernel.Kernel) -> str:
     loader.require_permission()
     for fentry in (True, False):
-        rendered = render(source, running, fentry)
+        rendered = render(source, running, fentry, loader.takes_types)
         require_headers(rendered)
         try:
             _attach_empty(rendered.hooks, running)
@@ -214,7 +212,7 @@ def _attachable(source: Source, running: kernel.Kernel) -> str:
 
 def _attach_empty(hooks: list[Hook], running: kernel.Kernel) -> None:
     programs = [
-        ProgramSpec(hook.program, hook.kind, hook.target, EMPTY, [], [], *hook[3:])
+        ProgramSpec(hook.program, hook.kind, hook.target, loader.EMPTY, [], [], *hook[3:])
         for hook in hooks
     ]
     loaded = loader.load(Image([], programs))

@@ -13,19 +13,23 @@ from pytools.errors import Failure, error_text
 from pytools.image import Image, MapSpec, ProgramSpec
 from pytools.maps import Map
 
-__all__ = ["Loaded", "load", "load_program", "missed", "refusal", "require_permission"]
+__all__ = [
+    "EMPTY", "Loaded", "load", "load_program", "missed", "refusal", "require_permission",
+    "takes_types",
+]  # fmt: skip
 
 PROG_LOAD, OBJ_GET_INFO_BY_FD = 5, 15
 MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 # enum bpf_prog_type
 PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
-    "fentry": 26, "fexit": 26, "classifier": 3, "uprobe": 2, "uretprobe": 2, "usdt": 2,
-    "kprobe.multi": 2, "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
+    "fentry": 26, "fexit": 26, "tp_btf": 26, "classifier": 3,
+    "uprobe": 2, "uretprobe": 2, "usdt": 2, "kprobe.multi": 2,
+    "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
 }  # fmt: skip
 BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
 ATTACH_TYPES = {  # enum bpf_attach_type
-    "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
+    "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
     "usdt.multi": BPF_TRACE_UPROBE_MULTI,
 }  # fmt: skip
@@ -35,13 +39,14 @@ LICENSE = b"GPL"
 _NO_REASON = re.compile(
     r"processed |(cur|old) state|R\d|\d+: |from \d|;|verification time|stack depth|\s"
 )
+EMPTY = bytes.fromhex("b700000000000000" "9500000000000000")  # r0 = 0; exit
 LOG_BYTES = 16 * 1024 * 1024 - 1  # the most that every kernel takes
 LOCKDOWN_PATH = "/sys/kernel/security/lockdown"
 PARANOID_PATH = "/proc/sys/kernel/perf_event_paranoid"
 
 
 class NoFunctionTracing(Failure):
-    """The kernel refuses a program at a function in this form (fentry, fexit)."""
+    """The kernel refuses a program in a form that has types (fentry, fexit, tp_btf)."""
 
 
 class Loaded:
@@ -126,6 +131,22 @@ def load_program(
         + lockdown_hint(),
         text,
     )
+
+
+def takes_types(type_id: int) -> bool:
+    """Whether the kernel takes programs at raw tracepoints in the form that has types;
+    ``type_id`` is that of one. Some refuse it that take all others."""
+
+    def takes(kind: str, type_id: int) -> bool:
+        program = ProgramSpec("", kind, "", EMPTY, [], [], type_id)
+        try:
+            os.close(_prog_load(program, program.instructions, None))
+            return True
+        except OSError:
+            return False
+
+    # One that takes neither says why when the program itself is loaded.
+    return takes("tp_btf", type_id) or not takes("raw_tracepoint", 0)
 
 
 def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:

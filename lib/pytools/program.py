@@ -145,7 +145,7 @@ def prepare(
     try:
         loaded = loader.load(image, sizes, source.settings)
     except loader.NoFunctionTracing as error:
-        say(f"the kernel refuses {error}; trying kprobes")
+        say(f"the kernel refuses {error}; trying without types")
         image = _image(source, running, False, use_cache, say)
         loaded = loader.load(image, sizes, source.settings)
     return Program(loaded, running, image, source, say)
@@ -202,7 +202,7 @@ def _compile(
 
     loader.require_permission()
     with Compiler() as compiler:
-        rendered = render(source, running, fentry)
+        rendered = render(source, running, fentry, loader.takes_types)
         types = "installed headers" if rendered.headers else "BTF"
         lines = rendered.text.count("\n")
         say(f"rewritten for {running.release}: {lines} lines of C, types from {types}")

@@ -13,6 +13,11 @@ A template is C with five additions:
     in place of a function's head: a program and what it attaches to. A
     tracepoint's record is ``args``; a raw tracepoint's arguments are variables
     of the names given, their types checked against the kernel's.
+``READ(struct, pointer, member)``
+    ``pointer->member``, a number, of a pointer that a raw tracepoint was given. Where
+    the kernel takes programs that know their arguments' types (tp_btf), the raw
+    tracepoints of a template that has this become such, and it is read at once, not by
+    a call; ``TYPED`` is 1 then, else 0.
 ``FUNCTION(name, type argument, ...)``, ``FUNCTION_RETURN(name, type result, type argument, ...)``
     the same for a kernel function, when it is called and when it has returned.
     Arguments are found by the names that the kernel gives them, wherever they
@@ -80,13 +85,12 @@ _SETTING_MACRO = """\
 
 class Hook(NamedTuple):
     """A program and its attach point: kind is ``tracepoint`` (target
-    ``category:name``), ``raw_tracepoint`` (target: name), ``perf_event``, ``classifier``
-    (attached by ``traffic.Traffic``), or for a
-    kernel function (target: its symbol) ``fentry``, ``fexit`` (``type_id``: its BTF
-    id), ``kprobe`` or ``kretprobe``; for a user function or probe (target: the
-    template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``, with ``.multi`` at its
-    end where one link attaches it to many places; for any probes ``probes`` (target:
-    the label)."""
+    ``category:name``), ``raw_tracepoint`` or ``tp_btf`` (target: name), ``perf_event``,
+    ``classifier`` (attached by ``traffic.Traffic``), or for a kernel function (target: its
+    symbol) ``fentry``, ``fexit``, ``kprobe`` or ``kretprobe``; for a user function or probe
+    (target: the template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``, with
+    ``.multi`` at its end where one link attaches it to many places; for any probes
+    ``probes`` (target: the label). ``type_id`` is the BTF id of what has types."""
 
     program: str
     kind: str
@@ -134,11 +138,14 @@ def setting_number(constant: int) -> int | None:
     return constant - SETTING if SETTING <= constant < SETTING + 0x10000 else None
 
 
-def render(source: Source, kernel: Kernel, fentry: bool = True) -> Rendered:
+def render(
+    source: Source, kernel: Kernel, fentry: bool = True, typed: Callable[[int], bool] | None = None
+) -> Rendered:
     """Write a template out for a kernel. Code may hold placeholders, values become
-    literals; without ``fentry`` functions are reached by kprobes. Raises
-    TemplateError for a mistake in the template, Failure for what the kernel does not
-    have."""
+    literals; without ``fentry`` functions are reached by kprobes, and raw tracepoints
+    have no types. ``typed`` is asked whether the kernel takes them, given one's id (it
+    does, if nothing is to be asked). Raises TemplateError for a mistake in the template,
+    Failure for what the kernel does not have."""
     code = {name: _include_shared(text) for name, text in source.code.items()}
     fixed = {name: literal(value) for name, value in source.values.items()}
     settings = sorted(source.settings)
@@ -147,6 +154,7 @@ def render(source: Source, kernel: Kernel, fentry: bool = True) -> Rendered:
         for number, name in enumerate(settings)
     }
     text = _substitute(_include_shared(source.template), kernel, code, fixed, marks)
+    text = _expand_reads(text, kernel, fentry and _is_typed(text, kernel, typed))
     fentry = fentry and differences.has_fentry(kernel)
     text, hooks = _expand_hooks(text, kernel, fentry, source.probes)
     text = _expand_events(text)
@@ -234,8 +242,8 @@ def _substitute(
 # Programs and what they attach to.
 
 _HOOK = re.compile(
-    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN|UPROBE|URETPROBE"
-    r"|USDT|PROBES)"
+    r"^(TRACEPOINT|RAW_TRACEPOINT|TYPED_RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION"
+    r"|FUNCTION_RETURN|UPROBE|URETPROBE|USDT|PROBES)"
     r"[ \t]*\(([^()]*)\)[ \t]*\n?\{",
     re.M,
 )
@@ -267,6 +275,45 @@ def _raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, st
                 )
         lines.append(wanted.declared(f"ctx->args[{number}]"))
     return Hook(program, "raw_tracepoint", name), "\n".join(lines)
+
+
+_READ = re.compile(r"\bREAD\s*\(\s*(\w+)\s*,\s*(\w+)\s*,\s*(\w+)\s*\)")
+
+
+def _is_typed(text: str, kernel: Kernel, typed: Callable[[int], bool] | None) -> bool:
+    """Whether the raw tracepoints of a text become programs that know types."""
+    names = re.findall(r"^RAW_TRACEPOINT[ \t]*\([ \t]*(\w+)", text, re.M)
+    if not names or not _READ.search(text) or not differences.has_tp_btf(kernel):
+        return False
+    type_id = kernel.btf.raw_tracepoint_id(names[0])
+    return type_id is not None and (typed is None or typed(type_id))
+
+
+def _expand_reads(text: str, kernel: Kernel, typed: bool) -> str:
+    def read(match: re.Match[str]) -> str:
+        struct, pointer, name = match.groups()
+        if not typed:
+            return f"{pointer}->{name}"
+        member = kernel.btf.member(struct, name)
+        if member is None:
+            raise Failure(f"struct {struct} has no member {name} in this kernel")
+        bits = 8 * kernel.btf.size(member.type_id)
+        # Whatever follows a pointer in C, bcc makes a call.
+        return (
+            f'({{ u64 _value; asm("%0 = *(u{bits} *)(%1 + %2)" : "=r"(_value) : "r"({pointer}), '
+            f'"i"(offsetof(struct {struct}, {name}))); (u{bits})_value; }})'
+        )
+
+    text = _READ.sub(read, text)
+    if typed:
+        text = re.sub(r"^RAW_TRACEPOINT\b", "TYPED_RAW_TRACEPOINT", text, flags=re.M)
+    return re.sub(r"\bTYPED\b", str(int(typed)), text)
+
+
+def _typed_raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+    hook, head = _raw_tracepoint_head(arguments, kernel)
+    type_id = kernel.btf.raw_tracepoint_id(hook.target)
+    return hook._replace(kind="tp_btf", type_id=type_id or 0), head
 
 
 def _perf_event_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
@@ -475,6 +522,7 @@ def _usdt_head(
 _HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
     "TRACEPOINT": _tracepoint_head,
     "RAW_TRACEPOINT": _raw_tracepoint_head,
+    "TYPED_RAW_TRACEPOINT": _typed_raw_tracepoint_head,
     "PERF_EVENT": _perf_event_head,
     "CLASSIFIER": _classifier_head,
     "UPROBE": _uprobe_head,

@@ -30,13 +30,13 @@ static inline u64 disk_of(struct request *request)
 
 static inline u32 operation_of(struct request *request)
 {
-	return request->cmd_flags & 0xff;
+	return READ(request, request, cmd_flags) & 0xff;
 }
 
 /* The operation in 8 bits, and above it the flags in the order of block.FLAGS. */
 static inline u32 kind_of(struct request *request)
 {
-	u32 all = request->cmd_flags, operation = all & 0xff;
+	u32 all = READ(request, request, cmd_flags), operation = all & 0xff;
 
 	if (operation == REQ_OP_ZONE_APPEND)
 		operation = ZONE_APPEND;

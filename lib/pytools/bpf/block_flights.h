@@ -54,7 +54,7 @@ RAW_TRACEPOINT(block_rq_complete, $COMPLETION_ARGUMENTS)
 	struct flight *flight = flights.lookup(&key), none = {};
 
 	if (flight && flight->issued) {
-		if (bytes < request->__data_len)
+		if (bytes < READ(request, request, __data_len))
 			return 0;
 		finish(flight, request, now);
 		*flight = none;

@@ -10,7 +10,7 @@ BPF_ARRAY(waiting_since, u64, 1);
 
 RAW_TRACEPOINT(sched_wakeup, struct task_struct *task)
 {
-	u32 pid = task->pid;
+	u32 pid = READ(task_struct, task, pid);
 	u64 *since = waiting_since.lookup(&pid), now;
 
 	if (!since)
@@ -24,7 +24,7 @@ RAW_TRACEPOINT(sched_wakeup, struct task_struct *task)
 
 RAW_TRACEPOINT(sched_wakeup_new, struct task_struct *task)
 {
-	u32 pid = task->pid;
+	u32 pid = READ(task_struct, task, pid);
 	u64 *since = waiting_since.lookup(&pid);
 
 	if (since)
@@ -47,7 +47,7 @@ static inline s64 wait_ended(bool prev_waits, struct task_struct *prev, struct t
 	if (since)
 		*since = prev_waits ? since_now(prev, now) : 0;
 
-	pid = next->pid;
+	pid = READ(task_struct, next, pid);
 	since = pid ? waiting_since.lookup(&pid) : NULL;
 	if (!since || !*since)
 		return UNKNOWN;

@@ -10,6 +10,10 @@
 
 static inline u64 since_now(struct task_struct *task, u64 now)
 {
+#if TYPED
+	return now << 8 |
+	       (u8)(READ(task_struct, task, nvcsw) + READ(task_struct, task, nivcsw));
+#else
 	struct { unsigned long voluntary, involuntary; } switches = {};
 
 	/* Both in one: a read costs more than all else here. */
@@ -17,6 +21,7 @@ static inline u64 since_now(struct task_struct *task, u64 now)
 		       offsetof(struct task_struct, nvcsw) + sizeof(long), "nvcsw, nivcsw");
 	bpf_probe_read_kernel(&switches, sizeof(switches), &task->nvcsw);
 	return now << 8 | (u8)(switches.voluntary + switches.involuntary);
+#endif
 }
 
 /* The same number of switches at both times. */

@@ -94,9 +94,9 @@ def _events(place: Place, watched: Watched) -> list[Row]:
             running = of_tool(kind, command, place.folder / "output", place.env)
             with running, program_statistics():
                 starts[kind].append(1000 * (running.attached - begin))
-                before = _nanoseconds(running)
+                before, _ = running.program_total()
                 load()
-                inside[kind].append((_nanoseconds(running) - before) / watched.count)
+                inside[kind].append((running.program_total()[0] - before) / watched.count)
                 running.stop()
     rows = [
         Row(
@@ -112,10 +112,6 @@ def _events(place: Place, watched: Watched) -> list[Row]:
             )
         )  # fmt: skip
     return rows
-
-
-def _nanoseconds(tool: Tool) -> int:
-    return sum(nanoseconds for nanoseconds, _ in tool.program_time().values())
 
 
 def _peer(place: Place, watched: Watched) -> tuple[str, list[str]]:

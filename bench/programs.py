@@ -96,9 +96,10 @@ def _compare(
 ) -> list[Row]:  # fmt: skip
     """A row: nanoseconds for each event of a load."""
     taken: dict[str, list[float]] = {"ours": [], peer_is: []}
-    for number in range(place.rounds(ROUNDS)):
+    rounds = place.rounds(ROUNDS)
+    for number in range(rounds):
         for name, command in (("ours", ours), (peer_is, peer)):
-            progress(f"{what} {number + 1}: {name}")
+            progress(f"{what} {number + 1}/{rounds}: {name}")
             with place.tool(name, command) as tool, program_statistics():
                 for _ in range(place.loads):
                     time_before, runs_before = tool.program_total()

@@ -78,8 +78,9 @@ def _peer(place: Place, tool: str) -> tuple[str, list[str]]:
             elsewhere = "" if installed.kprobes() else f" {installed.ELSEWHERE}"
             installed.note(f"{error}.{elsewhere}")
             return "", []
-        installed.note(f"{error}. In its place: bench/peers/{tool}, which uses tracepoints.")
-    return "bcc script, tracepoints", _once([str(installed.BENCH / "peers" / tool)])
+        name, stand_in = installed.script_peer(tool)
+        installed.note(f"{error}. In its place: {name}.")
+        return name, _once(stand_in())
 
 
 def _once(command: list[str]) -> list[str]:

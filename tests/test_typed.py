@@ -82,10 +82,15 @@ def test_a_type_that_no_raw_tracepoint_has_is_refused() -> None:
 @pytest.mark.rendering
 @pytest.mark.parametrize("release", ["5.10", "7.3"])
 def test_a_kernel_is_asked_whether_it_takes_types(release: str) -> None:
-    kernel, asked = recorded(release), []
+    kernel = recorded(release)
+    asked: list[int] = []
 
     def answer(takes: bool) -> Callable[[int], bool]:
-        return lambda type_id: asked.append(type_id) or takes  # type: ignore[func-returns-value]
+        def typed(type_id: int) -> bool:
+            asked.append(type_id)
+            return takes
+
+        return typed
 
     source = Source(TEMPLATE, settings={"PID": 1})
     for typed, hook in (

@@ -198,7 +198,7 @@ def _attachable(source: Source, running: kernel.Kernel) -> str:
         require_headers(rendered)
         try:
             _attach_empty(rendered.hooks, running)
-        except loader.NoFunctionTracing:
+        except loader.TypesRefused:
             if not fentry:
                 raise
         else:

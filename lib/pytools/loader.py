@@ -45,7 +45,7 @@ LOCKDOWN_PATH = "/sys/kernel/security/lockdown"
 PARANOID_PATH = "/proc/sys/kernel/perf_event_paranoid"
 
 
-class NoFunctionTracing(Failure):
+class TypesRefused(Failure):
     """The kernel refuses a program in a form that has types (fentry, fexit, tp_btf)."""
 
 
@@ -120,7 +120,7 @@ def load_program(
     lines = [line for line in text.splitlines() if line and not _NO_REASON.match(line)]
     why = lines[-1] if lines else error_text(first.errno or 0)
     if program.type_id:
-        raise NoFunctionTracing(f"{program.kind} at {program.target}: {why}", text)
+        raise TypesRefused(f"{program.kind} at {program.target}: {why}", text)
     if first.errno in (1, 13) and not text:  # EPERM, EACCES
         needed = "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
         raise refusal(

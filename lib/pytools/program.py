@@ -144,7 +144,7 @@ def prepare(
     image = _image(source, running, True, use_cache, say)
     try:
         loaded = loader.load(image, sizes, source.settings)
-    except loader.NoFunctionTracing as error:
+    except loader.TypesRefused as error:
         say(f"the kernel refuses {error}; trying without types")
         image = _image(source, running, False, use_cache, say)
         loaded = loader.load(image, sizes, source.settings)

@@ -1,6 +1,6 @@
 """From a tool's C template to the C that is compiled for one kernel.
 
-A template is C with five additions:
+A template is C with these additions:
 
 ``$NAME``
     a placeholder: a piece of C chosen by the tool (``code``), a checked literal
@@ -13,11 +13,6 @@ A template is C with five additions:
     in place of a function's head: a program and what it attaches to. A
     tracepoint's record is ``args``; a raw tracepoint's arguments are variables
     of the names given, their types checked against the kernel's.
-``READ(struct, pointer, member)``
-    ``pointer->member``, a number, of a pointer that a raw tracepoint was given. Where
-    the kernel takes programs that know their arguments' types (tp_btf), the raw
-    tracepoints of a template that has this become such, and it is read at once, not by
-    a call; ``TYPED`` is 1 then, else 0.
 ``FUNCTION(name, type argument, ...)``, ``FUNCTION_RETURN(name, type result, type argument, ...)``
     the same for a kernel function, when it is called and when it has returned.
     Arguments are found by the names that the kernel gives them, wherever they
@@ -40,6 +35,11 @@ A template is C with five additions:
     that setting, is the number of the probe that it runs for.
 ``EVENTS(name, struct type)``
     a ring buffer of such records.
+``READ(struct, pointer, member)``
+    ``pointer->member``, a number, of a pointer that a raw tracepoint was given. Where
+    the kernel takes programs that know their arguments' types (tp_btf), the raw
+    tracepoints of a template that has this become such, and it is read at once, not by
+    a call; ``TYPED`` is 1 then, else 0.
 ``#include "name.h"``
     C that several tools share, from ``bpf/`` beside this file.
 ``#include <linux/...>``
@@ -154,9 +154,10 @@ def render(
         for number, name in enumerate(settings)
     }
     text = _substitute(_include_shared(source.template), kernel, code, fixed, marks)
-    text = _expand_reads(text, kernel, fentry and _is_typed(text, kernel, typed))
+    has_types = fentry and _is_typed(text, kernel, typed)
     fentry = fentry and differences.has_fentry(kernel)
-    text, hooks = _expand_hooks(text, kernel, fentry, source.probes)
+    text = _expand_reads(text, kernel, has_types)
+    text, hooks = _expand_hooks(text, kernel, fentry, has_types, source.probes)
     text = _expand_events(text)
     bare = _without_comments(text)
     declared = _tracepoint_structs(hooks, kernel)
@@ -242,8 +243,8 @@ def _substitute(
 # Programs and what they attach to.
 
 _HOOK = re.compile(
-    r"^(TRACEPOINT|RAW_TRACEPOINT|TYPED_RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION"
-    r"|FUNCTION_RETURN|UPROBE|URETPROBE|USDT|PROBES)"
+    r"^(TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN|UPROBE|URETPROBE"
+    r"|USDT|PROBES)"
     r"[ \t]*\(([^()]*)\)[ \t]*\n?\{",
     re.M,
 )
@@ -257,7 +258,7 @@ def _tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     return Hook(program, "tracepoint", f"{category}:{name}"), head
 
 
-def _raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
+def _raw_tracepoint_head(arguments: list[str], kernel: Kernel, typed: bool) -> tuple[Hook, str]:
     name, parameters = arguments[0], arguments[1:]
     program = f"raw_tracepoint__{name}"
     lines = [f"int {program}(struct bpf_raw_tracepoint_args *ctx)", "{"]
@@ -274,46 +275,10 @@ def _raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, st
                     f"kernel, not {wanted.type}"
                 )
         lines.append(wanted.declared(f"ctx->args[{number}]"))
-    return Hook(program, "raw_tracepoint", name), "\n".join(lines)
-
-
-_READ = re.compile(r"\bREAD\s*\(\s*(\w+)\s*,\s*(\w+)\s*,\s*(\w+)\s*\)")
-
-
-def _is_typed(text: str, kernel: Kernel, typed: Callable[[int], bool] | None) -> bool:
-    """Whether the raw tracepoints of a text become programs that know types."""
-    names = re.findall(r"^RAW_TRACEPOINT[ \t]*\([ \t]*(\w+)", text, re.M)
-    if not names or not _READ.search(text) or not differences.has_tp_btf(kernel):
-        return False
-    type_id = kernel.btf.raw_tracepoint_id(names[0])
-    return type_id is not None and (typed is None or typed(type_id))
-
-
-def _expand_reads(text: str, kernel: Kernel, typed: bool) -> str:
-    def read(match: re.Match[str]) -> str:
-        struct, pointer, name = match.groups()
-        if not typed:
-            return f"{pointer}->{name}"
-        member = kernel.btf.member(struct, name)
-        if member is None:
-            raise Failure(f"struct {struct} has no member {name} in this kernel")
-        bits = 8 * kernel.btf.size(member.type_id)
-        # Whatever follows a pointer in C, bcc makes a call.
-        return (
-            f'({{ u64 _value; asm("%0 = *(u{bits} *)(%1 + %2)" : "=r"(_value) : "r"({pointer}), '
-            f'"i"(offsetof(struct {struct}, {name}))); (u{bits})_value; }})'
-        )
-
-    text = _READ.sub(read, text)
+    hook = Hook(program, "raw_tracepoint", name)
     if typed:
-        text = re.sub(r"^RAW_TRACEPOINT\b", "TYPED_RAW_TRACEPOINT", text, flags=re.M)
-    return re.sub(r"\bTYPED\b", str(int(typed)), text)
-
-
-def _typed_raw_tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
-    hook, head = _raw_tracepoint_head(arguments, kernel)
-    type_id = kernel.btf.raw_tracepoint_id(hook.target)
-    return hook._replace(kind="tp_btf", type_id=type_id or 0), head
+        hook = hook._replace(kind="tp_btf", type_id=kernel.btf.raw_tracepoint_id(name) or 0)
+    return hook, "\n".join(lines)
 
 
 def _perf_event_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
@@ -521,8 +486,6 @@ def _usdt_head(
 
 _HEADS: dict[str, Callable[[list[str], Kernel], tuple[Hook, str]]] = {
     "TRACEPOINT": _tracepoint_head,
-    "RAW_TRACEPOINT": _raw_tracepoint_head,
-    "TYPED_RAW_TRACEPOINT": _typed_raw_tracepoint_head,
     "PERF_EVENT": _perf_event_head,
     "CLASSIFIER": _classifier_head,
     "UPROBE": _uprobe_head,
@@ -537,7 +500,7 @@ def _type_words(type_text: str) -> list[str]:
 
 
 def _expand_hooks(
-    text: str, kernel: Kernel, fentry: bool, probes: Mapping[str, Sequence[str]]
+    text: str, kernel: Kernel, fentry: bool, typed: bool, probes: Mapping[str, Sequence[str]]
 ) -> tuple[str, list[Hook]]:
     hooks: list[Hook] = []
 
@@ -553,13 +516,47 @@ def _expand_hooks(
                 found, head = _usdt_head(arguments, kernel, probes)
                 hooks.extend(found)
                 return head
-            hook, head = _HEADS[word](arguments, kernel)
+            if word == "RAW_TRACEPOINT":
+                hook, head = _raw_tracepoint_head(arguments, kernel, typed)
+            else:
+                hook, head = _HEADS[word](arguments, kernel)
         except (ValueError, AttributeError, IndexError):
             raise TemplateError(f"cannot read {match.group(0).splitlines()[0]}") from None
         hooks.append(hook)
         return head
 
     return _HOOK.sub(expand, text), hooks
+
+
+_READ = re.compile(r"\bREAD\s*\(\s*(\w+)\s*,\s*(\w+)\s*,\s*(\w+)\s*\)")
+
+
+def _is_typed(text: str, kernel: Kernel, typed: Callable[[int], bool] | None) -> bool:
+    """Whether the raw tracepoints of a text become programs that know types."""
+    hooks = (match.groups() for match in _HOOK.finditer(text))
+    names = [given.split(",")[0].strip() for word, given in hooks if word == "RAW_TRACEPOINT"]
+    if not names or not _READ.search(text) or not differences.has_tp_btf(kernel):
+        return False
+    type_id = kernel.btf.raw_tracepoint_id(names[0])
+    return type_id is not None and (typed is None or typed(type_id))
+
+
+def _expand_reads(text: str, kernel: Kernel, typed: bool) -> str:
+    def read(match: re.Match[str]) -> str:
+        struct, pointer, name = match.groups()
+        if not typed:
+            return f"{pointer}->{name}"
+        member = kernel.btf.member(struct, name)
+        if member is None:
+            raise Failure(f"struct {struct} has no member {name} in this kernel")
+        bits = 8 * kernel.btf.size(member.type_id)
+        # Whatever follows a pointer in C, bcc makes a call.
+        return (
+            f'({{ u64 _value; asm("%0 = *(u{bits} *)(%1 + %2)" : "=r"(_value) : "r"({pointer}), '
+            f'"i"(offsetof(struct {struct}, {name}))); (u{bits})_value; }})'
+        )
+
+    return re.sub(r"\bTYPED\b", str(int(typed)), _READ.sub(read, text))
 
 
 def _expand_events(text: str) -> str:

@@ -19,7 +19,7 @@ ELSEWHERE = "Measured in a machine of the matrix (make bench-kernels)."
 
 def kprobes() -> bool:
     """Whether the kernel that runs lets programs be attached to functions."""
-    from pytools.kernel import running
+    from pytools.facts.kernel import running
 
     return running().has_kprobes
 

@@ -240,7 +240,7 @@ def program_statistics() -> Iterator[None]:
     """Let the kernel take the time of every BPF program. It is what the sysctl
     kernel.bpf_stats_enabled switches on, but held by a file descriptor: however
     this process ends, it is off again."""
-    from pytools import system
+    from pytools.base import system
 
     ENABLE_STATS, RUN_TIME = 32, 0  # enum bpf_cmd, enum bpf_stats_type; Linux v5.8
     fd = system.bpf(ENABLE_STATS, bytearray(RUN_TIME.to_bytes(4, "little")))

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from pytools import collection  # noqa: E402
+from pytools.collection import catalogue  # noqa: E402
 
 # Behind the sentence of an option that many tools have, by its long name.
 MORE = {
@@ -80,7 +80,7 @@ whose place is taken by another.
 def load(tool: str) -> argparse.ArgumentParser:
     """The parser of a tool."""
     path = ROOT / ("sbin" if tool == "pytools" else "tools") / tool
-    parser: argparse.ArgumentParser = collection.load(str(path)).parser
+    parser: argparse.ArgumentParser = catalogue.load(str(path)).parser
     return parser
 
 

@@ -10,7 +10,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from pytools import cli, collection  # noqa: E402
+from pytools.tool import cli  # noqa: E402
+from pytools.collection import catalogue  # noqa: E402
 
 # How an option's argument is completed, by its type or its name in the help; others aren't.
 PIDS, USERS, FILES, FOLDERS = "pids", "users", "files", "folders"
@@ -130,7 +131,7 @@ def bash(parsers: dict[str, argparse.ArgumentParser]) -> str:
     return filled(BASH, OPTIONS=named, ARGUMENTS=taken, TOOLS=tools(parsers))
 
 
-def zsh(parsers: dict[str, argparse.ArgumentParser], described: list[collection.Tool]) -> str:
+def zsh(parsers: dict[str, argparse.ArgumentParser], described: list[catalogue.Tool]) -> str:
     taken = []
     for tool, parser in parsers.items():
         if tool != "pytools":
@@ -171,10 +172,10 @@ def filled(text: str, **parts: str | list[str]) -> str:
 
 
 def main() -> None:
-    described = collection.tools(str(ROOT / "tools"))
+    described = catalogue.tools(str(ROOT / "tools"))
     paths = {tool.name: ROOT / "tools" / tool.name for tool in described}
     paths["pytools"] = ROOT / "sbin" / "pytools"
-    parsers = {name: collection.load(str(path)).parser for name, path in paths.items()}
+    parsers = {name: catalogue.load(str(path)).parser for name, path in paths.items()}
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pytools.bash").write_text(bash(parsers))

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Sequence
 from unittest import mock
 
-import pytools.collection
-import pytools.kernel
-from pytools import cli, filters, probes, program
-from pytools.kernel import Kernel
-from pytools.source import Source
+from pytools.collection import catalogue
+from pytools.facts import kernel as kernel_facts
+from pytools.tool import cli, filters
+from pytools.domains import probes
+from pytools.load import program
+from pytools.facts.kernel import Kernel
+from pytools.compile.unrendered import Unrendered
 from support import ROOT, TOOLS, needed
 
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -64,7 +66,7 @@ SAMPLES = {
 
 
 class _Prepared(BaseException):
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Unrendered) -> None:
         super().__init__()
         self.source = source
 
@@ -77,7 +79,7 @@ def recorded(release: str) -> Kernel:
 
 def load(tool: str) -> types.ModuleType:
     """A tool as a module; the command pytools is one, too."""
-    return pytools.collection.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
+    return catalogue.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 
 
 def options(tool: str) -> list[argparse.Action]:
@@ -89,7 +91,7 @@ def options(tool: str) -> list[argparse.Action]:
 def shortest(tool: str) -> list[str]:
     """A tool's shortest command line on which it ends at once."""
     ends = any(action.dest == "duration" for action in options(tool))
-    return [*pytools.collection.arguments(load(tool)), *(["-d", "0"] if ends else [])]
+    return [*catalogue.arguments(load(tool)), *(["-d", "0"] if ends else [])]
 
 
 def command_lines(tool: str) -> list[list[str]]:
@@ -103,21 +105,21 @@ def command_lines(tool: str) -> list[list[str]]:
     return lines
 
 
-def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Source:
+def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Unrendered:
     """What a tool hands to program.prepare. Cgroups are taken to be version 2."""
     if tool == SHAPES:
-        return Source((FIXTURES / "shapes.c").read_text())
-    running = pytools.kernel.running
+        return Unrendered((FIXTURES / "shapes.c").read_text())
+    running = kernel_facts.running
 
-    def prepare(source: Source, *rest: object) -> None:
+    def prepare(source: Unrendered, *rest: object) -> None:
         raise _Prepared(source)
 
     with contextlib.ExitStack() as patches:
         for owner, name, replacement in (
             (program, "prepare", prepare),
             (filters, "_hierarchy", lambda path: []),
-            (pytools.kernel, "running", lambda: kernel or running()),
-            (pytools.kernel, "possible_cpus", lambda: [0, 1]),
+            (kernel_facts, "running", lambda: kernel or running()),
+            (kernel_facts, "possible_cpus", lambda: [0, 1]),
             (probes, "find", lambda *rest: [probes.Found("tracepoint", [])]),
         ):
             patches.enter_context(mock.patch.object(owner, name, replacement))

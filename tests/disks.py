@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
-from pytools.syscalls import numbers
+from pytools.facts.syscalls import numbers
 from support import PATIENCE, python_child
 
 SECTOR = 512

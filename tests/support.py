@@ -61,7 +61,9 @@ def hooks(tool: str) -> set[str]:
     included: set[str] = set()
     while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
         included |= new
-        text += "".join((ROOT / "lib" / "pytools" / "bpf" / name).read_text() for name in new)
+        text += "".join(
+            (ROOT / "lib" / "pytools" / "compile" / "bpf" / name).read_text() for name in new
+        )
     kinds = (
         "TRACEPOINT|RAW_TRACEPOINT|PERF_EVENT|CLASSIFIER|FUNCTION|FUNCTION_RETURN"
         "|UPROBE|URETPROBE|USDT"
@@ -248,7 +250,7 @@ def busy_loops(cpu: int, number: int, cgroups: list[Path] | None = None) -> Iter
 
 def last_cpu() -> int:
     """The online CPU with the highest number; the tests leave the first ones free."""
-    from pytools.kernel import online_cpus
+    from pytools.facts.kernel import online_cpus
 
     return online_cpus()[-1]
 

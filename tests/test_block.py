@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from capture import recorded
-from pytools import block, differences
-from pytools.errors import Usage
+from pytools.domains import block
+from pytools.facts import differences
+from pytools.base.errors import Usage
 
 pytestmark = pytest.mark.rendering
 
@@ -32,7 +33,7 @@ def test_kinds_in_words(kind: int, words: str, letter: str, flags: str | None) -
 
 
 def test_the_c_has_a_bit_for_each_flag_in_that_order() -> None:
-    text = (Path(block.__file__).parent / "bpf" / "block.h").read_text()
+    text = (Path(block.__file__).parents[1] / "compile" / "bpf" / "block.h").read_text()
     for number, flag in enumerate(block.FLAGS):
         assert f"(all >> __REQ_{flag.upper()} & 1) << {8 + number}" in text
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from pytools.kernel import Kernel
+from pytools.facts.kernel import Kernel
 from support import EMULATED, ROOT, TOOLS, Tool, needs_btf, run_tool
 
 # Makes one call of each kind, and prints what each returned.
 CALLS = r"""
 import ctypes, fcntl, json, mmap, os, struct, sys
-from pytools import loader, system
+from pytools.load import loader
+from pytools.base import system
 
 loader.raise_memory_limit()
 told = []
@@ -245,7 +246,7 @@ def test_a_tool_of_ours_as_strace_sees_it(tmp_path: Path) -> None:
 MANY = 3000 if EMULATED else 30000
 FLOOD = """
 import struct, sys
-from pytools import system
+from pytools.base import system
 for number in range(int(sys.argv[1])):
     try:
         system.bpf(13, bytearray(struct.pack("=III", 0x70000000 + number, 0, 0)))

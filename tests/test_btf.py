@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 import capture
 from capture import RECORDED
-from pytools import kernel
-from pytools.btf import Btf
-from pytools.compiler import Compiler
-from pytools.errors import Failure
-from pytools.kernel import Kernel
-from pytools.source import Source
-from pytools.template import render
+from pytools.facts import kernel
+from pytools.facts.btf import Btf
+from pytools.compile.compiler import Compiler
+from pytools.base.errors import Failure
+from pytools.facts.kernel import Kernel
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import render
 from support import needs_btf
 from witness import Place, Witness
 
@@ -33,7 +33,7 @@ TAKEN = re.compile(r"bpf_\w+|__sk_buff|xdp_md|sk_reuseport_md|sk_msg_md|pt_regs"
 
 
 def compiles(text: str) -> None:
-    head = render(Source(PROGRAM), capture.recorded("6.12"))
+    head = render(Unrendered(PROGRAM), capture.recorded("6.12"))
     with Compiler() as compiler:
         compiler.compile(head._replace(text=text + head.text))
 
@@ -352,7 +352,7 @@ def test_a_wide_enumerator_leaves_the_others_as_wide_as_they_are(tmp_path: Path)
     path.write_bytes(writer.dump())
     checks = ["WIDE == 0x8000000000000005ULL", "SMALL == 7", "NEGATIVE == -1", "sizeof(SMALL) == 4"]
     text = "".join(f'_Static_assert({check}, "enum");\n' for check in checks)
-    rendered = render(Source(text + PROGRAM), Kernel("6.12", str(path)))
+    rendered = render(Unrendered(text + PROGRAM), Kernel("6.12", str(path)))
     with Compiler() as compiler:
         compiler.compile(rendered)
 

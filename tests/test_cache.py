@@ -15,10 +15,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pytools import cache
-from pytools.cache import Cache
-from pytools.errors import Failure
-from pytools.image import Image, MapSpec, ProgramSpec
+from pytools.base import cache
+from pytools.base.cache import Cache
+from pytools.base.errors import Failure
+from pytools.compile.image import Image, MapSpec, ProgramSpec
 from support import HAS_BTF, TOOLS, in_shell, parameter, tool_names
 
 # Files and their owners, which no kernel changes; that an image is found again is

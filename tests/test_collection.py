@@ -11,7 +11,7 @@ import pytest
 
 import capture
 from programs import program_ids, wait_until_detached
-from pytools import collection
+from pytools.collection import catalogue
 from support import EMULATED, LISTING, PATIENCE, ROOT, TOOLS, all_tools
 
 COMMAND = str(ROOT / "sbin" / "pytools")
@@ -33,8 +33,8 @@ def test_every_tool_is_listed_in_its_area_with_a_line() -> None:
     assert max(map(len, lines)) <= 80
     assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == all_tools()
     headings = [line for line in lines[:-2] if line and not line.startswith(" ")]
-    assert headings == [area for area in collection.AREAS if area in headings]
-    known = {name for names in collection.AREAS.values() for name in names}
+    assert headings == [area for area in catalogue.AREAS if area in headings]
+    known = {name for names in catalogue.AREAS.values() for name in names}
     assert set(all_tools()) <= known, "lib/pytools/collection.py: AREAS"
 
 
@@ -49,13 +49,13 @@ def test_the_list_as_json_has_the_first_sentences_of_the_help() -> None:
 @pytest.mark.rendering
 @pytest.mark.parametrize("width", [10, 30, 63, 80])
 def test_sentences_are_shortened_by_whole_clauses(width: int) -> None:
-    for tool in collection.tools(str(TOOLS)):
-        text = collection.shortened(tool.description, width)
+    for tool in catalogue.tools(str(TOOLS)):
+        text = catalogue.shortened(tool.description, width)
         assert 0 < len(text) <= width
         whole = text[:-3] if text.endswith("...") else text
         assert tool.description.startswith(whole)
-    assert collection.shortened("One, two: three.", 16) == "One, two: three"
-    assert collection.shortened("One, two: three.", 9) == "One, two"
+    assert catalogue.shortened("One, two: three.", 16) == "One, two: three"
+    assert catalogue.shortened("One, two: three.", 9) == "One, two"
 
 
 @pytest.mark.host_only

@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 
 import capture
-from pytools import cli, compiler
-from pytools.compiler import Compiler
-from pytools.errors import Failure
-from pytools.image import Image
-from pytools.source import Source
-from pytools.template import Rendered, render
+from pytools.tool import cli
+from pytools.compile import compiler
+from pytools.compile.compiler import Compiler
+from pytools.base.errors import Failure
+from pytools.compile.image import Image
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import Rendered, render
 from support import needed, run_tool, tool_names
 
 PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
 
 
 def rendered(template: str) -> Rendered:
-    return render(Source(template), capture.recorded("6.12"))
+    return render(Unrendered(template), capture.recorded("6.12"))
 
 
 @pytest.mark.rendering

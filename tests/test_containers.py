@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytools.containers import container_of
+from pytools.domains.containers import container_of
 
 ID = "0123456789abcdef" * 4
 pytestmark = pytest.mark.host_only

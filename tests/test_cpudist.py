@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytools.kernel import online_cpus
+from pytools.facts.kernel import online_cpus
 from scheduling import PAIR, about, asleep, never_idle, run, schedstat
 from support import Tool, last_cpu, python_child, run_tool
 

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import elf_files
-from pytools import attach, differences, program, usdt
-from pytools.elf import File, Probe
-from pytools.errors import Failure
-from pytools.program import Program
-from pytools.ringbuf import RingBuffer
-from pytools.source import Source
+from pytools.load import attach, program
+from pytools.facts import differences
+from pytools.compile import usdt
+from pytools.facts.elf import File, Probe
+from pytools.base.errors import Failure
+from pytools.load.program import Program
+from pytools.read.ringbuf import RingBuffer
+from pytools.compile.unrendered import Unrendered
 from support import python_child
 
 host_only = pytest.mark.host_only
@@ -286,7 +288,7 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def started(template: str, **probes: list[str]) -> Program:
-    source = Source(PUT + template, probes=probes)
+    source = Unrendered(PUT + template, probes=probes)
     # An image of the cache is for the kernel as it is.
     made = program.prepare(source, {"events": 1 << 22}, False, lambda line: None)
     made.attach()

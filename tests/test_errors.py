@@ -15,11 +15,11 @@ import pytest
 
 import capture
 from programs import program_ids, wait_until_detached
-from pytools import system
-from pytools.errors import Usage
+from pytools.base import system
+from pytools.base.errors import Usage
 
-from pytools.kernel import running
-from pytools.template import render
+from pytools.facts.kernel import running
+from pytools.compile.template import render
 
 from support import (
     NEEDED, PATIENCE, ROOT, TOOLS, hooks, in_shell, needed, one_in_matrix,
@@ -173,7 +173,7 @@ def test_another_user_s_images_are_where_the_user_says(public: Path) -> None:
         environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
         code = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
-            "from pytools import cache\n"
+            "from pytools.base import cache\n"
             "with cache.Cache(cache.folder()) as images:\n"
             "    images.store('name', b'image'); print(images.load('name'), images.why_not)\n"
         )
@@ -425,7 +425,7 @@ def test_a_wrong_template_fails_in_one_line_at_the_end(change: str, message: str
     code = (
         "import sys, runpy; sys.path.insert(0, sys.argv[1])\n"
         "sys.argv = ['runqlen', '--cfs', '-d', '0']\n"
-        "from pytools import program\n"
+        "from pytools.load import program\n"
         "prepare = program.prepare\n"
         f"change = lambda template: {change}\n"
         "program.prepare = lambda source, *rest: prepare(\n"

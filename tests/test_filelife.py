@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytools.kernel import online_cpus
+from pytools.facts.kernel import online_cpus
 from support import Tool, python_child
 
 # Creates files of known size in a folder and deletes them; the times of both are

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import strategies as st
 
 import capture
-from pytools import filters
-from pytools.compiler import Compiler
-from pytools.errors import Failure, Usage
-from pytools.filters import Filter
-from pytools.source import Source
-from pytools.template import render
+from pytools.tool import filters
+from pytools.compile.compiler import Compiler
+from pytools.base.errors import Failure, Usage
+from pytools.tool.filters import Filter
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import render
 
 NO_PROCESS = 2**22  # one more than the highest process id there can be
 PROGRAM = (
@@ -45,7 +45,7 @@ def tasks(**given: Any) -> Filter:
 
 
 def compiles(given: Filter, release: str) -> None:
-    source = Source(PROGRAM, {"WANTED": given.code}, {}, given.settings)
+    source = Unrendered(PROGRAM, {"WANTED": given.code}, {}, given.settings)
     with Compiler() as compiler:
         image = compiler.compile(render(source, capture.recorded(release)))
     assert {name for _, name in image.programs[0].settings} == set(given.settings)

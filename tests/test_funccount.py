@@ -17,14 +17,17 @@ import pytest
 
 import capture
 from programs import program_ids, wait_until_detached
-from pytools import attach, cli, differences, many, probes, program
-from pytools.attach import Attachment
-from pytools.elf import File
-from pytools.errors import Failure
-from pytools.image import ProgramSpec
-from pytools.kernel import running
-from pytools.loader import Loaded
-from pytools.many import Target
+from pytools.load import attach, multi_attach, program
+from pytools.tool import cli
+from pytools.facts import differences
+from pytools.domains import probes
+from pytools.load.attach import Attachment
+from pytools.facts.elf import File
+from pytools.base.errors import Failure
+from pytools.compile.image import ProgramSpec
+from pytools.facts.kernel import running
+from pytools.load.loader import Loaded
+from pytools.load.multi_attach import Target
 from support import Tool, needs_functions, python_child, run_tool
 
 PYTHON = os.path.realpath(sys.executable)
@@ -229,9 +232,9 @@ def numbered(patterns: Sequence[str]) -> tuple[list[str], list[Target]]:
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
 def test_each_way_to_attach_counts_the_same(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if at_once:
-        monkeypatch.setattr(many, "MOST_SINGLE_CALLS", 0)
+        monkeypatch.setattr(multi_attach, "MOST_SINGLE_CALLS", 0)
     else:
-        monkeypatch.setattr(many._Many, "_can", lambda self, attach_type: False)
+        monkeypatch.setattr(multi_attach._Many, "_can", lambda self, attach_type: False)
         monkeypatch.setattr(differences, "raw_tracepoints_count", lambda kernel: False)
     names, targets = numbered(
         ["c:lrand48", "c:mrand48", "t:syscalls:sys_enter_getpgid",
@@ -278,10 +281,10 @@ class Refusing:
         self.events: list[tuple[str, int]] = []
         self.bad = bad
         self.unsupported = unsupported
-        monkeypatch.setattr(many, "_kprobe_multi", self.multi)
+        monkeypatch.setattr(multi_attach, "_kprobe_multi", self.multi)
         monkeypatch.setattr(attach, "kprobe_event", self.event)
-        monkeypatch.setattr(many._Many, "_can", lambda self, attach_type: True)
-        monkeypatch.setattr(many._Many, "_load", self.load)
+        monkeypatch.setattr(multi_attach._Many, "_can", lambda self, attach_type: True)
+        monkeypatch.setattr(multi_attach._Many, "_load", self.load)
         monkeypatch.setattr(type(running()), "has_kprobes", True)
         self.loads: list[tuple[str, int]] = []
 
@@ -307,7 +310,7 @@ class Refusing:
 def attach_functions(count: int) -> list[Target]:
     targets = [Target("function", f"f{number}", number) for number in range(count)]
     spec = ProgramSpec("probes__count", "probes", "count", b"\0" * 8, [])
-    return many.attach_many(
+    return multi_attach.attach_many(
         Attachment(), Loaded(), spec, {}, targets, running(), lambda done, total: None
     )
 

@@ -7,10 +7,10 @@ from typing import Callable, Mapping
 
 import pytest
 
-from pytools.generations import Generations
-from pytools.program import Program, prepare
-from pytools.samples import Samples
-from pytools.source import Source
+from pytools.read.generations import Generations
+from pytools.load.program import Program, prepare
+from pytools.read.samples import Samples
+from pytools.compile.unrendered import Unrendered
 from support import EMULATED, last_cpu, on_host_only, python_child
 
 CALLS = r"""
@@ -86,7 +86,7 @@ def counted_while(
     with python_child(CALLS, str(last_cpu()), str(calls)) as child:
         assert child.stdin is not None and child.stdout is not None
         child.stdout.readline()
-        source = Source(template, code, {}, {"PID": child.pid})
+        source = Unrendered(template, code, {}, {"PID": child.pid})
         program = prepare(source, {}, True, lambda line: None)
         read = read_from(program)
         program.attach()

@@ -11,11 +11,12 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pytools import hist
-from pytools.compiler import Compiler
-from pytools.output import Output
-from pytools.source import Source
-from pytools.template import render
+from pytools.read import histogram as hist
+from pytools.show import histograms
+from pytools.compile.compiler import Compiler
+from pytools.show.output import Output
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import render
 
 import capture
 
@@ -80,7 +81,7 @@ def test_a_summary_is_printed(form: str, lines: list[str]) -> None:
     histogram = hist.log2({3: 4})
     histogram = histogram._replace(summary=hist.summary(histogram, 44, 12))
     written = Written()
-    hist.HistogramWriter(written, form, "us").write([({"pid": 7}, histogram)])
+    histograms.HistogramWriter(written, form, "us").write([({"pid": 7}, histogram)])
     for line in lines:
         assert line in written.text
 
@@ -95,7 +96,7 @@ def test_the_program_s_log2_is_the_histogram_s() -> None:
     )
     template = '#include "histogram.h"\n' f"PERF_EVENT(program)\n{{\n{checks}\treturn 0;\n}}\n"
     with Compiler() as compiler:
-        image = compiler.compile(render(Source(template), capture.recorded("6.12")))
+        image = compiler.compile(render(Unrendered(template), capture.recorded("6.12")))
     no_op = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0])  # r0 = 0, exit
     assert image.programs[0].instructions == no_op
 
@@ -111,14 +112,14 @@ def test_log2_buckets_begin_at_zero_without_gaps() -> None:
 def test_an_empty_histogram_is_empty_in_every_form() -> None:
     for empty in (hist.log2({}), hist.linear({}), hist.linear({3: 0})):
         assert empty.buckets == [] and empty.samples == 0
-        assert hist.text(empty, "usecs", 80) == ""
+        assert histograms.text(empty, "usecs", 80) == ""
 
 
 @hypothesis.given(st.dictionaries(st.integers(0, 5000), st.integers(1, 10**12), min_size=1))
 def test_a_linear_histogram_loses_no_sample_in_at_most_64_rows(counts: dict[int, int]) -> None:
     histogram = hist.linear(counts)
-    rows = hist.rows(histogram)
-    assert len(rows) <= hist.MOST_ROWS
+    rows = histograms.rows(histogram)
+    assert len(rows) <= histograms.MOST_ROWS
     assert sum(row.amount for row in rows) == sum(counts.values()) == histogram.samples
     assert rows[0].lo == 0 and rows[-1].lo <= max(counts) <= rows[-1].hi
     for row in rows:
@@ -131,7 +132,7 @@ def test_a_linear_histogram_loses_no_sample_in_at_most_64_rows(counts: dict[int,
 def test_five_thousand_lengths_are_grouped() -> None:
     histogram = hist.linear({length: 1 for length in range(5000)})
     assert len(histogram.buckets) == 5000  # JSON and CSV have them all
-    rows = hist.rows(histogram)
+    rows = histograms.rows(histogram)
     assert 25 < len(rows) <= 64
     assert {row.amount for row in rows} == {rows[0].hi + 1}
 
@@ -142,7 +143,7 @@ def test_five_thousand_lengths_are_grouped() -> None:
     st.sampled_from(["nsecs", "usecs", "tasks"]),
 )
 def test_text_has_lines_of_one_width(counts: dict[int, int], width: int, unit: str) -> None:
-    text = hist.text(hist.log2(counts), unit, width)
+    text = histograms.text(hist.log2(counts), unit, width)
     lines = text.splitlines()
     if not any(counts.values()):
         return
@@ -150,18 +151,18 @@ def test_text_has_lines_of_one_width(counts: dict[int, int], width: int, unit: s
     assert len({len(line) for line in lines[1:]}) == 1
     assert {line.index(":") for line in lines} == {lines[0].index(":")}
     for line in lines[1:]:
-        assert line.count("*") <= max(width, hist.NARROWEST_BAR)
+        assert line.count("*") <= max(width, histograms.NARROWEST_BAR)
 
 
 @hypothesis.given(st.dictionaries(st.integers(0, 30), st.integers(0, 10**6), min_size=1))
 def test_text_fits_80_columns(counts: dict[int, int]) -> None:
     for histogram in (hist.log2(counts), hist.linear(counts)):
-        for line in hist.text(histogram, "usecs", 80).splitlines():
+        for line in histograms.text(histogram, "usecs", 80).splitlines():
             assert len(line) <= 80
 
 
 def test_the_longest_bar_is_the_largest_count_s() -> None:
-    lines = hist.text(hist.linear({0: 10, 1: 5, 2: 0, 3: 1}), "tasks", 80).splitlines()[1:]
+    lines = histograms.text(hist.linear({0: 10, 1: 5, 2: 0, 3: 1}), "tasks", 80).splitlines()[1:]
     stars = [line.count("*") for line in lines]
     assert stars[0] == len(lines[0]) - lines[0].index("|") - 2
     assert stars[1] in (stars[0] // 2, (stars[0] + 1) // 2)
@@ -184,7 +185,7 @@ KEYED = [
 
 def test_json_has_the_documented_shape() -> None:
     output = Written()
-    hist.HistogramWriter(output, "json", "us").write(KEYED, lost=3)
+    histograms.HistogramWriter(output, "json", "us").write(KEYED, lost=3)
     records = [json.loads(line) for line in output.text.splitlines()]
     assert len(records) == 2
     for record, (key, histogram) in zip(records, KEYED):
@@ -202,7 +203,7 @@ def test_json_has_the_documented_shape() -> None:
 
 def test_csv_has_one_heading_and_a_row_a_bucket() -> None:
     output = Written()
-    writer = hist.HistogramWriter(output, "csv", "us")
+    writer = histograms.HistogramWriter(output, "csv", "us")
     writer.write(KEYED)
     writer.write(KEYED)
     rows = list(csv.reader(io.StringIO(output.text)))
@@ -214,6 +215,6 @@ def test_csv_has_one_heading_and_a_row_a_bucket() -> None:
 
 def test_text_escapes_keys() -> None:
     output = Written()
-    hist.HistogramWriter(output, "text", "us").write(KEYED)
+    histograms.HistogramWriter(output, "text", "us").write(KEYED)
     assert 'comm = a,"b\\x1b\\x0a\n' in output.text
     assert "\x1b" not in output.text

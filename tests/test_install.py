@@ -92,7 +92,7 @@ def test_without_bytecode_none_is_written(root: Path, tmp_path: Path) -> None:
     assert tree(tmp_path) == before
     # With bytecode there is some for each module, of a kind that no clock makes stale.
     compiled = {path.name.partition(".")[0] for path in root.rglob("*.pyc")}
-    assert compiled == {path.stem for path in (ROOT / "lib" / "pytools").glob("*.py")}
+    assert compiled == {path.stem for path in (ROOT / "lib" / "pytools").rglob("*.py")}
     assert {path.read_bytes()[4] for path in root.rglob("*.pyc")} == {3}  # PEP 552: checked hash
 
 

@@ -6,10 +6,10 @@ import struct
 import pytest
 
 import capture
-from pytools.compiler import Compiler
-from pytools.layout import Layout
-from pytools.source import Source
-from pytools.template import render
+from pytools.compile.compiler import Compiler
+from pytools.compile.layout import Layout
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import render
 
 pytestmark = pytest.mark.rendering
 
@@ -66,7 +66,7 @@ def test_every_type_that_a_template_may_use_comes_out_as_it_went_in() -> None:
         "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
     )
     with Compiler() as compiler:
-        (spec,) = compiler.compile(render(Source(template), capture.recorded("6.12"))).maps
+        (spec,) = compiler.compile(render(Unrendered(template), capture.recorded("6.12"))).maps
     layout = Layout(spec.value, spec.value_size)
     assert layout.size == spec.value_size == spec.key_size
     codes = "".join(types.values())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytools.errors import Failure
-from pytools.mapped import Mapped
+from pytools.base.errors import Failure
+from pytools.domains.mapped_files import MappedFiles
 from support import python_child
 
 # Maps the files that it is told, a line each.
@@ -23,13 +23,13 @@ for line in sys.stdin:
 
 
 class Files:
-    """What a Mapped tells of."""
+    """What a MappedFiles tells of."""
 
     def __init__(self, why: str = "") -> None:
         self.why = why
         self.found: list[tuple[str, bytes]] = []
         self.complaints: list[str] = []
-        self.mapped = Mapped(
+        self.mapped = MappedFiles(
             re.compile(r".*/lib[^/]*$"), self._found, lambda why: self.complaints.append(str(why))
         )
 

@@ -8,10 +8,13 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from pytools import kernel, loader, maps, system
-from pytools.errors import Failure
-from pytools.image import MapSpec
-from pytools.maps import Growth, Map
+from pytools.facts import kernel
+from pytools.load import loader, maps
+from pytools.base import system
+from pytools.base.errors import Failure
+from pytools.compile.image import MapSpec
+from pytools.read.growth import Growth
+from pytools.load.maps import Map
 from support import EMULATED
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

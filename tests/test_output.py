@@ -13,9 +13,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pytools import cli
-from pytools.errors import Failure
-from pytools.output import Clock, Output, csv_field, escape, escape_lines, json_text, text_of
+from pytools.tool import cli
+from pytools.base.errors import Failure
+from pytools.show.output import Clock, Output
+from pytools.base.text import csv_field, escape, escape_lines, json_text, text_of
 
 pytestmark = pytest.mark.rendering
 

@@ -11,7 +11,7 @@ from typing import Iterator
 
 import pytest
 
-from pytools.kernel import running
+from pytools.facts.kernel import running
 from support import (
     PATIENCE,
     ROOT,

@@ -9,13 +9,14 @@ from typing import Iterator
 
 import pytest
 
-from pytools import loader, system
-from pytools.compiler import Compiler
-from pytools.kernel import running
-from pytools.loader import Loaded
-from pytools.ringbuf import RingBuffer
-from pytools.source import Source
-from pytools.template import render
+from pytools.load import loader
+from pytools.base import system
+from pytools.compile.compiler import Compiler
+from pytools.facts.kernel import running
+from pytools.load.loader import Loaded
+from pytools.read.ringbuf import RingBuffer
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import render
 
 PROG_TEST_RUN = 10  # for raw tracepoints since Linux commit 1b4d60ec162f (v5.10)
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -91,7 +92,7 @@ def text(number: int, length: int = 208) -> tuple[int, bytes]:
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
     with Compiler() as compiler:
-        image = compiler.compile(render(Source(TEMPLATE), running()))
+        image = compiler.compile(render(Unrendered(TEMPLATE), running()))
     return loader.load(image, {"events": PAGE})
 
 

@@ -9,8 +9,9 @@ from typing import Any, Iterator
 
 import pytest
 
-from pytools import attach, kernel, loader, program
-from pytools.source import Source
+from pytools.load import attach, loader, program
+from pytools.facts import kernel
+from pytools.compile.unrendered import Unrendered
 from support import (
     EMULATED,
     HAS_BTF,
@@ -277,7 +278,7 @@ def test_an_offline_cpu_is_left_out() -> None:
 def test_a_cpu_that_goes_offline_meanwhile_does_not_matter(monkeypatch: Any) -> None:
     present = kernel.online_cpus()
     template = "PERF_EVENT(sample)\n{\n\treturn 0;\n}\n"
-    image = program._image(Source(template), kernel.running(), True, False, lambda line: None)
+    image = program._image(Unrendered(template), kernel.running(), True, False, lambda line: None)
     loaded = loader.load(image)
     with switched_off(present[-1]):
         monkeypatch.setattr(kernel, "online_cpus", lambda: present)

@@ -72,7 +72,7 @@ def reports(tool: str) -> bool:
 # Asks for the number of a program that there is not, again and again.
 BPF_CALLS = """
 import contextlib, time
-from pytools import system
+from pytools.base import system
 print(flush=True)
 while True:
     with contextlib.suppress(OSError):

@@ -13,9 +13,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pytools import flame, stack_report, symbols
-from pytools.flame import KERNEL, LABEL, UNNAMED, USER, Frame
-from pytools.symbols import Symbol, Symbols, call_site, kernel_symbols
+from pytools.show import flame
+from pytools.tool import stack_report
+from pytools.read import symbols
+from pytools.show.flame import KERNEL, LABEL, UNNAMED, USER, Frame
+from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
 from support import end, python_child
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -295,7 +297,7 @@ def test_a_file_keeps_what_is_in_it_until_it_is_written(tmp_path: Path) -> None:
 def test_the_child_reads_bcc_symbols_as_bcc_lays_them_out() -> None:
     sys.path.insert(0, symbols.HERE)
     try:
-        from pytools.symbols_child import BccSymbol
+        from pytools.read.symbols_child import BccSymbol
     finally:
         sys.path.remove(symbols.HERE)
     assert ctypes.sizeof(BccSymbol) == 32

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytools import syscalls
+from pytools.facts import syscalls
 from support import Tool, on_host_only, python_child, run_tool
 
 X86 = os.uname().machine == "x86_64"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytools.output import Output
-from pytools.stream import Column
-from pytools.table import TableWriter
+from pytools.show.output import Output
+from pytools.show.stream import Column
+from pytools.show.table import TableWriter
 
 pytestmark = pytest.mark.rendering
 

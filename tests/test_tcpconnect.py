@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytools import net
+from pytools.domains import net
 from support import Tool, python_child, run_tool
 
 # A network namespace of its own: what has no route there is nobody's business. made()

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import capture
 from capture import RECORDED, SHAPES, recorded
-from pytools.compiler import Compiler
-from pytools.errors import Failure
-from pytools.image import Image
-from pytools.kernel import Kernel, TracepointField
-from pytools.source import Source
-from pytools.template import Rendered, TemplateError, literal, record_struct, render
+from pytools.compile.compiler import Compiler
+from pytools.base.errors import Failure
+from pytools.compile.image import Image
+from pytools.facts.kernel import Kernel, TracepointField
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import Rendered, TemplateError, literal, record_struct, render
 from support import tool_names
 from witness import Witness
 
@@ -162,7 +162,7 @@ def test_a_mistake_in_a_template_is_named(
     template: str, code: dict[str, str], values: dict[str, int], message: str
 ) -> None:
     with pytest.raises(TemplateError, match=re.escape(message)):
-        render(Source(template, code, values), KERNEL)
+        render(Unrendered(template, code, values), KERNEL)
 
 
 def test_user_functions_and_probes() -> None:
@@ -176,7 +176,7 @@ def test_user_functions_and_probes() -> None:
     if machine != "x86_64":
         pytest.skip(f"places of arguments are those of x86-64, not of {machine}")
     for release, end in (("5.10", ""), ("6.18", ".multi")):
-        found = render(Source(template, probes={"p": ways}), recorded(release))
+        found = render(Unrendered(template, probes={"p": ways}), recorded(release))
         assert [hook[:3] for hook in found.hooks] == [
             ("uprobe__f", f"uprobe{end}", "f"), ("uretprobe__f", f"uretprobe{end}", "f"),
             ("usdt__p__0", f"usdt{end}", "p"), ("usdt__p__1", f"usdt{end}", "p"),
@@ -184,25 +184,25 @@ def test_user_functions_and_probes() -> None:
         with Compiler() as compiler:
             assert len(compiler.compile(found).programs) == 4
     with pytest.raises(Failure, match="probe p: argument 2 can't be read"):
-        render(Source(template, probes={"p": ["4@%eax 8f@%xmm1"]}), recorded("6.18"))
+        render(Unrendered(template, probes={"p": ["4@%eax 8f@%xmm1"]}), recorded("6.18"))
     with pytest.raises(TemplateError, match=r"USDT\(p\): the source names no way"):
-        render(Source(template), recorded("6.18"))
+        render(Unrendered(template), recorded("6.18"))
 
 
 def test_a_raw_tracepoint_that_the_kernel_lacks_is_named() -> None:
     with pytest.raises(Failure, match="no raw tracepoint sched_nothing"):
-        render(Source("RAW_TRACEPOINT(sched_nothing, int x)\n{\n}\n"), KERNEL)
+        render(Unrendered("RAW_TRACEPOINT(sched_nothing, int x)\n{\n}\n"), KERNEL)
 
 
 def test_a_raw_tracepoint_with_other_arguments_is_refused() -> None:
     template = "RAW_TRACEPOINT(sched_switch, bool preempt, struct rq *prev)\n{\n}\n"
     with pytest.raises(Failure, match="argument 2 is struct task_struct"):
-        render(Source(template), KERNEL)
+        render(Unrendered(template), KERNEL)
 
 
 def test_a_tracepoint_that_the_kernel_lacks_is_named() -> None:
     with pytest.raises(Failure, match="no tracepoint sched:nothing"):
-        render(Source("TRACEPOINT(sched, nothing)\n{\n}\n"), KERNEL)
+        render(Unrendered("TRACEPOINT(sched, nothing)\n{\n}\n"), KERNEL)
 
 
 # Functions.
@@ -210,7 +210,7 @@ def test_a_tracepoint_that_the_kernel_lacks_is_named() -> None:
 
 def hooks_of(template: str, kernel: Kernel, fentry: bool = True) -> list[tuple[str, str]]:
     with Compiler() as compiler:
-        image = compiler.compile(render(Source(template), kernel, fentry))
+        image = compiler.compile(render(Unrendered(template), kernel, fentry))
     return [(program.kind, program.target) for program in image.programs]
 
 
@@ -224,13 +224,13 @@ UNLINK = (
 def test_a_function_s_argument_is_found_where_the_kernel_has_it(release: str) -> None:
     kernel = recorded(release)
     place, register = (1, "si") if release == "5.10" else (2, "dx")
-    text = render(Source(UNLINK), kernel).text
+    text = render(Unrendered(UNLINK), kernel).text
     assert f"struct dentry *dentry = (struct dentry *)ctx->args[{place}];" in text
     # The result stands behind the last argument.
     last = 3 if release == "5.10" else 4
     assert f"int result = (int)ctx->args[{last}];" in text
     assert hooks_of(UNLINK, kernel) == [("fexit", "vfs_unlink")]
-    text = render(Source(UNLINK), kernel, False).text
+    text = render(Unrendered(UNLINK), kernel, False).text
     assert f"{{ .arguments = {{ ctx->{register} }} }};" in text
     assert hooks_of(UNLINK, kernel, False) == [
         ("kprobe", "vfs_unlink"),
@@ -257,7 +257,7 @@ def test_a_function_s_argument_is_found_where_the_kernel_has_it(release: str) ->
 def test_a_function_that_is_not_as_written_is_named(template: str, message: str) -> None:
     for fentry in (True, False):
         with pytest.raises(Failure, match=re.escape(message)):
-            render(Source(template), KERNEL, fentry)
+            render(Unrendered(template), KERNEL, fentry)
 
 
 def with_functions(tmp_path: Path, *names: str) -> Kernel:
@@ -274,12 +274,12 @@ def test_a_function_is_known_by_the_compiler_s_and_the_kernel_s_suffixes(tmp_pat
     # Its prototype is not what BTF says: no fentry, and no argument.
     assert hooks_of("FUNCTION(a)\n{\n\treturn 0;\n}\n", kernel) == [("kprobe", "a.isra.0")]
     with pytest.raises(Failure, match="the compiler may have changed its arguments"):
-        render(Source("FUNCTION(a, int x)\n{\n}\n"), kernel)
+        render(Unrendered("FUNCTION(a, int x)\n{\n}\n"), kernel)
 
 
 def test_a_struct_of_the_template_s_own_may_have_a_kernel_struct_s_name() -> None:
     template = "struct qstr { u32 hash; };\nstruct dentry *d;\nint x = d->d_name.len;\n"
-    text = render(Source(template), KERNEL).text
+    text = render(Unrendered(template), KERNEL).text
     assert text.count("struct qstr {") == 1
     assert re.search(r"struct \{\n[^}]*unsigned int len;[^}]*\}[^;]* d_name;", text)
 
@@ -305,7 +305,7 @@ def test_the_compiler_reads_a_literal_as_that_number(number: int) -> None:
         ' "literal");\nPERF_EVENT(p)\n{\n\treturn 0;\n}\n'
     )
     with Compiler() as compiler:
-        compiler.compile(render(Source(text), KERNEL))
+        compiler.compile(render(Unrendered(text), KERNEL))
 
 
 @hypothesis.given(st.binary(min_size=1))
@@ -417,5 +417,5 @@ def test_recorded_formats_compile_to_their_offsets(release: str) -> None:
                 asserts += f'_Static_assert(offsetof({member}) == {found.group(4)}, "{member}");\n'
     assert asserts
     with Compiler() as compiler:
-        found_text = render(Source(text), kernel)
+        found_text = render(Unrendered(text), kernel)
         compiler.compile(found_text._replace(text=found_text.text + asserts))

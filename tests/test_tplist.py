@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pytools.btf import FUNC, TYPEDEF, Btf
-from pytools.kernel import running
+from pytools.facts.btf import FUNC, TYPEDEF, Btf
+from pytools.facts.kernel import running
 from support import HAS_BTF, needs_btf, needs_functions, python_child, run_tool
 
 host_only = pytest.mark.host_only

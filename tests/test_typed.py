@@ -8,12 +8,12 @@ from typing import Callable
 import pytest
 
 from capture import recorded
-from pytools import loader
-from pytools.errors import Failure
-from pytools.kernel import Kernel, running
-from pytools.program import prepare
-from pytools.source import Source
-from pytools.template import render
+from pytools.load import loader
+from pytools.base.errors import Failure
+from pytools.facts.kernel import Kernel, running
+from pytools.load.program import prepare
+from pytools.compile.unrendered import Unrendered
+from pytools.compile.template import render
 from support import python_child
 
 # Counts reads of a process that tell what the kernel tells, and those that don't.
@@ -50,7 +50,7 @@ sys.stdin.readline()
 def test_what_is_read_at_once_is_what_a_call_reads() -> None:
     said: list[str] = []
     with python_child(SLEEPS) as child:
-        source = Source(TEMPLATE, settings={"PID": child.pid})
+        source = Unrendered(TEMPLATE, settings={"PID": child.pid})
         program = prepare(source, {}, False, said.append)
         program.attach()
         assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
@@ -92,7 +92,7 @@ def test_a_kernel_is_asked_whether_it_takes_types(release: str) -> None:
 
         return typed
 
-    source = Source(TEMPLATE, settings={"PID": 1})
+    source = Unrendered(TEMPLATE, settings={"PID": 1})
     for typed, hook in (
         (answer(True), "tp_btf"),
         (answer(False), "raw_tracepoint"),
@@ -110,7 +110,7 @@ def test_a_kernel_is_asked_whether_it_takes_types(release: str) -> None:
 @pytest.mark.rendering
 def test_only_a_template_that_reads_so_has_types() -> None:
     template = "RAW_TRACEPOINT(sched_switch, bool preempt)\n{\n\treturn TYPED;\n}\n"
-    rendered = render(Source(template), recorded("6.12"))
+    rendered = render(Unrendered(template), recorded("6.12"))
     assert rendered.hooks[0].kind == "raw_tracepoint" and "return 0;" in rendered.text
 
 
@@ -118,10 +118,10 @@ def test_only_a_template_that_reads_so_has_types() -> None:
 def test_a_member_that_is_not_there_is_named() -> None:
     template = TEMPLATE.replace("$PID", "1").replace("prev, tgid", "prev, nothing")
     with pytest.raises(Failure, match="struct task_struct has no member nothing in this kernel"):
-        render(Source(template), recorded("6.12"))
+        render(Unrendered(template), recorded("6.12"))
 
 
 @pytest.mark.rendering
 def test_without_types_of_the_kernel_s_members_are_read_as_ever() -> None:
-    rendered = render(Source(TEMPLATE, settings={"PID": 1}), Kernel("6.12", "/nonexistent"))
+    rendered = render(Unrendered(TEMPLATE, settings={"PID": 1}), Kernel("6.12", "/nonexistent"))
     assert rendered.hooks[0].kind == "raw_tracepoint" and "prev->tgid" in rendered.text

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 
-CHILD = "/pytools/lib/pytools/compiler_child.py"
+CHILD = "/pytools/lib/pytools/compile/compiler_child.py"
 
 
 def answer(line: bytes) -> bytes:

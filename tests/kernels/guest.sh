@@ -120,7 +120,7 @@ if [ "${compiler:-}" = host ]; then
 	# Users without root compile, too.
 	touch /run/compiler.lock
 	chmod 666 /run/compiler.lock /run/compiler
-	own=lib/pytools/compiler_child.py
+	own=lib/pytools/compile/compiler_child.py
 	mv $own "${own%.py}_here.py"
 	cp tests/kernels/compile_client.py $own
 fi

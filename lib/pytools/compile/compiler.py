@@ -1,0 +1,107 @@
+"""Rendered C to an image: bcc compiles it in a child process.
+
+LLVM takes 130 MiB and bcc cannot give it back, so the process that uses it ends
+when the image is made; a tool whose image is cached never starts one.
+
+The child is started before the template is rendered: bcc is being loaded while
+the kernel's types are being read.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from pytools.base import child
+from pytools.base.errors import Failure
+from pytools.compile.image import Image
+from pytools.compile.template import Rendered
+
+__all__ = ["Compiler", "require_headers"]
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+# Stands in for the kernel's headers.
+INCLUDE = os.path.join(HERE, "include")
+
+MAP_ARRAY = 2  # BPF_MAP_TYPE_ARRAY
+MAP_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
+LD_IMM64 = 0x18  # BPF_LD | BPF_DW | BPF_IMM: two instructions' room
+PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD, in the source register's place
+LAYOUT = "_layout"  # see template._expand_events
+
+
+class Compiler:
+    """A child process that compiles one program.
+
+    >>> with Compiler() as compiler:
+    ...     image = compiler.compile(rendered)
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._child = child.start(HERE, "compiler_child.py", subprocess.PIPE)
+        except OSError as error:
+            raise Failure(f"cannot start the compiler: {error.strerror}") from None
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.communicate()
+
+    def compile(self, rendered: Rendered) -> Image:
+        """Compile; raises Failure with the compiler's own messages as detail."""
+        require_headers(rendered)
+        request = {
+            "text": rendered.text,
+            # Empty: bcc looks for the kernel's headers itself, as it always does.
+            "source": "" if rendered.headers else INCLUDE,
+            "hooks": rendered.hooks,
+            "settings": rendered.settings,
+        }
+        output, messages = self._child.communicate(json.dumps(request).encode())
+        status = self._child.returncode
+        detail = messages.decode("utf-8", "replace").strip()
+        if status == NO_BCC:
+            raise Failure(NO_BCC_TEXT, detail)
+        if status != 0:
+            why = _first_error(detail) or (
+                f"the compiler was killed by signal {-status}" if status < 0 else "no reason given"
+            )
+            raise Failure(f"cannot compile the BPF program: {why}", detail)
+        try:
+            return Image.parse(output)
+        except ValueError:
+            raise Failure("the compiler gave no image", detail) from None
+
+
+NO_BCC = 3  # the child's exit status when it cannot import bcc
+NO_BCC_TEXT = (
+    f"bcc is not installed for {sys.executable}: install python3-bpfcc (Debian, Ubuntu) or "
+    "python3-bcc (Fedora, openSUSE)"
+)
+
+
+def require_headers(rendered: Rendered) -> None:
+    """Raise Failure where the kernel's headers are needed and are not installed."""
+    if rendered.headers and not os.path.isdir(rendered.headers):
+        raise Failure(
+            "this kernel has neither type information (BTF, CONFIG_DEBUG_INFO_BTF) nor "
+            f"headers in {rendered.headers}: install the headers of {os.uname().release}"
+        )
+
+
+def _first_error(messages: str) -> str:
+    for line in messages.splitlines():
+        if "error:" in line:
+            return line.replace("/virtual/main.c:", "line ").strip()
+    return messages.splitlines()[-1] if messages else ""
+
+
+def describe(description: Any) -> Any:
+    """bcc's description of a C type, parsed."""
+    return json.loads(description) if description else None

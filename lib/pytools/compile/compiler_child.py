@@ -1,0 +1,133 @@
+"""Runs as the compiler's child process only: C on standard input, image on
+standard output, what clang says on standard error."""
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import struct
+import sys
+from typing import Any
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+
+from pytools.compile import compiler, template  # noqa: E402
+from pytools.base import system  # noqa: E402
+from pytools.compile.image import Image, MapSpec, ProgramSpec  # noqa: E402
+
+
+def hide_kallsyms() -> None:
+    """bcc reads all of /proc/kallsyms (100,000 lines and more) to learn whether
+    the kernel has bpf_probe_read_kernel, which took six sevenths of the time to
+    compile. Every kernel since v5.5 has it: let this process, and nobody else,
+    see a file that says so. Without the privilege, bcc reads on."""
+    try:
+        system.own_mount_namespace()
+        system.bind_mount(os.path.join(HERE, "kallsyms"), "/proc/kallsyms")
+    except OSError:
+        pass
+
+
+def compile_text(lib: ctypes.CDLL, text: str, flags: list[bytes]) -> int:
+    array = (ctypes.c_char_p * len(flags))(*flags)
+    module: int = lib.bpf_module_create_c_from_string(
+        text.encode(), 0, array, len(flags), True, None
+    )
+    return module
+
+
+def read_maps(lib: ctypes.CDLL, module: int) -> tuple[list[MapSpec], dict[int, str]]:
+    """The maps of a module, and its file descriptors' names."""
+    specs: dict[str, MapSpec] = {}
+    names: dict[int, str] = {}
+    for number in range(lib.bpf_num_tables(module)):
+        name = lib.bpf_table_name(module, number)
+        specs[name.decode()] = MapSpec(
+            name.decode(),
+            lib.bpf_table_type_id(module, number),
+            lib.bpf_table_key_size_id(module, number),
+            lib.bpf_table_leaf_size_id(module, number),
+            lib.bpf_table_max_entries_id(module, number),
+            lib.bpf_table_flags_id(module, number),
+            compiler.describe(lib.bpf_table_key_desc_id(module, number)),
+            compiler.describe(lib.bpf_table_leaf_desc_id(module, number)),
+        )
+        names[lib.bpf_table_fd_id(module, number)] = name.decode()
+    maps = []
+    for spec in specs.values():
+        if spec.name.endswith(compiler.LAYOUT) and spec.type == compiler.MAP_ARRAY:
+            continue
+        if spec.type == compiler.MAP_RINGBUF:
+            layout = specs[spec.name + compiler.LAYOUT]
+            spec = spec._replace(key_size=0, value_size=0, key=None, value=layout.value)
+        maps.append(spec)
+    return maps, names
+
+
+def read_program(
+    lib: ctypes.CDLL, module: int, hook: list[Any], names: dict[int, str], settings: list[str]
+) -> ProgramSpec:
+    """The instructions of a program, with the maps and settings they use by name."""
+    program, kind, target, type_id = hook
+    start = lib.bpf_function_start(module, program.encode())
+    if not start:
+        raise SystemExit(f"error: the compiler dropped the program {program}")
+    code = bytearray(ctypes.string_at(start, lib.bpf_function_size(module, program.encode())))
+    uses, settings_used = [], []
+    number = 0
+    while number < len(code) // 8:
+        if code[8 * number] == compiler.LD_IMM64:
+            if code[8 * number + 1] >> 4 == compiler.PSEUDO_MAP_FD:
+                (fd,) = struct.unpack_from("=i", code, 8 * number + 4)
+                struct.pack_into("=i", code, 8 * number + 4, 0)
+                uses.append((number, names[fd]))
+            else:
+                low, high = struct.unpack_from("=I4xI", code, 8 * number + 4)[:2]
+                setting = template.setting_number(high << 32 | low)
+                if setting is not None:
+                    settings_used.append((number, settings[setting]))
+            number += 1
+        number += 1
+    return ProgramSpec(program, kind, target, bytes(code), uses, settings_used, type_id)
+
+
+def main() -> None:
+    # Whatever bcc prints belongs to the messages.
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        from bcc.libbcc import lib
+    except (ImportError, OSError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(compiler.NO_BCC) from None
+    # Complete in every version, but not declared in bcc's own libbcc.py.
+    for function in ("name", "key_desc_id", "leaf_desc_id"):
+        getattr(lib, f"bpf_table_{function}").restype = ctypes.c_char_p
+    for function in ("key_size_id", "leaf_size_id"):
+        getattr(lib, f"bpf_table_{function}").restype = ctypes.c_size_t
+    lib.bpf_num_tables.restype = ctypes.c_size_t
+    lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
+    for function in (
+        "name", "key_desc_id", "leaf_desc_id", "key_size_id", "leaf_size_id", "fd_id",
+        "max_entries_id", "flags_id", "type_id",
+    ):  # fmt: skip
+        getattr(lib, f"bpf_table_{function}").argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    hide_kallsyms()
+    request = json.load(sys.stdin)
+    if request["source"]:
+        os.environ["BCC_KERNEL_SOURCE"] = request["source"]
+    module = compile_text(lib, request["text"], [])
+    if not module:
+        raise SystemExit(1)
+    maps, names = read_maps(lib, module)
+    settings = request["settings"]
+    programs = [read_program(lib, module, hook, names, settings) for hook in request["hooks"]]
+    output.write(Image(maps, programs).dump())
+    output.close()
+    # LLVM is not taken apart: the process ends faster than its destructors.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""What a tool wants to run, before it is rendered for a kernel."""
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple, Sequence, Union
+
+__all__ = ["Unrendered", "Value"]
+
+Value = Union[bool, int, bytes]
+
+
+class Unrendered(NamedTuple):
+    """A template, and what its placeholders stand for (see template). ``code`` and
+    ``values`` are part of what is compiled; of ``settings``, only the names are.
+    ``probes`` has for each USDT hook the ways in which its arguments are written
+    (elf.Probe.arguments), each once."""
+
+    template: str
+    code: Mapping[str, str] = {}
+    values: Mapping[str, Value] = {}
+    settings: Mapping[str, int] = {}
+    probes: Mapping[str, Sequence[str]] = {}

@@ -1,0 +1,140 @@
+"""Block I/O: disks, operations and flags in words, and what ``bpf/block.h`` needs.
+
+The number of an operation is the same in Linux v5.10 to v7.3 but for those on
+zones; flags move, and the C puts them into the order of ``FLAGS`` here.
+"""
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+from typing import Mapping
+
+from pytools.base.errors import Usage
+from pytools.read.growth import Growth
+from pytools.show.output import Output
+from pytools.load.program import Program
+
+__all__ = [
+    "Strays", "add_disk", "disk_name", "flag_words", "in_flight", "kind_words", "letter",
+    "settings",
+]  # fmt: skip
+
+MINOR_BITS = 20  # MINORBITS, include/linux/kdev_t.h
+OPERATION_BITS = 8  # and above them the flags: kind_of() in bpf/block.h
+# enum req_op, include/linux/blk_types.h; ZONE_APPEND as bpf/block.h has it.
+OPERATIONS = {
+    0: ("read", "R"), 1: ("write", "W"), 2: ("flush", "F"), 3: ("discard", "D"),
+    5: ("secure-erase", "E"), 9: ("write-zeroes", "Z"), 128: ("zone-append", "A"),
+}  # fmt: skip
+FLAGS = (
+    "sync", "meta", "prio", "nomerge", "idle", "integrity", "fua", "preflush", "rahead",
+    "background", "nowait", "swap",
+)  # fmt: skip
+FEWEST_FLIGHTS = 8192
+MOST_FLIGHTS = 1 << 20
+
+
+def flag_words(kind: int) -> str | None:
+    """The flags of a request in words.
+
+    >>> flag_words(0x301)
+    'sync|meta'
+    """
+    bits = kind >> OPERATION_BITS
+    return "|".join(flag for number, flag in enumerate(FLAGS) if bits >> number & 1) or None
+
+
+def kind_words(kind: int) -> str:
+    """The operation and the flags of a request in words.
+
+    >>> kind_words(0x301)
+    'write|sync|meta'
+    """
+    number = kind & (1 << OPERATION_BITS) - 1
+    word = OPERATIONS[number][0] if number in OPERATIONS else f"operation {number}"
+    return "|".join(filter(None, (word, flag_words(kind))))
+
+
+def letter(kind: int) -> str:
+    """The operation of a request as a letter; N for one that is rarer."""
+    return OPERATIONS.get(kind & (1 << OPERATION_BITS) - 1, ("", "N"))[1]
+
+
+def disk_name(device: int) -> str | None:
+    """The name of the disk with this number; MAJOR:MINOR if it is gone."""
+    if not device:
+        return None
+    number = f"{device >> MINOR_BITS}:{device & (1 << MINOR_BITS) - 1}"
+    try:
+        return os.path.basename(os.readlink(f"/sys/dev/block/{number}"))
+    except OSError:
+        return number
+
+
+def add_disk(made: argparse.ArgumentParser) -> None:
+    """Add the option that says which disk a tool is about."""
+    made.add_argument("--disk", metavar="DISK", help="only this disk: sda, or /dev/sda")
+
+
+def settings(options: argparse.Namespace) -> dict[str, int]:
+    """The numbers that block.h is told when it is loaded. Raises Usage."""
+    filters = (options.pid, options.comm, options.cgroup, options.pidns)
+    return {
+        "DISK": -1 if options.disk is None else _device(options.disk),
+        "FILTERED": any(value is not None for value in filters),
+    }
+
+
+def _device(name: str) -> int:
+    node = os.path.realpath(os.path.join("/dev", name))
+    folder = os.path.join("/sys/class/block", os.path.basename(node))
+    try:
+        with open(f"{folder}/dev") as file:
+            major, _, minor = file.read().partition(":")
+    except (OSError, ValueError):
+        raise Usage(f"there is no disk {name}; /proc/partitions has those that there are") from None
+    if os.path.exists(f"{folder}/partition"):
+        whole = os.path.basename(os.path.dirname(os.path.realpath(folder)))
+        raise Usage(f"{name} is a partition: the I/O is that of the disk, {whole}")
+    return int(major) << MINOR_BITS | int(minor)
+
+
+def in_flight() -> int:
+    """How many requests there can be at a time, and as many again."""
+    requests = 0
+    for path in glob.glob("/sys/block/*/queue/nr_requests"):
+        try:
+            with open(path) as file:
+                each = int(file.read())
+            queues = len(os.listdir(os.path.join(os.path.dirname(path), "..", "mq")))
+        except (OSError, ValueError):
+            continue  # no requests, or gone meanwhile
+        requests += each * queues
+    return min(max(2 * requests, FEWEST_FLIGHTS), MOST_FLIGHTS)
+
+
+# The counters of block.h.
+_UNMATCHED, _NEGATIVE, _NO_ROOM = range(3)
+
+
+class Strays:
+    """What is in no histogram and in no line, and why."""
+
+    def __init__(self, output: Output, program: Program) -> None:
+        self._output = output
+        self._growth = Growth(program.maps["strays"])
+
+    def since_last(self) -> tuple[int, Mapping[str, int]]:
+        """Since the last call: how many requests were lost, and those that were
+        ``unmatched`` or ``negative``, which is said on standard error."""
+        counts = self._growth.since_last()
+        found = {}
+        for number, name, why in (
+            (_UNMATCHED, "unmatched", "they began unseen, most likely before the start"),
+            (_NEGATIVE, "negative", "they ended before they began"),
+        ):
+            if counts.get(number):
+                found[name] = counts[number]
+                self._output.message(f"{counts[number]} requests {name}: {why}")
+        return counts.get(_NO_ROOM, 0), found

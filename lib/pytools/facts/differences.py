@@ -1,0 +1,528 @@
+"""What differs between kernels: one function a difference.
+
+A template writes the difference's name as a placeholder
+(``prev->$TASK_STATE``) and reads as C; what the name stands for is decided
+here, when the template is rendered, by asking the kernel's BTF. Where a kernel
+has no BTF, the version decides, and only there.
+
+Every function takes the kernel and returns C text. Its docstring names the
+commit that made the difference, and the version it first came with.
+"""
+from __future__ import annotations
+
+import os
+
+from pytools.base.errors import Failure
+from pytools.facts.kernel import Kernel
+
+__all__ = [
+    "ATTACH_COOKIE", "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK",
+    "CGROUP_ANCESTOR_ID", "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL",
+    "EXIT_CONTEXT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "PREV_STATE",
+    "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
+    "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE",
+    "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+]  # fmt: skip
+
+
+def _has(
+    kernel: Kernel, struct: str, member: str, since: tuple[int, int], before: bool = False
+) -> bool:
+    """Whether BTF lists the member; without BTF, whether the kernel is at least
+    ``since`` (or, with ``before``, older than that)."""
+    known = kernel.has_field(struct, member)
+    return (kernel.version >= since) != before if known is None else known
+
+
+def _enumerator(kernel: Kernel, name: str) -> int | None:
+    """The value of an enumerator; None where BTF does not list it, or there is none."""
+    return kernel.btf.enumerators({name}).get(name) if kernel.has_btf else None
+
+
+def TASK_STATE(kernel: Kernel) -> str:
+    """task_struct's scheduling state. Since Linux commit 2f064a59a11f (v5.14)
+    the member is ``__state``, 4 bytes wide; before, ``state``, 8 bytes."""
+    return "__state" if _has(kernel, "task_struct", "__state", (5, 14)) else "state"
+
+
+def PREV_STATE(kernel: Kernel) -> str:
+    """The state of the task that sched_switch switches out. Since Linux commit
+    fa2c3254d7cf (v5.18) the tracepoint's fourth argument: the task's own may
+    have been changed by a waker meanwhile."""
+    arguments = kernel.btf.raw_tracepoint("sched_switch") if kernel.has_btf else None
+    if len(arguments) > 3 if arguments else kernel.version >= (5, 18):
+        return "(unsigned int)ctx->args[3]"
+    return f"prev->{TASK_STATE(kernel)}"
+
+
+def RUNNABLE_WEIGHT_FIELD(kernel: Kernel) -> str:
+    """cfs_rq has ``runnable_weight`` before ``nr_running`` from Linux commit
+    1ea6c46a23f1 (v4.15) to commit 0dacee1bfa70 (v5.7) only."""
+    if _has(kernel, "cfs_rq", "runnable_weight", (5, 7), before=True):
+        return "unsigned long runnable_weight;"
+    return ""
+
+
+def CFS_NR_RUNNING(kernel: Kernel) -> str:
+    """The entities queued on one cfs_rq. Since Linux commit 736c55a02c47
+    (v6.14) the member is ``nr_queued``; before, ``nr_running``."""
+    return "nr_queued" if _has(kernel, "cfs_rq", "nr_queued", (6, 14)) else "nr_running"
+
+
+def CFS_RQ_OFFSET_CHECK(kernel: Kernel) -> str:
+    """The hand-written ``struct cfs_rq_partial`` against the kernel's own: a
+    kernel that lays cfs_rq out in a new way must not give wrong numbers."""
+    if not kernel.has_btf:
+        return ""
+    name = CFS_NR_RUNNING(kernel)
+    member = kernel.btf.member("cfs_rq", name)
+    if member is None:
+        raise Failure(f"this kernel's cfs_rq has no {name}: --cfs cannot be read")
+    return (
+        f"_Static_assert(offsetof(struct cfs_rq_partial, {name}) == {member.bit_offset // 8},\n"
+        f'\t"cfs_rq is laid out in a new way");'
+    )
+
+
+def DELAYED_TASKS(kernel: Kernel) -> str:
+    """Tasks that sleep but are still queued on the ``rq`` at hand ("delayed
+    dequeue"), counted in ``rq->nr_running``. Since Linux commit 152e11f6df29
+    (v6.12). The runnable ones are counted apart since commit c2a295bffeaf
+    (v6.14, and v6.12.37); ``h_nr_delayed`` counts the sleepers from commit
+    76f2f783294d (v6.13, and v6.12.7) until then."""
+    if not kernel.has_btf:
+        raise Failure(
+            "the CPU's own queue (struct rq) is known from type information (BTF) only, "
+            "which this kernel lacks: use --cfs"
+        )
+    if _has(kernel, "cfs_rq", "h_nr_runnable", (6, 14)):
+        return "rq->cfs.h_nr_queued - rq->cfs.h_nr_runnable"
+    if _has(kernel, "cfs_rq", "h_nr_delayed", (6, 12)):
+        return "rq->cfs.h_nr_delayed"
+    return "0"
+
+
+def CGROUP_ANCESTOR_ID(kernel: Kernel) -> str:
+    """The id of the ancestor of ``cgroup`` at ``level``. Since Linux commit
+    7f203bc89eb6 (v6.1) cgroup has pointers in ``ancestors``; before, the ids
+    themselves in ``ancestor_ids``."""
+    if _has(kernel, "cgroup", "ancestors", (6, 1)):
+        return "(*((struct cgroup **)&cgroup->ancestors + level))->kn->id"
+    return "*((u64 *)&cgroup->ancestor_ids + level)"
+
+
+def USER_REGISTERS(kernel: Kernel) -> str:
+    """Declares ``registers``, the current task's registers as its system call
+    found them, where ``context`` is a system call tracepoint's record. Since
+    Linux commit dd6e10fbd9fb (v5.15) a helper gives them, for which the kernel
+    must have BTF. Before, they are what the hidden first word of the record
+    points to, as bpf_get_stack() takes it (commit cf5f5cea270b, v4.14)."""
+    helpers = {"BPF_FUNC_get_current_task_btf", "BPF_FUNC_task_pt_regs"}
+    numbers = kernel.btf.enumerators(helpers) if kernel.has_btf else {}
+    if len(numbers) == len(helpers):
+        # By number: older versions of bcc do not know the names.
+        return (
+            "struct task_struct *(*current_task)(void) = "
+            f"(void *){numbers['BPF_FUNC_get_current_task_btf']};\n"
+            "\tstruct pt_regs *(*registers_of)(struct task_struct *) = "
+            f"(void *){numbers['BPF_FUNC_task_pt_regs']};\n"
+            "\tstruct pt_regs *registers = registers_of(current_task());\n"
+        )
+    return (
+        "struct pt_regs copy = {}, *registers = NULL;\n\n"
+        "\tbpf_probe_read_kernel(&registers, sizeof(registers), context);\n"
+        "\tbpf_probe_read_kernel(&copy, sizeof(copy), registers);\n"
+        "\tregisters = &copy;\n"
+    )
+
+
+# The members of struct pt_regs that hold a system call's arguments when it ends
+# (syscall_get_arguments() in the kernel's arch/*/include/asm/syscall.h).
+_ARGUMENTS = {
+    "x86_64": ["di", "si", "dx", "r10"],
+    "aarch64": ["orig_x0", "regs[1]", "regs[2]", "regs[3]"],
+    "riscv64": ["orig_a0", "a1", "a2", "a3"],
+    "s390x": ["orig_gpr2", "gprs[3]", "gprs[4]", "gprs[5]"],
+    "ppc64le": ["orig_gpr3", "gpr[4]", "gpr[5]", "gpr[6]"],
+}
+
+
+def _argument(kernel: Kernel, number: int) -> str:
+    for machine, members in _ARGUMENTS.items():
+        known = [kernel.has_field("pt_regs", member.partition("[")[0]) for member in members]
+        if all(known) or (known[0] is None and os.uname().machine == machine):
+            return members[number]
+    raise Failure(f"system calls' arguments are not known on {os.uname().machine}")
+
+
+def FIRST_ARGUMENT(kernel: Kernel) -> str:
+    """The first argument of a system call; by architecture, as the others are."""
+    return _argument(kernel, 0)
+
+
+def SECOND_ARGUMENT(kernel: Kernel) -> str:
+    """The second argument of a system call."""
+    return _argument(kernel, 1)
+
+
+def THIRD_ARGUMENT(kernel: Kernel) -> str:
+    """The third argument of a system call."""
+    return _argument(kernel, 2)
+
+
+def FOURTH_ARGUMENT(kernel: Kernel) -> str:
+    """The fourth argument of a system call."""
+    return _argument(kernel, 3)
+
+
+# The member of struct pt_regs that holds a system call's number when it ends
+# (syscall_get_nr(), in the same file).
+_NUMBERS = {
+    "x86_64": "orig_ax",
+    "aarch64": "syscallno",
+    "riscv64": "a7",
+    "s390x": "int_code & 0xffff",
+    "ppc64le": "gpr[0]",
+}
+
+
+def _preempts_programs(kernel: Kernel) -> bool:
+    """Whether a task may be preempted in a program at a raw tracepoint, or at one
+    of ``syscalls``: for other tasks that come there on that CPU, the kernel leaves
+    the program out meanwhile. Linux v7.0 does not do so, v7.3 does, with the
+    function that runs programs that may sleep; at a tracepoint that is a perf
+    event nobody is preempted."""
+    if kernel.has_btf:
+        return kernel.btf.function("trace_call_bpf_faultable") is not None
+    return kernel.version >= (7, 1)
+
+
+def raw_tracepoints_count(kernel: Kernel) -> bool:
+    """Whether a program at a raw tracepoint is run each time (see above)."""
+    return kernel.has_btf and not _preempts_programs(kernel)
+
+
+def single_calls_count(kernel: Kernel) -> bool:
+    """The same of one at a tracepoint of category ``syscalls``."""
+    return not _preempts_programs(kernel)
+
+
+def ATTACH_COOKIE(kernel: Kernel) -> str:
+    """The number that a link of many probes gave the one that a program runs for. Since
+    Linux commit 7adfc6c9b315 (v5.15) a helper tells it; such links are newer."""
+    helper = "BPF_FUNC_get_attach_cookie"
+    number = _enumerator(kernel, helper)
+    return "NO_PROBE" if number is None else f"((u64 (*)(void *)){number})(context)"
+
+
+def SYS_ENTER(kernel: Kernel) -> str:
+    """The head of a program that runs when a system call begins, for each of them.
+    A raw tracepoint is the faster one."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(raw_syscalls, sys_enter)"
+    return "RAW_TRACEPOINT(sys_enter, struct pt_regs *registers, long int number)"
+
+
+def ENTERED_CALL(kernel: Kernel) -> str:
+    """The number of the system call in ``SYS_ENTER``."""
+    return "args->id" if _preempts_programs(kernel) else "number"
+
+
+def SYS_EXIT(kernel: Kernel) -> str:
+    """The head of a program that runs when a system call returns."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(raw_syscalls, sys_exit)"
+    return "RAW_TRACEPOINT(sys_exit, struct pt_regs *registers, long int result)"
+
+
+def CALL_RESULT(kernel: Kernel) -> str:
+    """What the system call in ``SYS_EXIT`` returns."""
+    return "args->ret" if _preempts_programs(kernel) else "result"
+
+
+def EXIT_CONTEXT(kernel: Kernel) -> str:
+    """What ``syscall_arguments`` of syscall.h takes in ``SYS_EXIT``. A raw tracepoint's
+    first argument is the registers, as the hidden first word of a record is."""
+    return "args" if _preempts_programs(kernel) else "ctx"
+
+
+def RETURNING_CALL(kernel: Kernel) -> str:
+    """The number of the system call in ``SYS_EXIT``; in struct pt_regs by architecture."""
+    if _preempts_programs(kernel):
+        return "args->id"
+    member = _NUMBERS.get(os.uname().machine)
+    if member is None:
+        raise Failure(f"system calls' numbers are not known on {os.uname().machine}")
+    return f"registers->{member}"
+
+
+def PROCESS_EXIT(kernel: Kernel) -> str:
+    """The head of a program that runs when a thread ends."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(sched, sched_process_exit)"
+    return "RAW_TRACEPOINT(sched_process_exit, struct task_struct *task)"
+
+
+def COMPAT_CALL(kernel: Kernel) -> str:
+    """Whether the current task makes a 32-bit system call on a 64-bit
+    kernel, which has a number of its own: TS_COMPAT of
+    arch/x86/include/asm/thread_info.h (since Linux v2.6), TIF_32BIT of arm64's
+    (since v3.7). Since commit 3ca1032ab7ab (v5.11) a program may read the current
+    task without a helper, which is five times as fast."""
+    member, width, test = {
+        "x86_64": ("status", 32, "& 2"),
+        "aarch64": ("flags", 64, ">> 22 & 1"),
+    }.get(os.uname().machine, ("", 0, ""))
+    if not member:
+        return "false"
+    helper = "BPF_FUNC_get_current_task_btf"
+    number = _enumerator(kernel, helper)
+    if number is None:
+        return f"(((struct task_struct *)bpf_get_current_task())->thread_info.{member} {test})"
+    outer = kernel.btf.member("task_struct", "thread_info")
+    inner = kernel.btf.member("thread_info", member)
+    if outer is None or inner is None:
+        raise Failure("this kernel's task_struct has no thread_info")
+    offset = (outer.bit_offset + inner.bit_offset) // 8
+    # In assembler, for bcc would put a bpf_probe_read there.
+    return (
+        f"({{ void *(*current)(void) = (void *){number}; u{width} word; "
+        f'asm volatile("%0 = *(u{width} *)(%1 + {offset})" : "=r"(word) : "r"(current())); '
+        f"word {test}; }})"
+    )
+
+
+# Those of a function's arguments when it is entered, and of its result when it has
+# returned (the architectures' calling conventions: PT_REGS_PARM1 and so on).
+_CALL = {
+    "x86_64": (["di", "si", "dx", "cx", "r8", "r9"], "ax"),
+    "aarch64": ([f"regs[{number}]" for number in range(8)], "regs[0]"),
+    "riscv64": ([f"a{number}" for number in range(8)], "a0"),
+    "s390x": ([f"gprs[{number}]" for number in range(2, 7)], "gprs[2]"),
+    "ppc64le": ([f"gpr[{number}]" for number in range(3, 11)], "gpr[3]"),
+}
+
+
+def call_registers(kernel: Kernel) -> tuple[list[str], str]:
+    """The members of struct pt_regs with a function's arguments, and with its result."""
+    for machine, (members, result) in _CALL.items():
+        known = kernel.has_field("pt_regs", members[0].partition("[")[0])
+        if known or (known is None and os.uname().machine == machine):
+            return members, result
+    raise Failure(f"functions' arguments are not known on {os.uname().machine}")
+
+
+# The stack pointer, and how many bytes the return takes from the stack: where the
+# call puts the address to return to, not into a register.
+_STACK = {
+    "x86_64": ("sp", 8),
+    "aarch64": ("sp", 0),
+    "riscv64": ("sp", 0),
+    "s390x": ("gprs[15]", 0),
+    "ppc64le": ("gpr[1]", 0),
+}
+# Those whose arguments beyond the registers are next to each other on the stack.
+_ARGUMENTS_ON_STACK = ("x86_64", "aarch64", "riscv64")
+
+
+def _stack() -> tuple[str, int]:
+    machine = os.uname().machine
+    if machine not in _STACK:
+        raise Failure(f"the stack is not known on {machine}")
+    return _STACK[machine]
+
+
+def stack_argument(number: int) -> str | None:
+    """Where an argument of a function is that has no register left, the first of them
+    0, as the function is called; None where that is not known."""
+    if os.uname().machine not in _ARGUMENTS_ON_STACK:
+        return None
+    register, return_bytes = _stack()
+    return f"ctx->{register} + {return_bytes + 8 * number}"
+
+
+def CALLED_STACK(kernel: Kernel) -> str:
+    """Where the stack of a user function was when it was called, in a program that
+    runs then: of two calls of a thread that have not returned, no two are alike."""
+    return f"ctx->{_stack()[0]}"
+
+
+def RETURNED_STACK(kernel: Kernel) -> str:
+    """The same, in a program that runs when the function has returned."""
+    register, return_bytes = _stack()
+    return f"(ctx->{register} - {return_bytes})"
+
+
+def has_fentry(kernel: Kernel) -> bool:
+    """Whether programs can be attached to functions without kprobes. x86 has what
+    it takes since Linux commit fec56f5890d9 (v5.5), arm64 since efc9909fdce0
+    (v6.0), s390 since 528eb2cb87bc (v6.3); it depends on BTF."""
+    since = {"x86_64": (5, 5), "aarch64": (6, 0), "s390x": (6, 3)}.get(os.uname().machine, (99, 0))
+    return kernel.has_btf and kernel.version >= since
+
+
+def has_tp_btf(kernel: Kernel) -> bool:
+    """Whether a program at a raw tracepoint may know its arguments' types, and so follow
+    them without a call: since Linux commit 9e15db66136a (v5.5), where there is BTF."""
+    return kernel.has_btf and kernel.version >= (5, 5)
+
+
+def has_uprobe_multi(kernel: Kernel) -> bool:
+    """Whether one link attaches a program to many places in a file: since Linux
+    commit 89ae89f53d20 (v6.6). A hundred are detached in a fortieth of a second then, where
+    the perf events of before take a tenth of a second each."""
+    return _enumerator(kernel, "BPF_TRACE_UPROBE_MULTI") is not None
+
+
+# Where a function's parameters stand, in kernels without BTF: (since, names), newest first.
+_PARAMETERS = {
+    "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],
+    "vfs_open": [((0, 0), ["path", "file"])],
+    # Linux commit 6521f8917082 (v5.12) put the user namespace first.
+    "vfs_unlink": [((5, 12), ["", "dir", "dentry"]), ((0, 0), ["dir", "dentry"])],
+}
+
+
+def parameter_names(function: str, kernel: Kernel) -> list[str]:
+    """The names of a function's first parameters, where BTF does not tell them."""
+    for since, names in _PARAMETERS.get(function, []):
+        if kernel.version >= since:
+            return names
+    raise Failure(f"the arguments of {function} are known from type information (BTF) only")
+
+
+def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:
+    """The head of struct mnt_namespace, which is in BTF but in no installed
+    header. Until Linux commit 1a7b8969e664 (v5.11) a counter comes first."""
+    if kernel.has_btf:
+        return ""
+    count = "\tatomic_t count;\n" if kernel.version < (5, 11) else ""
+    return f"struct mnt_namespace {{\n{count}\tstruct ns_common ns;\n}};\n"
+
+
+def STRUCT_MOUNT(kernel: Kernel) -> str:
+    """The head of struct mount, which is in BTF but in no installed header;
+    unchanged from Linux v5.10 to v7.3 (fs/mount.h)."""
+    if kernel.has_btf:
+        return ""
+    return (
+        "struct mount {\n"
+        "\tstruct hlist_node mnt_hash;\n"
+        "\tstruct mount *mnt_parent;\n"
+        "\tstruct dentry *mnt_mountpoint;\n"
+        "\tstruct vfsmount mnt;\n"
+        "};"
+    )
+
+
+def SOCKET_STATE(kernel: Kernel) -> str:
+    """The head of a program that runs when a socket changes its state; it begins with
+    STATE_CHANGE. TIME_WAIT is no state of a socket: that is closed then."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(sock, inet_sock_set_state)"
+    return "RAW_TRACEPOINT(inet_sock_set_state, struct sock *sk, int oldstate, int newstate)"
+
+
+def STATE_CHANGE(kernel: Kernel) -> str:
+    """Declares ``sk``, ``oldstate`` and ``newstate`` in SOCKET_STATE."""
+    if not _preempts_programs(kernel):
+        return ""
+    return (
+        "struct sock *sk = (struct sock *)args->skaddr;\n"
+        "\tint oldstate = args->oldstate, newstate = args->newstate;"
+    )
+
+
+def REQUEST_DISK(kernel: Kernel) -> str:
+    """The gendisk of a struct request. Since Linux commit f3fa33acca9f (v5.17) only
+    its queue has it, since commit d152c682f03c (v5.15); before, the request too."""
+    return "rq_disk" if _has(kernel, "request", "rq_disk", (5, 17), before=True) else "q->disk"
+
+
+def REQUEST_ARGUMENTS(kernel: Kernel) -> str:
+    """The arguments of the raw tracepoints block_rq_issue and block_rq_requeue. Since
+    Linux commit a54895fa057c (v5.11, and v5.10.y) without the queue in front."""
+    arguments = kernel.btf.raw_tracepoint("block_rq_issue") if kernel.has_btf else None
+    if arguments and len(arguments) > 1:
+        return "struct request_queue *queue, struct request *request"
+    return "struct request *request"
+
+
+def COMPLETION_ARGUMENTS(kernel: Kernel) -> str:
+    """The arguments of the raw tracepoint block_rq_complete. Since Linux commit
+    8a7d267b4a2c (v5.16) the second is a blk_status_t; before, an errno."""
+    arguments = kernel.btf.raw_tracepoint("block_rq_complete") if kernel.has_btf else None
+    if arguments and len(arguments) > 1:
+        status = arguments[1]
+    else:
+        status = "blk_status_t" if kernel.version >= (5, 16) else "int"
+    return f"struct request *request, {status} status, unsigned int bytes"
+
+
+def _has_io_start(kernel: Kernel) -> bool:
+    """Since Linux commit 5a80bd075f3b (v6.5) a tracepoint says that a task's I/O has
+    become a request, or that a stacked device makes one."""
+    if kernel.has_btf:
+        return kernel.btf.raw_tracepoint("block_io_start") is not None
+    return kernel.version >= (6, 5)
+
+
+def REQUEST_STARTS(kernel: Kernel) -> str:
+    """The programs that run when a task's I/O becomes a request. Before there was
+    block_io_start, there is the bio that gets a request: it is the request's first
+    bio until one is merged in front of it, or until the request becomes the rear
+    of another. Since Linux commit e8a676d61c07 (v5.11) those tracepoints have the
+    bio only."""
+    if _has_io_start(kernel):
+        return (
+            "RAW_TRACEPOINT(block_io_start, struct request *request)\n"
+            "{\n\treturn starts((u64)request);\n}"
+        )
+    getrq = frontmerge = "struct bio *bio"
+    arguments = kernel.btf.raw_tracepoint("block_getrq") if kernel.has_btf else None
+    if len(arguments) > 1 if arguments else kernel.version < (5, 11):
+        getrq = "struct request_queue *queue, struct bio *bio"
+        frontmerge = "struct request_queue *queue, struct request *request, struct bio *bio"
+    return (
+        f"RAW_TRACEPOINT(block_getrq, {getrq})\n{{\n\treturn starts((u64)bio);\n}}\n\n"
+        f"RAW_TRACEPOINT(block_bio_frontmerge, {frontmerge})\n"
+        "{\n\treturn starts((u64)bio);\n}\n\n"
+        f"RAW_TRACEPOINT(block_rq_merge, {REQUEST_ARGUMENTS(kernel)})\n"
+        "{\n\tu64 origin = (u64)request->bio;\n\n\tflights.delete(&origin);\n\treturn 0;\n}"
+    )
+
+
+def REQUEST_ORIGIN(kernel: Kernel) -> str:
+    """What REQUEST_STARTS knows a request by."""
+    return "request" if _has_io_start(kernel) else "request->bio"
+
+
+# What fsync(2) and fdatasync(2) call, or what they are themselves where the compiler made one
+# function of both.
+_FSYNC_CALLS = (
+    "__x64_sys_fsync", "__x64_sys_fdatasync", "__ia32_sys_fsync", "__ia32_sys_fdatasync",
+    "__arm64_sys_fsync", "__arm64_sys_fdatasync", "__s390x_sys_fsync", "__s390x_sys_fdatasync",
+    "__riscv_sys_fsync", "__riscv_sys_fdatasync", "sys_fsync", "sys_fdatasync",
+)  # fmt: skip
+
+
+def FSYNC_CALLERS(kernel: Kernel) -> str:
+    """Programs at the callers of vfs_fsync_range() that may hold a copy of it, as the compiler
+    likes: v5.10's fdatasync(2) does, do_fsync() since v7.0, vfs_fsync() always."""
+    names = ["vfs_fsync"]
+    names += ["do_fsync"] if kernel.attachable("do_fsync") else _FSYNC_CALLS
+    return "\n".join(
+        f"FUNCTION({name})\n{{\n\treturn sync_begins();\n}}\n\n"
+        f"FUNCTION_RETURN({name}, int result)\n{{\n\treturn sync_ends(result);\n}}\n"
+        for name in names
+        if kernel.attachable(name)
+    )
+
+
+def resolve(name: str, kernel: Kernel) -> str | None:
+    """The C text of the difference of that name; None if there is none."""
+    if name == "resolve" or name not in __all__:
+        return None
+    text: str = globals()[name](kernel)
+    return text

@@ -1,0 +1,367 @@
+"""Programs to hooks. Every attachment is a file descriptor and nothing else:
+closing it, or the end of the process in whatever way, detaches."""
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import functools
+import os
+import resource
+import struct
+from typing import TYPE_CHECKING, Callable, Sequence
+
+from pytools.facts import kernel
+from pytools.base import system
+from pytools.base.errors import Failure
+from pytools.compile.image import ProgramSpec
+from pytools.facts.kernel import Kernel
+from pytools.load.loader import BPF_TRACE_UPROBE_MULTI, Loaded, refusal
+
+if TYPE_CHECKING:
+    from pytools.facts.elf import File
+
+__all__ = ["Attachment", "attach", "attach_user"]
+
+RAW_TRACEPOINT_OPEN = 17
+PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
+PERF_COUNT_SW_CPU_CLOCK = 0
+PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
+PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
+PERF_EVENT_IOC_ENABLE = 0x2400
+UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
+USER_KINDS = ("uprobe", "uretprobe", "usdt")  # without .multi
+MOST_CLOSING = 32
+LINK_CREATE = 28
+BPF_F_UPROBE_MULTI_RETURN = 1
+PERF_EVENT_IOC_SET_BPF = 0x40042408
+
+
+class Attachment:
+    """All that a tool has attached."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+        self.said: list[str] = []  # for -v
+        self.places: set[tuple[object, ...]] = set()  # of user functions
+
+    def detach(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """``progress`` is told how many of how many are done, now and then."""
+        # Each of a user function's waits for a grace period of the kernel's, some 50 ms.
+        # Those of links (.multi) can wait together.
+        closing = []
+        if self.places and len(self.descriptors) > 1:
+            from threading import Thread
+
+            closing = [Thread(target=self._close) for _ in range(MOST_CLOSING)]
+        for thread in closing:
+            thread.start()
+        self._close(progress)
+        for thread in closing:
+            thread.join()
+
+    def _close(self, progress: Callable[[int, int], None] | None = None) -> None:
+        total = len(self.descriptors)
+        while True:
+            try:
+                descriptor = self.descriptors.pop()
+            except IndexError:
+                return
+            os.close(descriptor)
+            if progress is not None:
+                progress(total - len(self.descriptors), total)
+
+
+def attach(
+    loaded: Loaded,
+    running: Kernel,
+    frequency: int = 0,
+    period: int = 0,
+    sampled: Sequence[int] | None = None,
+) -> Attachment:
+    """Attach every program to the hook that its template names; those on perf
+    events sample every online CPU (or those given) ``frequency`` times a second, or
+    every ``period`` nanoseconds."""
+    # All that must be looked up is, before the first program watches.
+    cpus = kernel.online_cpus()
+    offline = set(sampled or []) - set(cpus)
+    if offline:
+        raise Failure(f"CPU {min(offline)} is not online")
+    numbers = {
+        program.target: running.tracepoint_id(*program.target.split(":"))
+        for program, _ in loaded.programs
+        if program.kind == "tracepoint"
+    }
+    attachment = Attachment()
+    try:
+        for program, fd in loaded.programs:
+            if program.kind == "perf_event":
+                _sample(attachment, fd, frequency, period, cpus if sampled is None else sampled)
+            elif program.kind == "tracepoint":
+                # It runs on every CPU, whichever the event is opened for.
+                tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
+            elif program.kind.partition(".")[0] in USER_KINDS:
+                _uprobe_pmu()  # attached when it is said where (attach_user)
+            elif program.kind == "raw_tracepoint":
+                raw_tracepoint(attachment, program.target, fd)
+            elif program.kind == "classifier":
+                pass  # the interfaces are the tool's choice: traffic.Traffic
+            elif program.type_id:
+                _with_types(attachment, program, fd)
+            else:
+                _probed_function(attachment, program, fd, cpus[0])
+    except BaseException:
+        attachment.detach()
+        raise
+    return attachment
+
+
+def _perf_attributes(
+    kind: int, config: int, period: int, flags: int, config1: int = 0, config2: int = 0
+) -> bytes:
+    return struct.pack(
+        "=IIQQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, config1, config2
+    )
+
+
+def _sample(
+    attachment: Attachment, program: int, frequency: int, period: int, cpus: Sequence[int]
+) -> None:
+    attributes = _perf_attributes(
+        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, period or frequency,
+        0 if period else PERF_ATTR_FREQ,
+    )  # fmt: skip
+    sampled = []
+    for cpu in cpus:
+        try:
+            event = system.perf_event_open(attributes, cpu)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                continue  # went offline meanwhile
+            if error.errno == errno.EINVAL:
+                raise Failure(
+                    f"cannot sample at {frequency} Hz: more than "
+                    "/proc/sys/kernel/perf_event_max_sample_rate allows"
+                ) from None
+            raise refusal(f"open a perf event on CPU {cpu}", error) from None
+        attachment.descriptors.append(event)
+        _set_program(event, program, "a perf event")
+        sampled.append(str(cpu))
+    rate = f"every {period} ns" if period else f"{frequency} Hz"
+    attachment.said.append(f"perf event cpu-clock, {rate}, CPUs {','.join(sampled)}")
+
+
+def tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:
+    """Attach a program to the tracepoint of that number; raises Failure."""
+    try:
+        event = system.perf_event_open(
+            _perf_attributes(PERF_TYPE_TRACEPOINT, number, 1, 0),
+            cpu,
+        )
+    except OSError as error:
+        raise refusal(f"open tracepoint {target}", error) from None
+    attachment.descriptors.append(event)
+    _set_program(event, program, f"tracepoint {target}")
+    attachment.said.append(f"tracepoint {target}")
+
+
+def raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
+    """Attach a program to a raw tracepoint; raises Failure."""
+    name = ctypes.create_string_buffer(target.encode())
+    attributes = bytearray(struct.pack("=QI4x", ctypes.addressof(name), program))
+    try:
+        attachment.descriptors.append(system.bpf(RAW_TRACEPOINT_OPEN, attributes))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise Failure(f"this kernel has no raw tracepoint {target}") from None
+        raise refusal(f"attach to raw tracepoint {target}", error) from None
+    attachment.said.append(f"raw tracepoint {target}")
+
+
+def _with_types(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    kind = "raw tracepoint" if program.kind == "tp_btf" else "function"
+    what = f"{kind} {program.target}"
+    try:
+        link = system.bpf(RAW_TRACEPOINT_OPEN, bytearray(struct.pack("=QI4x", 0, fd)))
+    except OSError as error:
+        raise refusal(f"attach to {what}", error) from None
+    attachment.descriptors.append(link)
+    attachment.said.append(f"{what} ({program.kind})")
+
+
+def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu: int) -> None:
+    if not os.path.exists(kernel.KPROBE_TYPE):
+        raise Failure(
+            f"cannot attach to function {program.target}: this kernel has no kprobes "
+            "(CONFIG_KPROBE_EVENTS)"
+        )
+    try:
+        event = kprobe_event(program.target, fd, cpu, program.kind == "kretprobe")
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise Failure(f"this kernel has no function {program.target}") from None
+        raise refusal(f"attach to function {program.target}", error) from None
+    attachment.descriptors.append(event)
+    attachment.said.append(f"function {program.target} ({program.kind})")
+
+
+def kprobe_event(function: str, program: int, cpu: int, returns: bool = False) -> int:
+    """A perf event of a function, or of its return, that runs a program; raises OSError
+    where it can't be had, Failure where the program can't be attached to it."""
+    with open(kernel.KPROBE_TYPE) as file:
+        kind = int(file.read())
+    name = ctypes.create_string_buffer(function.encode())
+    # The bit is the one that format/retprobe names.
+    attributes = _perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name))
+    event = system.perf_event_open(attributes, cpu)
+    try:
+        _set_program(event, program, f"function {function}")
+    except Failure:
+        os.close(event)
+        raise
+    return event
+
+
+def attach_user(
+    attachment: Attachment,
+    programs: Sequence[tuple[ProgramSpec, int]],
+    file: File,
+    places: Sequence[tuple[int, int]],
+    pid: int = -1,
+) -> list[int]:
+    """Attach programs to instructions at places in a file, for all processes or for
+    one: (offset, offset of the semaphore, a counter that is raised meanwhile, or 0). A
+    program that is there already is left alone; the offsets where any was not."""
+    new: list[int] = []
+    # The return first: an entry without its return is kept in vain.
+    for program, fd in sorted(programs, key=lambda pair: pair[0].name.startswith("uprobe")):
+        wanted = [
+            place
+            for place in dict(places).items()
+            if (program.name, file.identity, place[0], pid) not in attachment.places
+        ]
+        if not wanted:
+            continue
+        if program.kind.endswith(".multi"):
+            _many_places(attachment, program, fd, file, wanted, pid)
+        else:
+            for offset, semaphore in wanted:
+                _one_place(attachment, program, fd, file, offset, semaphore, pid)
+        for offset, _ in wanted:
+            attachment.places.add((program.name, file.identity, offset, pid))
+            attachment.said.append(f"{_at(program, file, offset)} ({program.kind})")
+            if offset not in new:
+                new.append(offset)
+    return new
+
+
+def _at(program: ProgramSpec, file: File, offset: int) -> str:
+    return f"{program.target} at {file.path}+{offset:#x}"
+
+
+def _path_of(file: File) -> ctypes.Array[ctypes.c_char]:
+    # The descriptor's own name: what was read is what is attached to.
+    return ctypes.create_string_buffer(f"/proc/self/fd/{file.fd}".encode())
+
+
+def _many_places(
+    attachment: Attachment,
+    program: ProgramSpec,
+    fd: int,
+    file: File,
+    places: Sequence[tuple[int, int]],
+    pid: int,
+) -> None:
+    path = _path_of(file)
+    offsets = (ctypes.c_uint64 * len(places))(*(offset for offset, _ in places))
+    semaphores = (ctypes.c_uint64 * len(places))(*(semaphore for _, semaphore in places))
+    flags = BPF_F_UPROBE_MULTI_RETURN if program.kind == "uretprobe.multi" else 0
+    attributes = struct.pack(
+        "=IIIIQQQQIIII", fd, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
+        ctypes.addressof(offsets), ctypes.addressof(semaphores), 0, len(places), flags,
+        max(pid, 0), 0,
+    )  # fmt: skip
+    try:
+        link = _descriptor(lambda: system.bpf(LINK_CREATE, bytearray(attributes)))
+    except OSError as error:
+        raise refusal(f"attach to {_at(program, file, places[0][0])}", error) from None
+    attachment.descriptors.append(link)
+
+
+def _one_place(
+    attachment: Attachment,
+    program: ProgramSpec,
+    fd: int,
+    file: File,
+    offset: int,
+    semaphore: int,
+    pid: int,
+) -> None:
+    kind, return_flag, semaphore_shift = _uprobe_pmu()
+    config = return_flag if program.kind == "uretprobe" else 0
+    if semaphore:
+        if semaphore_shift is None or semaphore >> 32:
+            raise Failure(
+                f"cannot watch probe {program.target} of {file.path}: this kernel does not "
+                "raise its semaphore (Linux 4.20 does)"
+            )
+        config |= semaphore << semaphore_shift
+    path = _path_of(file)
+    attributes = _perf_attributes(kind, config, 1, 0, ctypes.addressof(path), offset)
+    what = _at(program, file, offset)
+    # For all processes, it runs on every CPU, whichever the event is opened for.
+    cpu = kernel.online_cpus()[0] if pid < 0 else -1
+    try:
+        event = _descriptor(lambda: system.perf_event_open(attributes, cpu, pid))
+    except OSError as error:
+        raise refusal(f"attach to {what}", error) from None
+    attachment.descriptors.append(event)
+    _set_program(event, fd, what)
+
+
+def more_descriptors() -> bool:
+    """Let this process have as many descriptors as it may; whether that is more than before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft != hard
+
+
+def _descriptor(opened: Callable[[], int]) -> int:
+    """A descriptor, with more of them allowed if that is needed."""
+    try:
+        return opened()
+    except OSError as error:
+        if error.errno != errno.EMFILE or not more_descriptors():
+            raise
+    return opened()
+
+
+@functools.lru_cache(maxsize=None)
+def _uprobe_pmu() -> tuple[int, int, int | None]:
+    """(the type of perf events, the bit that makes it a return, where a semaphore's
+    offset begins; None before Linux commit a6ca88b241d5, v4.20)."""
+    try:
+        with open(f"{UPROBE_PMU}/type") as file:
+            kind = int(file.read())
+        with open(f"{UPROBE_PMU}/format/retprobe") as file:
+            return_bit = int(file.read().strip().rpartition(":")[2])
+    except (OSError, ValueError):
+        raise Failure(
+            "cannot attach to programs' functions: this kernel has no uprobes "
+            "(CONFIG_UPROBE_EVENTS)"
+        ) from None
+    try:
+        with open(f"{UPROBE_PMU}/format/ref_ctr_offset") as file:
+            return kind, 1 << return_bit, int(file.read().partition(":")[2].partition("-")[0])
+    except (OSError, ValueError):
+        return kind, 1 << return_bit, None
+
+
+def _set_program(event: int, program: int, what: str) -> None:
+    try:
+        fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, program)
+        fcntl.ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise Failure(f"cannot attach to {what}: too many programs are on it") from None
+        raise refusal(f"attach to {what}", error) from None

@@ -1,0 +1,47 @@
+"""Counts that are read and removed while a program makes more (bpf/generation.h).
+
+A program looks a count up, and adds to it a moment later: what it adds to an entry that
+has been removed meanwhile is lost, or goes to the next one in its place. So each count
+belongs to a generation, and one is read and removed only when another has begun and
+the programs that still had the number of the old one have ended.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from pytools.load import loader, maps
+from pytools.compile.image import MapSpec
+from pytools.load.maps import Map
+from pytools.load.program import Program
+
+__all__ = ["Generations"]
+
+
+class Generations:
+    """The generations of a program that has ``#include "generation.h"``."""
+
+    def __init__(self, program: Program) -> None:
+        self._numbers = program.maps["generations"]
+        self._number = 0
+        inner = MapSpec("inner", maps.ARRAY, 4, 4, 1, 0, None, None)
+        outer = MapSpec("outer", maps.ARRAY_OF_MAPS, 4, 4, 1, 0, None, None)
+        try:
+            self._inner = maps.create(inner)
+            self._outer = maps.create(outer, self._inner.fd)
+        except OSError as error:
+            raise loader.refusal("create a BPF map", error) from None
+
+    def end(self) -> None:
+        """End the generation that is counted, and begin another."""
+        self._number ^= 1
+        self._numbers.put(0, self._number)
+        # The kernel waits for the programs that run when a map in a map is replaced
+        # (Linux commit 1ae80cf31938, before v5.0).
+        self._outer.put(0, self._inner.fd)
+
+    def drain(self, counts: Map) -> list[tuple[tuple[Any, ...], Any]]:
+        """The counts of the generation that was ended, which are removed: pairs as
+        ``Map.items`` has them, the keys without the generation, in no order."""
+        return [
+            (key[:-1], value) for key, value in counts.take(lambda key: key[-1] != self._number)
+        ]

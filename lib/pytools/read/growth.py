@@ -1,0 +1,60 @@
+"""What the counters of a map have grown by since they were last read."""
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import Any
+
+from pytools.load.maps import Map
+
+__all__ = ["Growth", "MappedGrowth"]
+
+
+class Growth:
+    """The counters of a map, as they grow: read without being cleared, so that
+    no count made meanwhile is lost."""
+
+    def __init__(self, counters: Map) -> None:
+        self._counters = counters
+        self._before: dict[Any, int] = {}
+
+    def since_last(self) -> dict[Any, int]:
+        """What each counter has grown by since the last call, where it has;
+        those of a per-CPU map added up over the CPUs."""
+        now = {
+            key: sum(value) if self._counters.per_cpu else value
+            for key, value in self._counters.items()
+        }
+        grown = {
+            key: count - self._before.get(key, 0)
+            for key, count in now.items()
+            if count != self._before.get(key, 0)
+        }
+        self._before = now
+        return grown
+
+
+class MappedGrowth:
+    """As Growth, of an array of u64 that may be mapped (BPF_F_MMAPABLE, Linux
+    commit fc9702273e2e, v5.5) and is mostly zero: a place for every pid."""
+
+    def __init__(self, counters: Map) -> None:
+        page = mmap.PAGESIZE
+        size = (8 * counters.spec.max_entries + page - 1) // page * page
+        self._pages = mmap.mmap(counters.fd, size, prot=mmap.PROT_READ)
+        self._zero = bytes(page)
+        self._before: dict[int, int] = {}
+
+    def since_last(self) -> dict[int, int]:
+        """What each counter has grown by since the last call, where it has."""
+        grown, page = {}, len(self._zero)
+        for start in range(0, len(self._pages), page):
+            data = self._pages[start : start + page]
+            if data == self._zero:
+                continue
+            for number, count in enumerate(struct.unpack(f"={page // 8}Q", data), start // 8):
+                before = self._before.get(number, 0)
+                if count != before:
+                    grown[number] = count - before
+                    self._before[number] = count
+        return grown

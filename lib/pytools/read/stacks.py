@@ -1,0 +1,87 @@
+"""Stacks that a BPF program counts: their maps (bpf/stacks.h), and what is in them."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pytools.read.growth import Growth
+from pytools.show.output import Output
+from pytools.base.text import text_of
+from pytools.load.program import Program
+
+__all__ = ["COUNTS", "STACKS", "Counted", "Stacks", "sizes"]
+
+# How many stacks, and how many counts, there is room for; as bcc has it.
+STACKS, COUNTS = 16384, 40960
+# The second stack map has the stacks whose place in the first one was taken: of
+# n stacks in m places some n * n / 2m, that is 30 of 1,000, and 488 of 4,000.
+SECOND_MAP_SHARE = 2
+IN_SECOND_MAP = 1 << 30
+NO_STACK = -14  # -EFAULT
+# In the order of enum stack_loss.
+LOSSES = (
+    "stacks lost to hash collisions: a larger --stack-storage-size makes them rare",
+    "stacks lost, the stack map is full: --stack-storage-size makes room",
+    "counts lost, the map is full: --hash-storage-size makes room",
+)
+
+
+class Counted(NamedTuple):
+    """A count, and whose it is. Addresses of instructions are innermost first; None
+    for a stack that was lost."""
+
+    pid: int
+    tid: int
+    state: int
+    comm: str
+    user: list[int] | None
+    kernel: list[int] | None
+    amount: int
+
+
+def sizes(stacks: int, counts: int) -> dict[str, int]:
+    """The maps' sizes, for ``program.prepare``."""
+    return {
+        "stacks": stacks,
+        "more_stacks": max(stacks // SECOND_MAP_SHARE, 1),
+        "counts": counts,
+    }
+
+
+class Stacks:
+    """The stacks of a program that has ``#include "stacks.h"``."""
+
+    def __init__(self, program: Program) -> None:
+        maps = program.maps
+        self._stacks, self._more = maps["stacks"], maps["more_stacks"]
+        self._counts, self._processes = maps["counts"], maps["processes"]
+        self._lost = Growth(maps["stacks_lost"])
+        self._frames: dict[int, list[int] | None] = {}
+
+    def new_processes(self) -> list[int]:
+        """The processes that had a new user stack since the last call."""
+        return [pid for pid, _ in self._processes.drain()]
+
+    def counted(self) -> list[Counted]:
+        """All that was counted."""
+        return [
+            Counted(
+                pid, tid, state, text_of(comm.partition(b"\0")[0]),
+                self._stack(user), self._stack(kernel), amount,
+            )
+            for (pid, tid, user, kernel, state, comm), amount in self._counts.items()
+        ]  # fmt: skip
+
+    def _stack(self, number: int) -> list[int] | None:
+        if number < 0:
+            return [] if number == NO_STACK else None
+        if number not in self._frames:
+            stacks = self._more if number & IN_SECOND_MAP else self._stacks
+            self._frames[number] = stacks.frames(number & ~IN_SECOND_MAP) or None
+        return self._frames[number]
+
+    def lost(self, output: Output) -> int:
+        """How many stacks and counts are missing, said on standard error by kind."""
+        found = self._lost.since_last()
+        for kind, count in sorted(found.items()):
+            output.message(f"{count} {LOSSES[kind]}")
+        return sum(found.values())

@@ -1,0 +1,192 @@
+"""From the addresses of instructions to the names of functions.
+
+The kernel's names are read from /proc/kallsyms when they are asked for. Those of
+processes come from bcc's symbol cache (ELF files and their debug files,
+/tmp/perf-PID.map), in a child process, for it brings LLVM with it. The child is
+told of processes while they live, and keeps their files open.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import sys
+import time
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
+
+from pytools.base.errors import Failure
+from pytools.base.text import text_of
+
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+KALLSYMS = "/proc/kallsyms"
+CHUNK_BYTES = 1 << 20
+# The child answers within seconds. One that does not is stuck (a process may have
+# put a FIFO where its /tmp/perf-PID.map should be).
+PATIENCE_SECONDS = 30.0
+# Where the child says what it found, by pid, then by address.
+Answer = Mapping[int, Mapping[int, "Symbol"]]
+
+
+class Symbol(NamedTuple):
+    """A function's name, what it is a part of (``[MODULE]`` or a file's path, empty
+    for the kernel itself), and how far behind its start the address is."""
+
+    name: str
+    module: str = ""
+    offset: int = 0
+
+
+UNKNOWN = Symbol("[unknown]")
+
+
+def call_site(addresses: Sequence[int]) -> list[int]:
+    """A stack's addresses, innermost first, each in the function that it is in. A
+    function that called another is there with the address that the call returns to,
+    which may be behind its end, where the call never returns."""
+    return [*addresses[:1], *(address - 1 for address in addresses[1:])]
+
+
+# The kernel.
+
+
+def kernel_symbols(addresses: Iterable[int], path: str = KALLSYMS) -> dict[int, Symbol] | None:
+    """The symbols of kernel addresses; those that have none are left out. None where
+    the kernel hides its addresses (kernel.kptr_restrict) or has no symbols."""
+    # As text: addresses have the same number of digits all.
+    lines: list[bytes] = []
+    try:
+        with open(path, "rb") as file:
+            while True:
+                chunk = file.read(CHUNK_BYTES)
+                chunk += file.readline()
+                if not chunk:
+                    break
+                lines += re.findall(rb"^[0-9a-f]{16} [tTwW] [^\n]+", chunk, re.M)
+    except OSError:
+        return None
+    if not lines or max(lines[0], lines[-1]).startswith(b"0" * 16):
+        return None
+    lines.sort()
+    found = {}
+    for address in set(addresses):
+        place = bisect_right(lines, b"%016x\xff" % address)
+        if not place:
+            continue
+        start, _, name, *module = lines[place - 1].split()
+        found[address] = Symbol(
+            text_of(name), text_of(module[0]) if module else "", address - int(start, 16)
+        )
+    return found
+
+
+# Processes.
+
+
+class Symbols:
+    """Symbols of the processes whose pids ``watch`` was told while they lived, and
+    of those that live still."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self.why_not = ""  # why there are no names
+
+    def watch(self, pids: Sequence[int]) -> None:
+        """Have the files of these processes opened, soon."""
+        if pids or self._child is None:  # even for none: the child is then ready for others
+            self._send(["watch", list(pids)])
+
+    def settle(self) -> None:
+        """Wait until the files of all watched processes are open."""
+        self.resolve({0: ()})
+
+    def resolve(self, wanted: Mapping[int, Iterable[int]]) -> Answer:
+        """The symbols of addresses in processes; those that have none are left out."""
+        if not wanted:
+            return {}
+        asked = [(pid, sorted(addresses)) for pid, addresses in wanted.items()]
+        self._send(["resolve", asked])
+        found: dict[int, dict[int, Symbol]] = {}
+        for (pid, addresses), symbols in zip(asked, self._receive()):
+            found[pid] = {
+                address: Symbol(*symbol) for address, symbol in zip(addresses, symbols) if symbol
+            }
+        return found
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        import subprocess  # not for tools that print no user stack
+
+        from pytools.base import child as children
+
+        try:
+            child = children.start(HERE, "symbols_child.py", subprocess.DEVNULL)
+        except OSError as error:
+            raise Failure(f"cannot start {sys.executable}: {error.strerror}") from None
+        for end in (child.stdin, child.stdout):
+            assert end is not None
+            os.set_blocking(end.fileno(), False)
+        return child
+
+    def _send(self, request: Any) -> None:
+        if self.why_not:
+            return
+        if self._child is None:
+            self._child = self._start()
+        assert self._child.stdin is not None
+        descriptor = self._child.stdin.fileno()
+        data = json.dumps(request).encode() + b"\n"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while data:
+            left = deadline - time.monotonic()
+            try:
+                if left <= 0 or not select.select([], [descriptor], [], left)[1]:
+                    return self._give_up("does not answer")
+                data = data[os.write(descriptor, data) :]
+            except OSError:
+                return self._give_up(self._last_words())
+
+    def _receive(self) -> list[Any]:
+        data = b""
+        while not self.why_not and not data.endswith(b"\n"):
+            assert self._child is not None and self._child.stdout is not None
+            descriptor = self._child.stdout.fileno()
+            if not select.select([descriptor], [], [], PATIENCE_SECONDS)[0]:
+                self._give_up("does not answer")
+                break
+            part = os.read(descriptor, 1 << 20)
+            if not part:
+                self._give_up(self._last_words())
+            data += part
+        return [] if self.why_not else list(json.loads(data))
+
+    def _last_words(self) -> str:
+        assert self._child is not None
+        import subprocess
+
+        try:
+            status = self._child.wait(1)
+        except subprocess.TimeoutExpired:
+            return "does not answer"
+        if status == NO_BCC:
+            return "found no libbcc: install bcc"
+        return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+    def _give_up(self, why: str) -> None:
+        self.why_not = f"no names of processes' functions: the child that looks them up {why}"
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+
+NO_BCC = 3  # the child's exit status when it finds no libbcc

@@ -1,0 +1,307 @@
+"""Filters common to the tools, as conditions in C that run in the kernel.
+
+Each takes what the user typed, checks it, and gives code for a template.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
+
+from pytools.base.errors import Failure, Usage
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["Filter", "NO_FILTER", "process_exists", "sockets", "tasks", "thread_exists", "wanted"]
+
+
+class Filter(NamedTuple):
+    """``code`` is C for the top of a template: ``function(task)`` says whether a
+    task passes. ``settings`` belong to its placeholders, ``entries`` are keys to put
+    into its maps before it is attached."""
+
+    code: str
+    settings: Mapping[str, int] = {}
+    entries: Mapping[str, list[int]] = {}
+    function: str = "wanted"
+
+
+NO_FILTER = Filter("")
+MOST_PIDS = 100_000
+
+
+def tasks(options: argparse.Namespace) -> Filter:
+    """A C function ``wanted(struct task_struct *task)``: whether a task passes all
+    the filters that were given (the options of ``cli.add_filters``). Raises Usage
+    or Failure for what is not there."""
+    parts = [
+        part
+        for part in (
+            _numbers("PID", "tgid", options.pid, process_exists),
+            _numbers("TID", "pid", getattr(options, "tid", None), thread_exists),
+            _comm(options.comm),
+            _pid_namespace(options.pidns),
+            _mount_namespace(getattr(options, "mntns", None)),
+            _cgroup(options.cgroup),
+        )
+        if part is not None
+    ]
+    if not parts:
+        return Filter("#define wanted(task) true")
+    settings: dict[str, int] = {}
+    entries: dict[str, list[int]] = {}
+    for part in parts:
+        settings.update(part.settings)
+        entries.update(part.entries)
+    code = "".join(part.code for part in parts)
+    tests = " && ".join(f"{part.function}(task)" for part in parts)
+    code += f"#define wanted(task) ({tests})"
+    return Filter(code, settings, entries)
+
+
+def wanted(options: argparse.Namespace) -> Filter:
+    """All the filters of a tool: of tasks (``tasks``), of sockets (``sockets``), or both."""
+    found = []
+    if "pid" in vars(options):
+        found.append(tasks(options))
+    if "ip" in vars(options):
+        found.append(sockets(options))
+    return Filter(
+        "\n".join(each.code for each in found),
+        {name: number for each in found for name, number in each.settings.items()},
+        {name: keys for each in found for name, keys in each.entries.items()},
+    )
+
+
+def sockets(options: argparse.Namespace) -> Filter:
+    """A C function ``wanted_socket(struct ends *ends)`` (``bpf/socket.h``): whether a
+    socket or a packet passes all the filters that were given (the options of
+    ``cli.add_sockets``). Raises Usage or Failure for what is not there."""
+    code, tests, settings, entries = "", [], {}, {}
+    ends = {"lports": ["lport"], "rports": ["rport"], "ports": ["lport", "rport"]}
+    for name, members in ends.items():
+        numbers = getattr(options, name, None)
+        if not numbers:
+            continue
+        table = f"wanted_{name}"
+        entries[table] = sorted(set(numbers))
+        code += (
+            f"BPF_HASH({table}, u32, u8, 1);\n"
+            f"static inline bool is_wanted_{name}(u32 port)\n"
+            f"{{\n\treturn {table}.lookup(&port);\n}}\n"
+        )
+        either = " || ".join(f"is_wanted_{name}((ends)->{member})" for member in members)
+        tests.append(f"({either})")
+    if options.ip is not None:
+        settings["IP_VERSION"] = options.ip
+        tests.append("(ends)->ip == $IP_VERSION")
+    if getattr(options, "netns", None) is not None:
+        from pytools.domains import net
+
+        settings["NETNS"] = net.namespace(options.netns)
+        tests.append("(ends)->netns == $NETNS")
+    code += f"#define wanted_socket(ends) ({' && '.join(tests) or 'true'})"
+    return Filter(code, settings, entries, "wanted_socket")
+
+
+def _numbers(
+    name: str, member: str, numbers: list[int] | None, check: Callable[[int], None]
+) -> Filter | None:
+    if numbers is None:
+        return None
+    numbers = sorted(set(numbers))
+    if len(numbers) > MOST_PIDS:
+        raise Usage(f"{len(numbers)} {name}s are too many: at most {MOST_PIDS}")
+    for number in numbers:
+        check(number)
+    function = f"is_wanted_{name.lower()}"
+    head = f"static inline bool {function}(struct task_struct *task)\n{{\n"
+    if len(numbers) == 1:
+        code = f"{head}\treturn task->{member} == ${name};\n}}\n"
+        return Filter(code, {name: numbers[0]}, {}, function)
+    table = f"wanted_{name.lower()}s"
+    # The size is given when the map is made: one image for any number of them.
+    code = (
+        f"BPF_HASH({table}, u32, u8, 1);\n{head}\tu32 number = task->{member};\n\n"
+        f"\treturn {table}.lookup(&number);\n}}\n"
+    )
+    return Filter(code, {}, {table: numbers}, function)
+
+
+COMM_BYTES = 15
+
+
+def _comm(name: str | None) -> Filter | None:
+    """By name: as two words, of which only the bytes up to the NUL count."""
+    if name is None:
+        return None
+    data = os.fsencode(name)
+    if not 0 < len(data) <= COMM_BYTES:
+        raise Usage(
+            f"no command's name has the {len(data)} bytes of {name!r}: "
+            f"1 to {COMM_BYTES} are kept of it"
+        )
+    mask = b"\xff" * (len(data) + 1)
+    settings = {}
+    for part, place in (("LOW", slice(0, 8)), ("HIGH", slice(8, 16))):
+        for kind, text in (("COMM", data), ("MASK", mask)):
+            word = text.ljust(16, b"\0")[place]
+            settings[f"{kind}_{part}"] = int.from_bytes(word, sys.byteorder)
+    code = (
+        "static inline bool is_wanted_comm(struct task_struct *task)\n"
+        "{\n"
+        "\tu64 comm[2] = {};\n\n"
+        "\tbpf_probe_read_kernel(comm, sizeof(comm), task->comm);\n"
+        "\treturn (comm[0] & $MASK_LOW) == (u64)$COMM_LOW &&\n"
+        "\t       (comm[1] & $MASK_HIGH) == (u64)$COMM_HIGH;\n"
+        "}\n"
+    )
+    return Filter(code, settings, {}, "is_wanted_comm")
+
+
+def process_exists(pid: int) -> None:
+    """Raise Usage where no process has that pid."""
+    if not os.path.isdir(f"/proc/{pid}"):
+        raise Usage(f"there is no process {pid}")
+
+
+def thread_exists(tid: int) -> None:
+    """Raise Usage where no thread has that id. /proc has a folder for every
+    thread, though it lists only those of processes."""
+    process_exists(tid)
+
+
+def _cgroup(path: str | None) -> Filter | None:
+    """Tasks in the cgroup at ``path`` or below it."""
+    if path is None:
+        return None
+    try:
+        status = os.stat(path)
+        controllers = _hierarchy(path)
+    except OSError as error:
+        raise Failure(f"cannot use the cgroup {path}: {error.strerror}") from None
+    if controllers is None:
+        raise Failure(f"cannot use the cgroup {path}: it is not a cgroup's folder")
+    find = "task->cgroups->dfl_cgrp"
+    if controllers:
+        # A task's place in a hierarchy of version 1 is found by a controller.
+        known = [name for name in controllers if name in _SUBSYSTEMS]
+        if not known:
+            raise Failure(
+                f"cannot use the cgroup {path}: its version 1 hierarchy has no controller"
+            )
+        states = "(struct cgroup_subsys_state **)&task->cgroups->subsys"
+        find = f"(*({states} + {_SUBSYSTEMS[known[0]]}))->cgroup"
+    code = (
+        "#include <linux/cgroup.h>\n"
+        "static inline bool in_cgroup(struct task_struct *task)\n"
+        "{\n"
+        f"\tstruct cgroup *cgroup = {find};\n"
+        "\tint level = $CGROUP_LEVEL;\n\n"
+        "\tif (cgroup->level < level)\n"
+        "\t\treturn false;\n"
+        "\treturn $CGROUP_ANCESTOR_ID == $CGROUP_ID;\n"
+        "}\n"
+    )
+    # On a 64-bit kernel a cgroup's id is the inode number of its folder
+    # (Linux commit 40430452fd5d, v5.5).
+    settings = {"CGROUP_ID": status.st_ino, "CGROUP_LEVEL": _level(path)}
+    return Filter(code, settings, {}, "in_cgroup")
+
+
+# cgroup_subsys_id enumerators, by the name of the mount option.
+_SUBSYSTEMS = {
+    name: f"{kernel}_cgrp_id"
+    for name, kernel in {
+        "cpu": "cpu", "cpuacct": "cpuacct", "cpuset": "cpuset", "memory": "memory",
+        "blkio": "io", "devices": "devices", "freezer": "freezer", "pids": "pids",
+        "net_cls": "net_cls", "net_prio": "net_prio", "perf_event": "perf_event",
+        "hugetlb": "hugetlb", "rdma": "rdma", "misc": "misc",
+    }.items()
+}  # fmt: skip
+
+
+def _mount(path: str) -> tuple[str, str, set[str]] | None:
+    """(mount point, file system, options) of the cgroup mount that a path is in."""
+    real = os.path.realpath(path)
+    best: tuple[str, str, set[str]] | None = None
+    with open("/proc/self/mountinfo") as lines:
+        for line in lines:
+            left, _, right = line.partition(" - ")
+            point = left.split()[4].encode().decode("unicode_escape")
+            kind, _, options = right.split()[:3]
+            inside = real == point or real.startswith(point.rstrip("/") + "/")
+            if inside and (best is None or len(point) >= len(best[0])):
+                best = point, kind, set(options.split(","))
+    return best
+
+
+def _hierarchy(path: str) -> list[str] | None:
+    """The controllers of the version 1 hierarchy that a path is in; empty for
+    version 2, None for a path in no cgroup file system."""
+    mount = _mount(path)
+    if mount is None or mount[1] not in ("cgroup", "cgroup2") or not os.path.isdir(path):
+        return None
+    return sorted(mount[2]) if mount[1] == "cgroup" else []
+
+
+def _level(path: str) -> int:
+    """How deep below the root of its hierarchy a cgroup is."""
+    # From its parents, not its path: what is mounted may be a part of the tree,
+    # but then its root is nobody's child there, and has no id of level 0.
+    mount = _mount(path)
+    point = mount[0] if mount else "/"
+    inner = os.path.relpath(os.path.realpath(path), point)
+    depth = 0 if inner == "." else inner.count("/") + 1
+    return depth + _root_depth(point)
+
+
+def _root_depth(point: str) -> int:
+    """How deep the folder that is mounted at ``point`` is in its hierarchy (a
+    container sees its own cgroup as the root)."""
+    with open("/proc/self/mountinfo") as lines:
+        for line in lines:
+            words = line.split()
+            if words[4].encode().decode("unicode_escape") == point:
+                root = os.path.normpath(words[3])
+                return 0 if root == "/" else root.count("/")
+    return 0
+
+
+def _namespace(pid: int, kind: str) -> int:
+    process_exists(pid)
+    try:
+        return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+    except OSError as error:
+        raise Failure(
+            f"cannot read the {kind} namespace of process {pid}: {error.strerror}"
+        ) from None
+
+
+def _mount_namespace(pid: int | None) -> Filter | None:
+    """Tasks in the same mount namespace as process ``pid``."""
+    if pid is None:
+        return None
+    code = (
+        "#include <linux/nsproxy.h>\n#include <linux/ns_common.h>\n"
+        "${STRUCT_MNT_NAMESPACE}static inline bool in_mount_namespace(struct task_struct *task)\n"
+        "{\n"
+        "\treturn task->nsproxy->mnt_ns->ns.inum == $MOUNT_NAMESPACE;\n"
+        "}\n"
+    )
+    return Filter(code, {"MOUNT_NAMESPACE": _namespace(pid, "mnt")}, {}, "in_mount_namespace")
+
+
+def _pid_namespace(pid: int | None) -> Filter | None:
+    """Tasks in the same PID namespace as process ``pid``."""
+    if pid is None:
+        return None
+    code = (
+        '#include "pid_namespace.h"\n'
+        "static inline bool in_pid_namespace(struct task_struct *task)\n"
+        "{\n"
+        "\treturn pid_namespace(task)->ns.inum == $PID_NAMESPACE;\n"
+        "}\n"
+    )
+    return Filter(code, {"PID_NAMESPACE": _namespace(pid, "pid")}, {}, "in_pid_namespace")

@@ -11,7 +11,7 @@ from unittest import mock
 
 from pytools.collection import catalogue
 from pytools.facts import kernel as kernel_facts
-from pytools.tool import cli, filters
+from pytools.tool import filters
 from pytools.domains import probes
 from pytools.load import program
 from pytools.facts.kernel import Kernel
@@ -30,6 +30,7 @@ SAMPLES = {
     "tid": "1",
     "uid": "0",
     "name": "cat",
+    "name_part": "cat",
     "flag_filter": "O_WRONLY",
     "cgroup": "/",
     "mntns": str(os.getpid()),
@@ -125,7 +126,7 @@ def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = No
             patches.enter_context(mock.patch.object(owner, name, replacement))
         module = load(tool)
         try:
-            module.main(cli.checked(module.parser, needed(tool, arguments)))
+            module.start(module.tool.options(needed(tool, arguments)))
         except _Prepared as stopped:
             return stopped.source
     raise AssertionError(f"{tool} {arguments} prepared no program")

@@ -753,7 +753,7 @@ def test_what_was_opened_before_the_signal_is_printed(number: int) -> None:
         (["-t", "4194303"], 2, "there is no"),
         (["-f", "O_NONSENSE"], 2, "there is no flag O_NONSENSE; these are known: O_RDONLY, "),
         (["-f", "O_RDONLY;"], 2, "there is no flag O_RDONLY;;"),
-        (["-u", "-1"], 2, "is not a whole number"),
+        (["-u", "-1"], 2, "there is no user"),
         (["-n", "x" * 16], 2, "at most 15"),
         (["--cgroup", "/nonexistent"], 1, "/nonexistent: No such file or directory"),
         (["--cgroup", "/etc"], 1, "/etc: it is not a cgroup's folder"),

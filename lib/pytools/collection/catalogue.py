@@ -8,7 +8,6 @@ import re
 import types
 from typing import NamedTuple
 
-from pytools.tool import cli
 from pytools.compile.unrendered import Unrendered
 
 __all__ = ["AREAS", "Tool", "arguments", "load", "shortened", "source", "tools"]
@@ -70,6 +69,8 @@ def load(path: str) -> types.ModuleType:
     module.__file__ = path
     with open(path, encoding="utf-8") as file:
         exec(compile(file.read(), path, "exec"), module.__dict__)
+    module.tool = module.__dict__.get("tool")
+    module.parser = module.tool.parser if module.tool else module.parser
     module.parser.prog = module.__name__
     return module
 
@@ -95,17 +96,16 @@ class _Examined(BaseException):
 def source(module: types.ModuleType) -> Unrendered | None:
     """What a tool would compile for its shortest command line; None for one that has
     no BPF program. Raises Failure where the tool does."""
-    with open(module.__file__ or "", encoding="utf-8") as file:
-        if "cli.start(" not in file.read():
-            return None
+    if not module.tool.traces:
+        return None
 
     def examine(source: Unrendered) -> None:
         raise _Examined(source)
 
-    options = cli.checked(module.parser, arguments(module))
+    options = module.tool.options(arguments(module))
     options.examine = examine
     try:
-        module.main(options)
+        module.start(options)
     except _Examined as examined:
         return examined.source
     return None

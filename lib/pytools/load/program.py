@@ -137,6 +137,15 @@ class Program:
         if self._attachment is not None:
             self._attachment.detach(progress)
 
+    def close(self) -> None:
+        """Detach, and give back the programs and the maps."""
+        self.detach()
+        for _, fd in self._loaded.programs:
+            os.close(fd)
+        self._loaded.programs.clear()
+        for each in self.maps.values():
+            each.close()
+
 
 def prepare(
     source: Unrendered, sizes: Mapping[str, int], use_cache: bool, say: Callable[[str], None]

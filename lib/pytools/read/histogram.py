@@ -110,3 +110,22 @@ def summary(histogram: Histogram, total: float, maximum: float) -> Summary:
             below += amount
     average = total / histogram.samples if histogram.samples else 0.0
     return Summary(round(total, 3), round(average, 3), round(maximum, 3), found)
+
+
+def merged(first: Histogram, second: Histogram) -> Histogram:
+    """Two histograms of one scale as one: of what was counted in either.
+
+    >>> merged(linear({0: 1}), linear({0: 2, 3: 1})).buckets
+    [Bucket(lo=0, hi=0, amount=3), Bucket(lo=3, hi=3, amount=1)]
+    """
+    amounts: dict[tuple[int, int], float] = {}
+    for lo, hi, amount in (*first.buckets, *second.buckets):
+        amounts[lo, hi] = amounts.get((lo, hi), 0) + amount
+    buckets = [Bucket(lo, hi, amount) for (lo, hi), amount in sorted(amounts.items())]
+    made = Histogram(first.scale, buckets, first.samples + second.samples)
+    if first.summary is None or second.summary is None:
+        return made
+    total = first.summary.total + second.summary.total
+    return made._replace(
+        summary=summary(made, total, max(first.summary.maximum, second.summary.maximum))
+    )

@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from typing import Collection
 
 from pytools.read import histogram as hist
-from pytools.read.generations import Generations
 from pytools.read.histogram import Histogram
+from pytools.read.generations import Generations
 from pytools.read.growth import Growth
-from pytools.show.output import Output
 from pytools.load.program import Program
 
 __all__ = ["NANOSECONDS", "Samples"]
@@ -169,7 +168,7 @@ class Samples:
             for key, histogram in found.items()
         }
 
-    def lost(self, output: Output) -> int:
-        """How many samples are missing since the last call, said on standard error:
-        there was no room, or the kernel did not run the program."""
-        return output.lost("samples", self._lost, self._program.missed_since_last())
+    def lost(self) -> int:
+        """How many samples are missing since the last call: there was no room, or the kernel
+        did not run the program."""
+        return sum(self._lost.since_last().values()) + self._program.missed_since_last()

@@ -4,7 +4,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pytools.read.growth import Growth
-from pytools.show.output import Output
 from pytools.base.text import text_of
 from pytools.load.program import Program
 
@@ -79,9 +78,6 @@ class Stacks:
             self._frames[number] = stacks.frames(number & ~IN_SECOND_MAP) or None
         return self._frames[number]
 
-    def lost(self, output: Output) -> int:
-        """How many stacks and counts are missing, said on standard error by kind."""
-        found = self._lost.since_last()
-        for kind, count in sorted(found.items()):
-            output.message(f"{count} {LOSSES[kind]}")
-        return sum(found.values())
+    def lost(self) -> dict[str, int]:
+        """How many stacks and counts are missing since the last call, by what to do about it."""
+        return {LOSSES[kind]: count for kind, count in sorted(self._lost.since_last().items())}

@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 from pytools.show.output import Output
 from pytools.base.text import csv_field, escape, json_text, text_of
 
-__all__ = ["Column", "EventWriter", "container_column"]
+__all__ = ["Column", "EventWriter", "plain"]
 
 # A column remembers the text of so many values of so many characters, and no
 # longer ones: together less than 1 MiB.
@@ -21,7 +21,8 @@ class Column(NamedTuple):
     and CSV call it. A column with ``from_width`` is shown in text only on a
     terminal of at least so many columns. ``of`` names the member of a record
     that the column is about, if it is not the column's own name; ``form`` gives
-    what is written in place of the member's value."""
+    what is written in place of the member's value; ``rate`` says that a table has it
+    by second."""
 
     heading: str
     width: int = 0
@@ -29,6 +30,7 @@ class Column(NamedTuple):
     from_width: int = 0
     of: str = ""
     form: Callable[[Any], Any] | None = None
+    rate: bool = False
 
     @property
     def key(self) -> str:
@@ -37,13 +39,6 @@ class Column(NamedTuple):
     def fits(self, output: Output) -> bool:
         """Whether the column is shown in text."""
         return not self.from_width or (output.terminal and output.width >= self.from_width)
-
-
-def container_column() -> Column:
-    """The column of --container, of a record's member ``cgroup``."""
-    from pytools.domains.containers import Containers
-
-    return Column("CONTAINER", 12, of="cgroup", form=Containers().name)
 
 
 class _Texts(dict[Any, str]):
@@ -113,7 +108,7 @@ class EventWriter:
         padded = self._padded(column)
 
         def write(value: Any) -> str:
-            value = _plain(value, column.form)
+            value = plain(value, column.form)
             return padded("-" if value is None else escape(str(value)))
 
         return write
@@ -122,7 +117,7 @@ class EventWriter:
         key = json_text(column.key)
 
         def write(value: Any) -> str:
-            value = _plain(value, column.form)
+            value = plain(value, column.form)
             if isinstance(value, str):
                 return f"{key}: {json_text(value)}"
             if value is None or isinstance(value, bool):
@@ -132,7 +127,7 @@ class EventWriter:
         return write
 
     def _csv(self, column: Column) -> Callable[[Any], str]:
-        return lambda value: csv_field(_plain(value, column.form))
+        return lambda value: csv_field(plain(value, column.form))
 
     # Lines.
 
@@ -180,11 +175,11 @@ class EventWriter:
             self._lines.clear()
             self.output.write(text)
 
-    def lost(self, count: int, beside: Mapping[str, int] = {}) -> None:
-        """Say how many events are missing; JSON also has those ``beside``, by reason."""
+    def lost(self, count: int, beside: Mapping[str, int] = {}, what: str = "events") -> None:
+        """Say how many are missing of ``what``; JSON also has those ``beside``, by reason."""
         self.flush()
         if count:
-            self.output.message(f"{count} events lost")
+            self.output.message(f"{count} {what} lost")
         found = {**({"lost": count} if count else {}), **beside}
         if found and self.form == "json":
             moment = self.output.clock.rfc3339()
@@ -200,7 +195,7 @@ def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return itemgetter(*places)
 
 
-def _plain(value: Any, form: Callable[[Any], Any] | None) -> Any:
+def plain(value: Any, form: Callable[[Any], Any] | None) -> Any:
     """What a value stands for: bytes, the text of the C string in them."""
     if form is not None:
         value = form(value)

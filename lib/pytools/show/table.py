@@ -18,9 +18,8 @@ class TableWriter:
     """Writes a tool's tables in the form that the user asked for: text laid out by
     tabulate, as wide as its values; a JSON object or a CSV line for each row.
 
-    A value is an int, a float, a str, or None for "not known"; a column's ``form``
-    is for text only. With ``refresh``, each table takes the place of the one before
-    on a terminal, and is cut to its height.
+    A value is an int, a float, a str, or None for "not known". With ``refresh``, each table takes
+    the place of the one before on a terminal, and is cut to its height.
     """
 
     def __init__(
@@ -30,8 +29,7 @@ class TableWriter:
         self.refresh = refresh and output.terminal
         self.form = form
         self.columns = list(columns)
-        # JSON and CSV have the values themselves.
-        self._events = EventWriter(output, form, [c._replace(form=None) for c in columns])
+        self._events = EventWriter(output, form, columns)
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write one interval's rows, each with its values in the columns' order."""

@@ -1,3 +1,3 @@
-"""What every tool has: its declaration, options, filters, and the three steps start, collect, print.
+"""What every tool has: its declaration, options and filters, and the steps start, collect, print.
 
-In: a command line and a tool's template. Out: an attached program, what it has collected, an exit status."""
+In: a command line, a template. Out: an attached program, what it collected, an exit status."""

@@ -19,12 +19,13 @@ __all__ = ["Filter", "NO_FILTER", "process_exists", "sockets", "tasks", "thread_
 class Filter(NamedTuple):
     """``code`` is C for the top of a template: ``function(task)`` says whether a
     task passes. ``settings`` belong to its placeholders, ``entries`` are keys to put
-    into its maps before it is attached."""
+    into its maps before it is attached, ``values`` become literals."""
 
     code: str
     settings: Mapping[str, int] = {}
     entries: Mapping[str, list[int]] = {}
     function: str = "wanted"
+    values: Mapping[str, bytes] = {}
 
 
 NO_FILTER = Filter("")
@@ -40,7 +41,10 @@ def tasks(options: argparse.Namespace) -> Filter:
         for part in (
             _numbers("PID", "tgid", options.pid, process_exists),
             _numbers("TID", "pid", getattr(options, "tid", None), thread_exists),
+            _parent(getattr(options, "ppid", None)),
+            _user(getattr(options, "uid", None)),
             _comm(options.comm),
+            _part_of_comm(getattr(options, "name_part", None)),
             _pid_namespace(options.pidns),
             _mount_namespace(getattr(options, "mntns", None)),
             _cgroup(options.cgroup),
@@ -51,13 +55,15 @@ def tasks(options: argparse.Namespace) -> Filter:
         return Filter("#define wanted(task) true")
     settings: dict[str, int] = {}
     entries: dict[str, list[int]] = {}
+    values: dict[str, bytes] = {}
     for part in parts:
         settings.update(part.settings)
         entries.update(part.entries)
+        values.update(part.values)
     code = "".join(part.code for part in parts)
     tests = " && ".join(f"{part.function}(task)" for part in parts)
     code += f"#define wanted(task) ({tests})"
-    return Filter(code, settings, entries)
+    return Filter(code, settings, entries, values=values)
 
 
 def wanted(options: argparse.Namespace) -> Filter:
@@ -71,6 +77,7 @@ def wanted(options: argparse.Namespace) -> Filter:
         "\n".join(each.code for each in found),
         {name: number for each in found for name, number in each.settings.items()},
         {name: keys for each in found for name, keys in each.entries.items()},
+        values={name: data for each in found for name, data in each.values.items()},
     )
 
 
@@ -129,6 +136,32 @@ def _numbers(
     return Filter(code, {}, {table: numbers}, function)
 
 
+def _parent(pid: int | None) -> Filter | None:
+    """By the process that started a task's."""
+    if pid is None:
+        return None
+    code = (
+        "static inline bool has_wanted_parent(struct task_struct *task)\n"
+        "{\n"
+        "\treturn task->real_parent->tgid == $PPID;\n"
+        "}\n"
+    )
+    return Filter(code, {"PPID": pid}, {}, "has_wanted_parent")
+
+
+def _user(number: int | None) -> Filter | None:
+    """By user: that of the current task, whichever task is asked about."""
+    if number is None:
+        return None
+    code = (
+        "static inline bool has_wanted_user(struct task_struct *task)\n"
+        "{\n"
+        "\treturn (u32)bpf_get_current_uid_gid() == $UID;\n"
+        "}\n"
+    )
+    return Filter(code, {"UID": number}, {}, "has_wanted_user")
+
+
 COMM_BYTES = 15
 
 
@@ -158,6 +191,41 @@ def _comm(name: str | None) -> Filter | None:
         "}\n"
     )
     return Filter(code, settings, {}, "is_wanted_comm")
+
+
+def _part_of_comm(part: str | None) -> Filter | None:
+    """By a part of the name."""
+    if not part:
+        return None
+    data = os.fsencode(part)
+    if len(data) > COMM_BYTES:
+        raise Usage(
+            f"no command's name has the {len(data)} bytes of {part}: at most {COMM_BYTES} are kept"
+        )
+    # Each place where it may begin, up to the NUL. Without branches: the verifier would walk both
+    # ways of each.
+    code = (
+        '#include "verifier.h"\n'
+        "static inline bool has_part_of_comm(struct task_struct *task)\n"
+        "{\n"
+        "\tunsigned char part[] = $NAME_PART, comm[16] = {};\n"
+        "\tu64 difference, found = 0;\n"
+        "\tint start, i;\n\n"
+        "\tbpf_probe_read_kernel(comm, sizeof(comm), task->comm);\n"
+        "#pragma unroll\n"
+        "\tfor (start = 0; start <= 16 - (int)sizeof(part); start++) {\n"
+        "\t\tdifference = 0;\n"
+        "#pragma unroll\n"
+        "\t\tfor (i = 0; i < sizeof(part); i++) {\n"
+        "\t\t\tdifference |= comm[start + i] ^ part[i];\n"
+        "\t\t\tKEEP(difference);\n"
+        "\t\t}\n"
+        "\t\tfound |= (difference - 1) >> 63;\n"
+        "\t}\n"
+        "\treturn found;\n"
+        "}\n"
+    )
+    return Filter(code, {}, {}, "has_part_of_comm", {"NAME_PART": data})
 
 
 def process_exists(pid: int) -> None:

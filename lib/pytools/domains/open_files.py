@@ -1,0 +1,77 @@
+"""Opening files: the flags of open(2) in words and as a condition, and paths put together."""
+from __future__ import annotations
+
+import os
+from typing import Sequence
+
+from pytools.base.errors import Usage
+
+__all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "whole_path"]
+
+UNKNOWN_FLAGS = 2**64 - 1  # flags that could not be read
+ACCESS_MODES = 3  # O_ACCMODE: these two bits are a number
+# Of flags that are parts of others, the whole comes first.
+FLAGS = {
+    name: getattr(os, name)
+    for name in (
+        "O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_SYNC", "O_DSYNC",
+        "O_ASYNC", "O_DIRECT", "O_TMPFILE", "O_DIRECTORY", "O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC",
+        "O_PATH",
+    )
+}  # fmt: skip
+# Zero in the C library of a 64-bit machine, where it need not be given.
+FLAGS["O_LARGEFILE"] = {"aarch64": 0o400000, "ppc64le": 0o200000}.get(os.uname().machine, 0o100000)
+ACCESS = {"O_RDONLY": os.O_RDONLY, "O_WRONLY": os.O_WRONLY, "O_RDWR": os.O_RDWR}
+ALIASES = {"O_NDELAY": os.O_NONBLOCK, "O_RSYNC": os.O_SYNC}
+
+
+def flag_condition(names: Sequence[str]) -> str:
+    """A condition in C: whether ``flags`` has one of these. Raises Usage.
+
+    >>> flag_condition(["O_WRONLY", "O_APPEND"])
+    '(flags & 3) == 1 || (flags & 1024) == 1024'
+    """
+    conditions = []
+    for name in names:
+        if name in ACCESS:
+            conditions.append(f"(flags & {ACCESS_MODES}) == {ACCESS[name]}")
+        elif name in FLAGS or name in ALIASES:
+            value = FLAGS.get(name) or ALIASES[name]
+            conditions.append(f"(flags & {value}) == {value}")
+        else:
+            known = ", ".join([*ACCESS, *FLAGS, *ALIASES])
+            raise Usage(f"there is no flag {name}; these are known: {known}")
+    return " || ".join(conditions)
+
+
+def flag_names(flags: int) -> str | None:
+    """The flags in words; what has no name, in hexadecimal; None where they are not known.
+
+    >>> flag_names(os.O_WRONLY | os.O_CREAT | 1 << 30)
+    'O_WRONLY|O_CREAT|0x40000000'
+    """
+    if flags == UNKNOWN_FLAGS:
+        return None
+    words = [name for name, value in ACCESS.items() if value == flags & ACCESS_MODES]
+    rest = flags & ~(ACCESS_MODES if words else 0)
+    for name, value in FLAGS.items():
+        if rest & value == value:
+            words.append(name)
+            rest &= ~value
+    return "|".join(words + ([hex(rest)] if rest else []))
+
+
+def whole_path(parts: bytes) -> bytes:
+    """The path of a file by what bpf/path.h writes: the names of the file, of its directory and of
+    all above, and a character that says what is above the last one.
+
+    >>> whole_path(b"name\\0inner\\0outer\\0/\\0")
+    b'/outer/inner/name'
+    """
+    name, *above = parts[:-1].split(b"\0")
+    if not above:
+        return parts
+    *parents, top = above
+    start = {b"/": b"", b".": b"..."}.get(top, b"(unreachable)")
+    path = b"/".join([start, *reversed(parents)])
+    return path + name if name.startswith(b"/") else path + b"/" + name

@@ -1,0 +1,237 @@
+"""The command line: the parser, the options that many tools share, the types of arguments."""
+from __future__ import annotations
+
+import argparse
+from typing import Any, Callable, NoReturn
+
+from pytools import __version__
+from pytools.show.output import complain
+from pytools.tool import filters
+
+__all__ = [
+    "Formatter", "Parser", "add_container", "add_failed", "add_filters", "add_sockets",
+    "add_summary", "not_negative", "number_from", "parser", "pid", "pids", "positive", "user",
+]  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line. ``tool`` is whose options it reads, if it is a tool's."""
+
+    tool: Any = None
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{self.prog}: {message} (see {self.prog} --help)")
+        raise SystemExit(2)
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of 80 columns. To ask the terminal for its width, argparse imports
+    five modules, and it does so for every option that is added."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+
+def parser(
+    description: str,
+    intervals: bool = False,
+    traces: bool = True,
+    schema: type[argparse.Action] | None = None,
+) -> Parser:
+    """A parser with the options that all tools share. ``description`` is the
+    tool's docstring: a line that says what it does, then text and examples.
+    ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
+    of the options about programs. ``schema`` is what --schema does."""
+    first, _, rest = description.strip().partition("\n")
+    made = Parser(
+        description=first,
+        epilog=rest.strip("\n"),
+        formatter_class=Formatter,
+        allow_abbrev=False,
+    )
+    if intervals:
+        made.add_argument(
+            "interval", nargs="?", type=positive, help="seconds between summaries (one at the end)"
+        )
+        made.add_argument(
+            "count", nargs="?", type=number_from(1), help="number of summaries (no limit)"
+        )
+    shared = made.add_argument_group("options of all tools")
+    if traces:
+        shared.add_argument(
+            "-d", "--duration", metavar="SECONDS", type=not_negative,
+            help="end after so many seconds; 0: attach, read once, end",
+        )  # fmt: skip
+    form = shared.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", dest="form", action="store_const", const="json", default="text",
+        help="print JSON lines",
+    )  # fmt: skip
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
+    if traces:
+        shared.add_argument(
+            "--ebpf", action="store_true", help="print the rendered BPF program and exit"
+        )
+        shared.add_argument(
+            "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
+        )
+        shared.add_argument(
+            "-v", "--verbose", action="store_true",
+            help="say on standard error what is rewritten, attached and cached",
+        )  # fmt: skip
+    if schema is not None:
+        shared.add_argument(
+            "--schema", nargs=0, action=schema, help="print names, types and units as JSON and exit"
+        )
+    shared.add_argument("--version", action="version", version=f"pytools {__version__}")
+    return made
+
+
+def add_filters(
+    made: Parser,
+    tid: str = "",
+    mntns: bool = False,
+    uid: bool = False,
+    ppid: str = "",
+    name: bool = False,
+) -> None:
+    """Add the options that say which tasks a tool is about (``filters.tasks``):
+    several given, a task must pass them all. ``tid`` and ``ppid`` are the letters of
+    the options for threads and for the parent process, where the tool has them."""
+    group = made.add_argument_group("filters, in the kernel")
+    group.add_argument("-p", "--pid", metavar="PID[,PID]", type=pids, help="only these processes")
+    if tid:
+        group.add_argument(tid, "--tid", metavar="TID[,TID]", type=pids, help="only these threads")
+    if ppid:
+        group.add_argument(ppid, "--ppid", type=pid, help="only processes that this one started")
+    if uid:
+        group.add_argument("-u", "--uid", type=user, help="only this user, by number or name")
+    if name:
+        group.add_argument(
+            "-n", "--name", dest="name_part", metavar="NAME",
+            help="only commands with NAME in their name",
+        )  # fmt: skip
+    group.add_argument("--comm", metavar="NAME", help="only commands of this name")
+    group.add_argument("--cgroup", metavar="PATH", help="only tasks in this cgroup or below it")
+    group.add_argument(
+        "--pidns", metavar="PID", type=pid,
+        help="only the PID namespace (the container) of this process",
+    )  # fmt: skip
+    if mntns:
+        group.add_argument(
+            "--mntns", metavar="PID", type=pid, help="only the mount namespace of this process"
+        )
+    made.set_defaults(wanted=filters.NO_FILTER)
+
+
+def add_sockets(
+    made: Parser, lports: str = "", rports: str = "", ports: str = "", sockets: bool = True
+) -> None:
+    """Add the options that say which sockets or packets a tool is about
+    (``filters.sockets``). The others are the letters of the options for local, remote
+    and any ports, where the tool has them. Without ``sockets`` (of packets), the
+    namespace is no filter, but for the tool to go to (``options.namespace``)."""
+    group = made.add_argument_group("filters of sockets, in the kernel")
+    for letter, name, text in (
+        (lports, "lport", "these local ports"),
+        (rports, "rport", "these remote ports"),
+        (ports, "port", "these ports"),
+    ):
+        if letter:
+            group.add_argument(
+                letter, f"--only-{name}", dest=f"{name}s", metavar="PORT[,PORT]",
+                type=port_list, help=f"only {text}",
+            )  # fmt: skip
+    family = group.add_mutually_exclusive_group()
+    for version in (4, 6):
+        family.add_argument(
+            f"-{version}", f"--ipv{version}", dest="ip", action="store_const", const=version,
+            help=f"only IPv{version}",
+        )  # fmt: skip
+    group.add_argument(
+        "--netns", dest="netns" if sockets else "namespace", metavar="NAME|PID",
+        help="only this network namespace, by name or by one of its processes",
+    )  # fmt: skip
+    made.set_defaults(wanted=filters.NO_FILTER)
+
+
+def add_failed(made: Parser, what: str) -> None:
+    """Add the option of tools that can leave out what succeeds: ``what`` is the plural of what
+    they print. The template has ``$FAILED_ONLY`` for it."""
+    made.add_argument("-x", "--failed", action="store_true", help=f"only {what} that fail")
+
+
+def add_container(made: Parser) -> None:
+    """Add the option of tools whose events have a cgroup (see ``containers``)."""
+    made.add_argument(
+        "--container", action="store_true", help="print the container, or else the cgroup"
+    )
+
+
+def add_summary(made: Parser, *aliases: str) -> None:
+    """Add the option of tools that print histograms. ``aliases`` are what bcc's
+    tool of that name calls it."""
+    made.add_argument(
+        *aliases, "--summary", dest="summary", action="store_true",
+        help="add total, average, maximum and percentiles to each histogram",
+    )  # fmt: skip
+
+
+# Argument types.
+
+
+def number_from(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """An argument that is a whole number from ``least`` to ``most``."""
+
+    def number(text: str) -> int:
+        value = int(text) if text.isascii() and text.lstrip("+-").isdigit() else None
+        if value is None or not least <= value <= most:
+            limit = f"from {least} on" if most == 2**63 - 1 else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limit}")
+        return value
+
+    return number
+
+
+pid = number_from(1, 2**22)
+
+
+def pids(text: str) -> list[int]:
+    """An argument that is a list of pids, with commas between them."""
+    return [pid(part) for part in text.split(",")]
+
+
+def port_list(text: str) -> list[int]:
+    """An argument that is a list of ports, with commas between them."""
+    return [number_from(1, 65535)(part) for part in text.split(",")]
+
+
+def user(text: str) -> int:
+    """An argument that is a user, by number or by name."""
+    if text.isascii() and text.isdigit():
+        return number_from(0, 2**32 - 2)(text)
+    import pwd
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
+
+
+def positive(text: str) -> float:
+    """An argument that is a number greater than zero."""
+    value = not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is too small")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """An argument that is a number, zero or more; at most some 30 years."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value

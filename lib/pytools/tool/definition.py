@@ -1,0 +1,290 @@
+"""A tool as its file declares it, and the three steps that every tool consists of.
+
+Start: options to an attached program (``start`` of the tool's own file, which returns a ``Trace``).
+Collect: what the trace has seen (``Trace.collect``). Print: ``Trace.print``, as text, JSON or CSV.
+Who uses a tool without printing takes the first two.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from typing import Any, Callable, Mapping, NamedTuple, NoReturn, Sequence
+
+from pytools.base.errors import Failure, Usage
+from pytools.compile.unrendered import Unrendered, Value
+from pytools.load import program
+from pytools.load.program import Program
+from pytools.show.output import Clock, Output, complain
+from pytools.tool import arguments, filters
+from pytools.tool.waiting import Waiting
+
+__all__ = ["Collected", "Lines", "Start", "Tool", "Trace"]
+
+
+class Collected(NamedTuple):
+    """What a trace has seen from ``began`` to ``ended`` (nanoseconds of the kernel's monotonic
+    clock): since its start if it is ``cumulative``, else since the last time.
+
+    ``rows`` are those of a ``kind``: of ``events``, ``table`` and ``stacks`` mappings by the names
+    of the schema, with raw values; of ``histograms`` pairs of key (a mapping) and
+    ``histogram.Histogram``. ``lost`` counts what is missing, by reason."""
+
+    kind: str
+    began: int
+    ended: int
+    rows: list[Any]
+    lost: Mapping[str, int]
+    cumulative: bool = False
+
+
+class Trace:
+    """A tool at work: its program is attached. A kind of tools has a class of its own."""
+
+    kind = ""
+
+    def __init__(self, tool: Tool, options: argparse.Namespace, traced: Program | None) -> None:
+        self.tool = tool
+        self.options = options
+        self.program = traced
+        self.clock = Clock()
+        self.began = self._asked = self.clock.monotonic()
+        self._rows: list[Any] = []
+        self._lost: Counter[str] = Counter()
+
+    def collect(self, cumulative: bool = False) -> Collected:
+        """What it has seen since the last time, or with ``cumulative`` since its start: whoever
+        wants that asks for it each time. Events are always those since the last time."""
+        since = self.began if cumulative else self._asked
+        rows, lost = self.read()
+        self._asked = self.clock.monotonic()
+        if cumulative:
+            self._rows = rows = self.added(self._rows, rows)
+            self._lost.update(lost)
+            lost = self._lost
+        return Collected(self.kind, since, self._asked, rows, dict(lost), cumulative)
+
+    def read(self) -> tuple[list[Any], Mapping[str, int]]:
+        """The rows and the losses since the last time, for ``collect``."""
+        raise NotImplementedError
+
+    def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
+        """The rows of two times following each other, as those of both together."""
+        return rows
+
+    def print(self, output: Output, waiting: Waiting) -> None:
+        """Write what it sees as the options say, until they or Ctrl-C say that it is enough."""
+        raise NotImplementedError
+
+    def detach(self) -> None:
+        """End tracing. What was seen until then can still be collected."""
+        if self.program is not None:
+            self.program.detach()
+
+    def close(self) -> None:
+        """End tracing, and give back all that the kernel keeps for it."""
+        self.detach()
+        if self.program is not None:
+            self.program.close()
+
+
+class Lines(Trace):
+    """No trace at all, but lines that are to be printed."""
+
+    kind = "lines"
+
+    def __init__(self, tool: Tool, options: argparse.Namespace, lines: Sequence[str]) -> None:
+        super().__init__(tool, options, None)
+        self._lines = lines
+
+    def read(self) -> tuple[list[Any], Mapping[str, int]]:
+        return list(self._lines), {}
+
+    def print(self, output: Output, waiting: Waiting) -> None:
+        output.write("".join(f"{line}\n" for line in self._lines))
+
+
+Start = Callable[[argparse.Namespace], Trace]
+
+
+class _Schema(argparse.Action):
+    """Prints what programs get of a tool, and ends it."""
+
+    def __call__(self, parser: Any, *rest: Any) -> NoReturn:
+        Output(parser.prog).write(json.dumps(parser.tool.schema(), indent=2) + "\n")
+        raise SystemExit(0)
+
+
+class Tool:
+    """What a tool's file says of it once.
+
+    ``text`` is the file's docstring: a sentence, then what else ``--help`` says, then examples.
+    ``area`` is where the collection lists it, ``about`` what it shows, in at most 60 characters
+    and without a verb; ``needs`` what it needs of the machine beside CAP_BPF and CAP_PERFMON, in
+    the words of docs/privileges.md; ``doing`` what it says to a person when it has attached.
+    ``try_with`` are arguments without which it does not start, for whoever tries it."""
+
+    def __init__(
+        self,
+        text: str | None,
+        *,
+        area: str,
+        about: str,
+        needs: str = "",
+        doing: str = "",
+        try_with: Sequence[str] = (),
+        intervals: bool = False,
+        traces: bool = True,
+    ) -> None:
+        self.area = area
+        self.about = about
+        self.needs = needs
+        self.doing = doing
+        self.try_with = list(try_with)
+        self.traces = traces
+        self.parser = arguments.parser(text or "", intervals, traces, schema=_Schema)
+        self.parser.tool = self
+        self.add_argument = self.parser.add_argument
+        self.add_mutually_exclusive_group = self.parser.add_mutually_exclusive_group
+        self.set_defaults = self.parser.set_defaults
+
+    @property
+    def name(self) -> str:
+        """The name by which it was called."""
+        return self.parser.prog
+
+    # The options that many tools have.
+
+    def add_filters(self, **which: Any) -> None:
+        """See ``arguments.add_filters``."""
+        arguments.add_filters(self.parser, **which)
+
+    def add_sockets(self, **which: Any) -> None:
+        """See ``arguments.add_sockets``."""
+        arguments.add_sockets(self.parser, **which)
+
+    def add_failed(self, what: str) -> None:
+        """See ``arguments.add_failed``."""
+        arguments.add_failed(self.parser, what)
+
+    def schema(self) -> dict[str, Any]:
+        """What programs get of it, as values of JSON."""
+        return {"tool": self.name, "about": self.about}
+
+    def message(self, text: str) -> None:
+        """Say something to a person, on standard error."""
+        complain(f"{self.name}: {text}")
+
+    # Starting.
+
+    def options(self, given: Sequence[str] | None = None) -> argparse.Namespace:
+        """The options of a command line (of the process's own), with the filters (``wanted``).
+        Raises Usage or Failure."""
+        options = self.parser.parse_args(given)
+        options.tool = self.name
+        options.waiting = None
+        if "wanted" in vars(options):
+            options.wanted = filters.wanted(options)
+        return options
+
+    def load(
+        self,
+        options: argparse.Namespace,
+        template: str,
+        code: Mapping[str, str] = {},
+        values: Mapping[str, Value] = {},
+        settings: Mapping[str, int] = {},
+        sizes: Mapping[str, int] = {},
+        probes: Mapping[str, Sequence[str]] = {},
+    ) -> Program:
+        """Load a template's program as the shared options say (see ``unrendered.Unrendered`` and
+        ``program.prepare``); with --ebpf, print it and end the tool. A tool that has the filters of
+        ``add_filters`` writes ``$WANTED`` into its template, for the function ``wanted(task)``; one
+        with ``add_failed``, ``$FAILED_ONLY``."""
+        wanted: filters.Filter | None = getattr(options, "wanted", None)
+        if wanted is not None:
+            code = {**code, "WANTED": wanted.code}
+            values = {**values, **wanted.values}
+            settings = {**settings, **wanted.settings}
+            sizes = {**sizes, **{name: len(keys) for name, keys in wanted.entries.items()}}
+        if "failed" in vars(options):
+            settings = {**settings, "FAILED_ONLY": options.failed}
+        source = Unrendered(template, code, values, settings, probes)
+        if "examine" in vars(options):  # for others than the tool: catalogue.source
+            options.examine(source)
+        if options.ebpf:
+            _print_program(options, source)
+        prepared = program.prepare(
+            source, sizes, not options.no_cache, self.message if options.verbose else _unsaid
+        )
+        for name, keys in wanted.entries.items() if wanted else ():
+            for key in keys:
+                prepared.maps[name].add(key)
+        if "interactive" in vars(options):  # before anything is attached
+            options.waiting = Waiting()
+        return prepared
+
+    # Running.
+
+    def run(self, start: Start) -> NoReturn:
+        """Run the tool by its command line to its end, and end the process. Exit status: 0 done or
+        interrupted, 1 failed, 2 bad usage."""
+
+        def main() -> None:
+            options = self.options()
+            options.interactive = True
+            output = Output(self.name)
+            trace = start(options)
+            try:
+                trace.print(output, options.waiting)
+            finally:
+                trace.detach()
+
+        run(main, self.parser)
+
+
+def run(main: Callable[[], None], parser: arguments.Parser) -> NoReturn:
+    """Run a command to its end, with what goes wrong as a line and an exit status."""
+    name = parser.prog
+    for descriptor in (0, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: no map or event must take its number
+            os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), descriptor)
+    try:
+        main()
+        status = 0
+    except Usage as error:
+        complain(f"{name}: {error}")
+        status = 2
+    except Failure as error:
+        if error.detail:
+            complain(error.detail)
+        complain(f"{name}: {error}")
+        status = 1
+    except (BrokenPipeError, KeyboardInterrupt):
+        status = 0
+    except MemoryError:
+        complain(f"{name}: out of memory")
+        status = 1
+    # Nothing is buffered (Output writes through), and taking Python apart would
+    # take an eighth of a short run's time.
+    os._exit(status)
+
+
+def _unsaid(line: str) -> None:
+    """Where nobody asked what was done."""
+
+
+def _print_program(options: argparse.Namespace, source: Unrendered) -> NoReturn:
+    """Print the program as it is rendered for this kernel, and end the tool."""
+    from pytools.compile.template import render
+    from pytools.facts.kernel import running
+    from pytools.load.loader import takes_types
+
+    settings = source.settings
+    text = render(source, running(), typed=takes_types).text
+    given = ", ".join(f"{name.lower()} = {int(settings[name])}" for name in sorted(settings))
+    Output(options.tool).write((f"/* Settings: {given}. */\n" if given else "") + text)
+    raise SystemExit(0)

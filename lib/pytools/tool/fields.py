@@ -1,0 +1,252 @@
+"""What is known of an event, or of a row of a table, declared once: the member in C, the column
+for people, the value for programs, the option that shows it, and the sentence about it."""
+from __future__ import annotations
+
+import argparse
+import errno
+from typing import Any, Callable, NamedTuple, Sequence, Union
+
+from pytools.show.output import Clock
+from pytools.show.stream import Column
+
+__all__ = [
+    "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
+    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD_IF_ASKED", "TID", "TIME", "UID", "by_context",
+    "columns", "error_name", "kept", "milliseconds", "schema", "since_start",
+]  # fmt: skip
+
+# As ``key``: programs do not get it, for ``ts`` or another field says the same.
+TEXT_ONLY = "-"
+
+
+class Context(NamedTuple):
+    """What a form may depend on beside the value; ``start`` is when tracing began, in
+    nanoseconds of the kernel's monotonic clock."""
+
+    options: argparse.Namespace
+    clock: Clock
+    start: int
+
+
+Form = Callable[[Any], Any]
+
+
+class by_context(NamedTuple):  # noqa: N801  (reads as a decorator)
+    """A form that depends on the options or on the clock: ``make(context)`` is the form, or None
+    where the value is shown as it is."""
+
+    make: Callable[[Context], Form | None]
+
+
+class Field(NamedTuple):
+    """One thing that is known of an event or of a row.
+
+    ``heading`` heads its column for people (empty: only programs get it), ``about`` is the text
+    about it in the manual page: whole sentences. ``width`` is that of ``Column``. ``member``
+    declares it in C's ``struct event`` (``"u32 pid"``); without one, Python makes it. ``key`` is
+    what JSON and CSV call it, if not the heading in lower case. ``of`` names the member or value
+    that it shows, if another declares it.
+
+    ``people`` and ``raw`` make of the value what people and what programs get, None for what is
+    not known; ``rate`` says that people get it by second. ``type`` and ``unit`` are those of what
+    programs get. ``option`` are the names of the option that shows it to people, with the text
+    ``help``; ``when`` says instead by which options it is shown. One that is ``optional`` is for
+    programs, too, only there where people get it. One with ``from_width`` is shown on terminals of
+    so many columns, whatever the options.
+
+    ``added`` says what becomes of the values of two intervals in a table: ``"sum"``, ``"max"``, or
+    ``"NAME / NAME"``, the quotient of two others; one without is part of what tells rows apart."""
+
+    heading: str
+    about: str = ""
+    width: int = 0
+    member: str = ""
+    key: str = ""
+    of: str = ""
+    people: Union[Form, by_context, None] = None
+    raw: Union[Form, by_context, None] = None
+    type: str = "integer"
+    unit: str = ""
+    option: tuple[str, ...] = ()
+    help: str = ""
+    when: Callable[[argparse.Namespace], Any] | None = None
+    optional: bool = False
+    from_width: int = 0
+    rate: bool = False
+    added: str = ""
+
+    @property
+    def name(self) -> str:
+        """What programs call it."""
+        return self.key or self.heading.lower()
+
+    @property
+    def value(self) -> str:
+        """The name of what it shows."""
+        return self.of or member_name(self.member) or self.name
+
+    @property
+    def dest(self) -> str:
+        """The option that shows it, as a member of the parsed options."""
+        return max(self.option, key=len).lstrip("-").replace("-", "_")
+
+    def by(self, *option: str, help: str = "") -> Field:  # noqa: A002
+        """The same, shown to people by an option."""
+        return self._replace(option=option, help=help or self.help)
+
+    def shown(self, options: argparse.Namespace) -> bool:
+        """Whether these options show it to people."""
+        if self.when is not None:
+            return bool(self.when(options))
+        return not self.option or bool(getattr(options, self.dest))
+
+
+def member_name(declaration: str) -> str:
+    """The name that a member's declaration in C gives it.
+
+    >>> member_name("char comm[16]")
+    'comm'
+    """
+    return declaration.partition("[")[0].split()[-1].lstrip("*") if declaration else ""
+
+
+def _bound(form: Union[Form, by_context, None], context: Context) -> Form | None:
+    return form.make(context) if isinstance(form, by_context) else form
+
+
+def columns(fields: Sequence[Field], keys: str, form: str, context: Context) -> list[Column]:
+    """The columns of a form: for people those that the options show, in the order of the fields;
+    for programs all that have a key, in the order of ``keys`` (names with spaces between; empty:
+    that of the fields)."""
+    shown = [field for field in fields if field.shown(context.options)]
+    if form == "text":
+        return [
+            Column(
+                field.heading,
+                field.width,
+                field.name,
+                0 if field.option and getattr(context.options, field.dest) else field.from_width,
+                field.value,
+                _bound(field.people, context),
+                field.rate,
+            )
+            for field in fields
+            if field.heading and (field in shown or field.from_width)
+        ]
+    named = {
+        field.name: field
+        for field in fields
+        if field.key != TEXT_ONLY and (not field.optional or field in shown)
+    }
+    order = [name for name in keys.split() if name in named] if keys else list(named)
+    return [
+        Column(name.upper(), 0, name, 0, named[name].value, _bound(named[name].raw, context))
+        for name in order
+    ]
+
+
+def schema(fields: Sequence[Field], keys: str) -> list[dict[str, Any]]:
+    """What programs get, as values of JSON: for each field its name, type, unit, the heading and
+    the option that people have for it, and what it is about."""
+    named = {field.name: field for field in fields if field.key != TEXT_ONLY}
+    return [
+        {
+            "name": name,
+            "type": field.type,
+            "unit": field.unit or None,
+            "heading": field.heading or None,
+            "option": max(field.option, key=len) if field.option else None,
+            "only_with_option": field.optional,
+            "about": " ".join(field.about.split()),
+        }
+        for name, field in ((name, named[name]) for name in (keys.split() or named))
+    ]
+
+
+def error_name(number: int) -> str | None:
+    """The name of an errno; None for zero.
+
+    >>> error_name(2)
+    'ENOENT'
+    """
+    return errno.errorcode.get(number, str(number)) if number else None
+
+
+# What many tools have.
+
+TIME = Field(
+    "TIME", "The time of day, where the machine is.", 8,
+    key=TEXT_ONLY, of="ts", people=by_context(lambda context: context.clock.local), type="string",
+)  # fmt: skip
+
+
+def since_start(digits: int = 9, width: int = 14) -> Field:
+    """TIME(s): the time since tracing began, with so many digits behind the point."""
+
+    def form(context: Context) -> Form:
+        return lambda ts: f"{(ts - context.start) / 1e9:.{digits}f}"
+
+    return Field(
+        "TIME(s)", "The time in seconds since the tool started.", width,
+        key=TEXT_ONLY, of="ts", people=by_context(form), type="number", unit="s",
+        help="print the time since the start",
+    )  # fmt: skip
+
+
+PID = Field("PID", "The process, as the first PID namespace numbers it.", 7, "u32 pid")
+TID = Field("TID", "The thread, as the first PID namespace numbers it.", 7, "u32 tid")
+# The column of threads takes the place of that of processes when the user asks for threads.
+PROCESS_OR_THREAD = PID._replace(when=lambda options: not options.tid)
+THREAD_IF_ASKED = TID._replace(
+    when=lambda options: options.tid,
+    about="The thread, as the first PID namespace numbers it. It takes PID's place with --tid.",
+)
+PPID = Field(
+    "PPID", "The parent process, as the first PID namespace numbers it.", 7, "u32 ppid"
+)  # fmt: skip
+UID = Field(
+    "UID", "The number of the user, as the first user namespace has it.", 6, "u32 uid",
+    help="print the user's number",
+)  # fmt: skip
+COMM = Field(
+    "COMM", "The name of the command, as the kernel has it for the thread: up to 15 bytes.", 16,
+    "char comm[16]", type="string",
+)  # fmt: skip
+
+
+def _container(context: Context) -> Form:
+    from pytools.domains.containers import Containers
+
+    return Containers().name
+
+
+CONTAINER = Field(
+    "CONTAINER",
+    "The container, or else the path of the cgroup of version 2; not known where that is gone.",
+    12, "u64 cgroup", people=by_context(_container), raw=by_context(_container), type="string",
+    option=("--container",), help="print the container, or else the cgroup", optional=True,
+)  # fmt: skip
+
+
+def milliseconds(about: str, of: str = "latency", width: int = -9) -> Field:
+    """LAT(ms), of a value in nanoseconds; None is not known."""
+    return Field(
+        "LAT(ms)", about, width, key="lat_ms", of=of,
+        people=lambda ns: None if ns is None else f"{ns / 1e6:.3f}",
+        raw=lambda ns: None if ns is None else ns / 1e6, type="number", unit="ms",
+    )  # fmt: skip
+
+
+def kept(member: str) -> Field:
+    """A member of the event that nobody is shown: Python makes other values of it."""
+    return Field("", member=member, key=TEXT_ONLY)
+
+
+# What the current task is known by, as C for each member (bpf_get_current_* of the kernel).
+CURRENT_TASK = {
+    "cgroup": "event->cgroup = bpf_get_current_cgroup_id();",
+    "pid": "event->pid = thread >> 32;",
+    "tid": "event->tid = thread;",
+    "uid": "event->uid = bpf_get_current_uid_gid();",
+    "comm": "bpf_get_current_comm(event->comm, sizeof(event->comm));",
+}

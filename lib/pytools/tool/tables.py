@@ -1,0 +1,189 @@
+"""Tools that print a table, or a line, every interval: from the declaration of its columns to what
+is printed."""
+from __future__ import annotations
+
+import argparse
+import operator
+from typing import Any, Callable, Mapping, Sequence
+
+from pytools.load.program import Program
+from pytools.show.output import Output
+from pytools.show.stream import Column, EventWriter, plain
+from pytools.show.table import TableWriter
+from pytools.tool import fields
+from pytools.tool.arguments import number_from
+from pytools.tool.definition import Tool, Trace
+from pytools.tool.fields import Context, Field
+from pytools.tool.waiting import Waiting, announce, intervals
+
+__all__ = ["TableTool", "TableTrace"]
+
+ROWS = 20
+_ADDED: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max}
+Rows = Sequence[Sequence[Any]]
+
+
+class TableTool(Tool):
+    """A tool that prints a table. ``table`` are the fields of its rows in the order in which people
+    see them; ``keys`` the names that programs get, in their order, where that is another one."""
+
+    def __init__(
+        self,
+        text: str | None,
+        *,
+        table: Sequence[Field],
+        keys: str = "",
+        intervals: bool = True,
+        **declared: Any,
+    ) -> None:
+        super().__init__(text, intervals=intervals, **declared)
+        self.fields = list(table)
+        self.keys = keys
+        for field in self.fields:
+            if field.option:
+                self.add_argument(*field.option, action="store_true", help=field.help)
+
+    def add_screen(self, what: str, condition: str = "") -> None:
+        """Add the options of tools whose table takes the place of the one before: ``what`` is the
+        plural of what the rows are, ``condition`` says when it does."""
+        self.add_argument(
+            "-C", "--noclear", action="store_true", help=f"{condition}do not clear the screen"
+        )
+        self.add_argument(
+            "-r", "--maxrows", metavar="ROWS", type=number_from(1), default=ROWS,
+            help=f"{condition}print at most so many {what} ({ROWS})",
+        )  # fmt: skip
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            **super().schema(),
+            "kind": TableTrace.kind,
+            "fields": fields.schema(self.fields, self.keys),
+        }
+
+    def trace(
+        self, options: argparse.Namespace, traced: Program, rows: Callable[[], Rows], **more: Any
+    ) -> TableTrace:
+        """Attach a program, and trace; see TableTrace."""
+        return TableTrace(self, self.fields, self.keys, options, traced, rows, **more)
+
+
+class TableTrace(Trace):
+    """Rows that are read every interval: ``rows`` gives those since the last time, in the order
+    in which they are to be printed; ``values`` names what is in them, by default what the fields
+    are of, each once. The fields may also be of ``ts``, the time, and of ``seconds``, the length of
+    the interval.
+
+    ``lost`` says how much of ``what`` is missing since the last time. ``most`` is how many rows
+    people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
+    takes the place of the one before; with ``lines`` it is a line, and all intervals have one
+    heading. ``attach`` attaches the program, if ``Program.attach`` does not; ``after`` is called
+    after each interval but the last."""
+
+    kind = "table"
+
+    def __init__(
+        self,
+        tool: Tool,
+        declared: Sequence[Field],
+        keys: str,
+        options: argparse.Namespace,
+        traced: Program,
+        rows: Callable[[], Rows],
+        *,
+        values: Sequence[str] = (),
+        lost: Callable[[], int] = int,
+        what: str = "events",
+        most: int | None = None,
+        most_for_programs: int | None = None,
+        refresh: bool = False,
+        lines: bool = False,
+        attach: Callable[[], None] | None = None,
+        after: Callable[[], None] | None = None,
+        doing: str = "",
+    ) -> None:
+        super().__init__(tool, options, traced)
+        self._fields, self._keys = declared, keys
+        # Fields that these options show neither to people nor to programs have no values.
+        known = [f for f in declared if not f.optional or f.shown(options)]
+        own = dict.fromkeys(f.value for f in known if f.value not in ("ts", "seconds"))
+        self._values = [*(values or own), "ts", "seconds"]
+        self._rows_now = rows
+        self._lost_now, self._what = lost, what
+        self._most = most if options.form == "text" else most_for_programs
+        self._refresh, self._as_lines = refresh, lines
+        self._after = after
+        self._doing = doing or tool.doing
+        assert traced is not None
+        (attach or traced.attach)()
+        self._before = self.clock.monotonic()
+
+    def _interval(self) -> list[tuple[Any, ...]]:
+        """The rows of the interval that ends now, with its time and its length."""
+        now = self.clock.monotonic()
+        seconds, self._before = max((now - self._before) / 1e9, 1e-6), now
+        return [(*row, now, seconds) for row in self._rows_now()]
+
+    def _columns(self, form: str) -> list[Column]:
+        return fields.columns(
+            self._fields, self._keys, form, Context(self.options, self.clock, self.began)
+        )
+
+    def read(self) -> tuple[list[Any], Mapping[str, int]]:
+        columns = [(c.key, self._values.index(c.of), c.form) for c in self._columns("json")]
+        rows = [
+            {key: plain(row[place], form) for key, place, form in columns}
+            for row in self._interval()
+        ]
+        lost = self._lost_now()
+        return rows, {"lost": lost} if lost else {}
+
+    def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
+        how = {field.name: field.added for field in self._fields if field.name != "seconds"}
+        how["seconds"] = "sum"
+        found: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for row in (*before, *rows):
+            apart = tuple(value for name, value in row.items() if not how[name])
+            known = found.setdefault(apart, row)
+            if known is row:
+                continue
+            found[apart] = {
+                name: _ADDED.get(how[name], lambda value, _: value)(value, row[name])
+                for name, value in known.items()
+            }
+        for row in found.values():
+            for name, way in how.items():
+                if " / " in way and name in row:
+                    total, count = (row[part] for part in way.split(" / "))
+                    row[name] = total // count if count else 0
+        return list(found.values())
+
+    # Printing.
+
+    def print(self, output: Output, waiting: Waiting) -> None:
+        options = self.options
+        announce(options, self._doing)
+        columns = self._columns(options.form)
+        places = [(self._values.index(column.of), column.rate) for column in columns]
+        lines = EventWriter(output, options.form, columns)
+        table = TableWriter(output, options.form, columns, self._refresh)
+        if self._as_lines:
+            lines.head()
+        for last in intervals(options, waiting):
+            if last:
+                self.detach()
+            if getattr(options, "timestamp", False):
+                output.stamp(options.form)
+            rows = [
+                [row[place] / row[-1] if rate else row[place] for place, rate in places]
+                for row in self._interval()[: self._most]
+            ]
+            if self._as_lines:
+                for row in rows:
+                    lines.add(row)
+                lines.flush()
+            else:
+                table.write(rows)
+            lines.lost(self._lost_now(), what=self._what)
+            if not last and self._after is not None:
+                self._after()

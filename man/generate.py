@@ -31,7 +31,10 @@ that has a controller.
 """,
     "--pid": "Separate several by commas.\n",
     "--tid": "Separate several by commas.\n",
-    "--comm": "The whole name must be equal; the kernel keeps only 15 bytes of a name.\n",
+    "--comm": """\
+.Ar NAME
+must be the whole name; the kernel keeps only 15 bytes of a name.
+""",
     "--pidns": """\
 Any process of a container stands for the container.
 Processes in namespaces below that one are not included.

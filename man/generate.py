@@ -26,54 +26,60 @@ from pytools.collection import catalogue  # noqa: E402
 MORE = {
     "--cgroup": """\
 .Ar PATH
-is a folder of a cgroup file system, of version 2 or of a version 1 hierarchy
+is a directory of a cgroup file system: of version 2, or of a version 1 hierarchy
 that has a controller.
 """,
-    "--pid": "Several are separated by commas.\n",
-    "--tid": "Several are separated by commas.\n",
-    "--comm": "The name is the whole name, of which the kernel keeps 15 bytes.\n",
-    "--pidns": """\
-A process in a container stands for the container; those in namespaces below it
-are not counted in.
+    "--pid": "Separate several by commas.\n",
+    "--tid": "Separate several by commas.\n",
+    "--comm": """\
+.Ar NAME
+must be the whole name; the kernel keeps only 15 bytes of a name.
 """,
-    "--mntns": "Such as those of its container.\n",
+    "--pidns": """\
+Any process of a container stands for the container.
+Processes in namespaces below that one are not included.
+""",
+    "--mntns": "Any process of a container selects the container.\n",
     "--container": """\
-A container is known by the name of its cgroup: an id is shortened to 12 digits,
-as Docker, Podman and Kubernetes do; a task in none has the path of its cgroup of
-version 2.
+A container is recognized by the name of its cgroup; its id is shortened to 12 digits,
+as Docker, Podman and Kubernetes do.
+A task in no container has the path of its cgroup of version 2.
 """,
     "--summary": """\
 Total, average and maximum are exact.
-The percentiles are estimated from the buckets, within which values are taken to
-be spread evenly: each is off by less than the width of its bucket, that is by
-less than a factor of two in a log2 histogram.
-CSV has one line for the summary in place of those for the buckets.
+The percentiles are estimated from the buckets, as if the values were spread evenly
+within each bucket.
+Each is off by less than the width of its bucket, which is less than a factor of two in
+a log2 histogram.
+CSV has one line for the summary instead of the lines for the buckets.
 """,
     "--svg": """\
-It is one SVG document that a browser shows without any other file or server: the
-width of a box is the share of the stacks that have the function at that place, with
-its callers below it.
-Colours tell functions of processes (red to yellow), of the kernel (blue), without a
-name (grey) and what is no function (green).
-A click on a box, or Enter, makes it as wide as the window; Escape takes that back.
+The file is one SVG document, which a browser shows without any other file or server.
+A box is a function, with its callers below it; its width is the share of the stacks that
+have the function at that place.
+The colour shows whether it is a function of a process (red to yellow) or of the kernel
+(blue), a function without a name (grey), or no function (green).
+A click on a box, or Enter, makes the box as wide as the window; Escape takes that back.
 .Dq /
-goes to the search field, whose regular expression marks boxes and says their share.
+goes to the search field: boxes that match its regular expression are marked, and their
+share is shown.
+With
 .Fl f ,
 .Fl \\-json
-and
-.Fl \\-csv
-print as well.
+or
+.Fl \\-csv ,
+the stacks are printed as well.
 """,
     "--speedscope": """\
-It is for
+Open it at
 .Lk https://www.speedscope.app .
 """,
     "--stack-storage-size": """\
-Each takes 1 KiB of the kernel's memory; there is half as much again for stacks
-whose place is taken by another.
+Each stack takes 1 KiB of the kernel's memory.
+There is half as much room again for stacks whose place is taken by another stack.
 """,
     "--duration": "Fractions are allowed.\n",
-    "--no-cache": "Images are kept in\n.Pa /var/cache/pytools .\n",
+    "--no-cache": "Otherwise, compiled programs are kept in\n.Pa /var/cache/pytools .\n",
 }
 
 

@@ -47,52 +47,54 @@ LOST = "said to be lost"
 # Why ours is right where bcc's differs.
 REASONS = {
     ("runqlen", "one cgroup"): (
-        "bcc's has a copy of its own of the head of `struct cfs_rq`, and decides by another struct "
-        "whether `runnable_weight` is in it. `cfs_rq` lost that member in 5.7, when `sched_entity` "
-        "got one of that name with another meaning (commit 9f68395333ad); so it reads eight bytes "
-        "too far. Versions that ask BTF first fall back to the same guess when BTF says no. What "
-        "it reads there is the number of tasks with the policy `SCHED_IDLE` on 5.10 and 6.1, and "
-        "from 6.12 on, by luck, `h_nr_runnable`. Ours takes the offset of the very member that it "
-        "reads from the kernel's types."
+        "bcc's tool has its own copy of the head of `struct cfs_rq`, and looks at another struct "
+        "to decide whether `runnable_weight` is in it. `cfs_rq` lost that member in 5.7, when "
+        "`sched_entity` got one of that name with another meaning (commit 9f68395333ad). bcc's "
+        "tool therefore reads eight bytes too far. Versions that ask BTF first fall back to the "
+        "same guess when BTF says no. On 5.10 and 6.1 they find there the number of tasks with the "
+        "policy `SCHED_IDLE`, and from 6.12 on, by luck, `h_nr_runnable`. Ours takes the offset of "
+        "the very member that it reads from the kernel's types."
     ),
     ("runqlen", "cgroups"): (
-        "A task's `se.cfs_rq` is the queue of its cgroup, not the CPU's. bcc's counts what waits "
-        "there: a task alone in its cgroup seems to be alone on the CPU, whoever else waits for it "
-        "(iovisor/bcc#3093, open since 2020). Ours goes on from there to the CPU's own `struct rq` "
-        "and takes `nr_running`: tasks of all cgroups and of all scheduling classes. The loops are "
-        "pinned and never sleep, so three of the four wait at any time."
+        "A task's `se.cfs_rq` is the queue of its cgroup, not the CPU's. bcc's tool counts what "
+        "waits there. A task alone in its cgroup therefore seems to be alone on the CPU, whoever "
+        "else waits for it (iovisor/bcc#3093, open since 2020). Ours goes on from there to the "
+        "CPU's own `struct rq` and takes `nr_running`, which counts tasks of all cgroups and of "
+        "all scheduling classes. The loops are pinned and never sleep, so three of the four wait "
+        "at any time."
     ),
     ("runqlat", "one task"): (
-        "The kernel's own counters of that task are the witness. What is missing is lost by the "
-        "way bcc's keeps the histograms of `-L`, not in the tracing: without that option bcc 0.26 "
-        "counted such waits on 6.1 exactly."
+        "The witness is the kernel's own counters of that task. bcc's tool does not miss samples "
+        "in the tracing, but loses them by the way it keeps the histograms of `-L`: without that "
+        "option, bcc 0.26 counted such waits on 6.1 exactly."
     ),
     ("runqlat", "many tasks"): (
-        "Each task takes a slot for every bucket of its histogram. Where bcc's is wrong, it keeps "
-        "them all in a table of 64 slots, bcc's default for a histogram with a key, and drops what "
-        "comes when that is full, without a word (iovisor/bcc 939828c4 made the table larger). "
-        "Ours has room for 262,144, and says so if it loses one. The workload prints the id of "
-        "each thread, and each ran: it waited at least once."
+        "Each task takes a slot for every bucket of its histogram. Where bcc's tool is wrong, it "
+        "keeps all slots in a table of 64, which is bcc's default for a histogram with a key. When "
+        "the table is full, it drops what comes, without a word (iovisor/bcc 939828c4 made the "
+        "table larger). Ours has room for 262,144, and says so if it loses one. The workload "
+        "prints the id of each thread. Each thread ran, so it waited at least once."
     ),
     ("opensnoop", "names"): (
-        "bcc's has room for 255 bytes of a name, of the 4,095 that the kernel accepts (long). What "
-        "it has it prints as it is: a newline in a name makes two lines of one event, the second "
-        "of the name's own choosing, and escapes go to the terminal. Some versions copy all 255 "
-        "bytes wherever the name ends, which fails at the end of a page that no readable one "
-        "follows (edge, iovisor/bcc#1307). Ours copies a name once, to its end, when the call "
-        "returns and its page is in memory, and escapes what it prints. The names were chosen by "
-        "the workload, which also says what each open returned."
+        "bcc's tool has room for 255 bytes of a name; the kernel accepts 4,095 (long). It prints "
+        "these bytes as they are: a newline in a name makes two lines of one event, the second of "
+        "the name's own choosing, and escapes go to the terminal. Some versions copy all 255 bytes "
+        "wherever the name ends. This fails at the end of a page that no readable page follows "
+        "(edge, iovisor/bcc#1307). Ours copies a name once, to its end, when the call returns and "
+        "the name's page is in memory, and escapes what it prints. The workload chose the names, "
+        "and also says what each open returned."
     ),
     "lost": (
-        "bcc's loses events when they come faster than Python prints them, one by one; how many "
-        "depends on how fast the host is. With a perf buffer it says so, with the ring buffer of "
-        "0.37 it doesn't (iovisor/bcc#3476). Ours reads and prints them in batches."
+        "bcc's tool loses events when they come faster than Python prints them, one by one. How "
+        "many it loses depends on how fast the host is. With a perf buffer it reports the loss; "
+        "with the ring buffer of 0.37 it does not (iovisor/bcc#3476). Ours reads and prints events "
+        "in batches."
     ),
     "start": (
-        "bcc's compiles against the kernel's headers with the clang of its Debian release: "
-        "headers that are newer than that clang and than bcc's own helpers need not compile, and "
-        "without headers nothing does. Ours takes from the running kernel's BTF the few members "
-        "that a program names, and needs no headers."
+        "bcc's tool compiles against the kernel's headers with the clang of its Debian release. "
+        "Headers that are newer than that clang and than bcc's own helpers need not compile, and "
+        "without headers nothing compiles. Ours takes only the few members that a program names "
+        "from the running kernel's BTF, and needs no headers."
     ),
 }
 
@@ -158,9 +160,9 @@ def page(kernels: Sequence[Compared]) -> str:
     text = [
         "# Compared with bcc's own tools",
         "",
-        "`make compare-kernels` wrote this page: on each kernel bcc's tool and ours of the same "
-        "name watched the same workloads, one after the other, and each was held against what is "
-        "known of the workload. bcc's tools are those of the Debian release that goes with the "
+        "`make compare-kernels` wrote this page. On each kernel, bcc's tool and ours of the same "
+        "name watched the same workloads, one after the other, and each was checked against what "
+        "is known of the workload. bcc's tools are those of the Debian release that goes with the "
         "kernel, with the kernel's headers installed. The machines are virtual, with two emulated "
         "processors.",
         "",
@@ -180,7 +182,7 @@ def page(kernels: Sequence[Compared]) -> str:
             ],
         ),
         "",
-        "A tool is right if all that was measured of it is, as it says below.",
+        "A tool is right if everything below that was measured of it is right.",
         "",
         "## Versions",
         "",

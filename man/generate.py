@@ -4,7 +4,8 @@ r"""Write the manual pages: man/pages/TOOL.8 with what the tool's own --help kno
 In a page, the line
 
     .\" SYNOPSIS    becomes the synopsis,
-    .\" OPTIONS     the list of options, each with the sentence of its help.
+    .\" OPTIONS     the list of options, each with the sentence of its help,
+    .\" FIELDS      what the tool declares of its fields: heading, key, sentences.
 
 What follows ``.\" --name`` below that line is put behind the sentence of that
 option. ``man/generate.py`` writes man/man8, ``man/generate.py --check`` exits with 1
@@ -21,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from pytools.collection import catalogue  # noqa: E402
+from pytools.tool.definition import Tool  # noqa: E402
+from pytools.tool.events import EventTool  # noqa: E402
+from pytools.tool.fields import TEXT_ONLY  # noqa: E402
+from pytools.tool.histograms import HistogramTool  # noqa: E402
 
 # Behind the sentence of an option that many tools have, by its long name.
 MORE = {
@@ -160,6 +165,94 @@ def options(parser: argparse.ArgumentParser, more: dict[str, str]) -> str:
     return "".join(lines) + ".El\n"
 
 
+# Said of all tools that print events or tables.
+PROGRAMS = """\
+.Pp
+JSON and CSV have
+.Va ts
+and what stands above in lower case, whatever the options are.
+A value that is not known is null in JSON and empty in CSV.
+"""
+EVENTS = """\
+In JSON, a byte that is not UTF\\-8 stands as \\eudc80 to \\eudcff, which
+.Ql .encode(\\(dqutf\\-8\\(dq, \\(dqsurrogateescape\\(dq)
+of Python turns back; in text and CSV it is an escape such as
+.Ql \\exff ,
+and so are control characters, other invisible characters and backslashes.
+If events were lost, JSON ends with an object that has
+.Va lost .
+"""
+HISTOGRAMS = """\
+.Pp
+In JSON, a histogram has
+.Va ts ,
+.Va tool ,
+.Va key
+.Pq empty if all is in one histogram ,
+.Va unit ,
+.Va scale ,
+.Va buckets
+.Pq Va lo , hi , count
+and
+.Va samples ;
+and
+.Va lost
+if samples were lost.
+"""
+# What opens a manual page elsewhere: open(2).
+REFERENCE = re.compile(r"\s*\b([a-z_]\w*)\((\d)\)([.,;:]*)\s*")
+
+
+def text(sentences: str) -> str:
+    """Plain sentences in mdoc: each on a line of its own, names of manual pages marked."""
+    made = re.sub(r"(?<=[.:]) +(?=[A-Z])", "\n", " ".join(sentences.split()))
+    made = made.replace("\\", "\\e").replace("-", "\\-")
+    made = REFERENCE.sub(
+        lambda found: f"\n.Xr {found[1]} {found[2]} {found[3]}".rstrip() + "\n", made
+    )
+    lines = [line.strip() for line in made.split("\n") if line.strip()]
+    return "".join(
+        ("\\&" if line[0] in ".'" and not line.startswith(".Xr ") else "") + line + "\n"
+        for line in lines
+    )
+
+
+def field_tag(heading: str, key: str) -> str:
+    """The heading of a column, and what programs call it where that is another name."""
+    if not heading:
+        return f".It Va {key}\n"
+    heading = heading.replace(" ", "\\ ").replace("-", "\\-")
+    return f".It {heading}" + (f" , Va {key}\n" if key and key != heading.lower() else "\n")
+
+
+def declared(tool: Tool) -> str:
+    """The list of the fields of a tool, and what programs get."""
+    lines = [".Bl -tag -width Ds\n"]
+    if isinstance(tool, HistogramTool):
+        lines.append(f".It {' , '.join(tool.units)}\n{text(tool.about_values)}")
+        lines.append("The row has the values from the smallest to the largest.\n")
+        lines.append(f".It count\n{text(tool.about_counts)}")
+        for key in tool.keys:
+            option = max(key.option, key=len)
+            lines.append(f".It {key.name}\n")
+            lines.append(text(key.about or f"The histogram below it is of this {key.name}."))
+            lines.append(f"It is shown with\n.{flag(option)} .\n")
+        return "".join([*lines, ".El\n", HISTOGRAMS])
+    seen: set[str] = set()
+    for field in tool.fields:
+        key = "" if field.key == TEXT_ONLY else field.name
+        if not field.about or (field.heading or key) in seen:
+            continue
+        seen.add(field.heading or key)
+        lines.append(field_tag(field.heading, key) + text(field.about))
+        if field.option:
+            also = " or CSV" if field.optional else ""
+            where = f"It is not in JSON{also} without it.\n" if field.optional else ""
+            lines.append(f"It is shown with\n.{flag(max(field.option, key=len))} .\n{where}")
+    events = EVENTS if isinstance(tool, EventTool) else ""
+    return "".join([*lines, ".El\n", PROGRAMS, events])
+
+
 def generate(tool: str) -> str:
     """The manual page of a tool."""
     source = (ROOT / "man" / "pages" / f"{tool}.8").read_text()
@@ -171,6 +264,8 @@ def generate(tool: str) -> str:
     parts = re.split(r'^\.\\" (--[\w-]+)\n', own, flags=re.M)
     more = dict(zip(parts[1::2], parts[2::2]))
     head = head.replace('.\\" SYNOPSIS\n', synopsis(parser))
+    if '.\\" FIELDS\n' in rest:
+        rest = rest.replace('.\\" FIELDS\n', declared(parser.tool))  # type: ignore[attr-defined]
     return head + options(parser, more) + section + rest
 
 

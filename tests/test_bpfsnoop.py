@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pytools.domains.bpf_calls import FIELDS, SET_BPF, Names, details
 from pytools.facts.kernel import Kernel
 from support import EMULATED, ROOT, TOOLS, Tool, needs_btf, run_tool
 
@@ -180,6 +182,41 @@ def test_names_come_from_headers_where_there_are_no_types(tmp_path: Path) -> Non
         0: "BPF_MAP_CREATE", 10: "BPF_PROG_TEST_RUN", 11: "BPF_PROG_GET_NEXT_ID",
     }  # fmt: skip
     assert known.enumeration("no_such_enum") == {}
+
+
+MAP_CREATE = struct.pack("=IIIIIII15sx", 1, 8, 16, 1000, 0, 0, 0, b"my_map")
+PERF_EVENT = struct.pack("=IIQQQQQ", 1, 64, 0, 49, 0, 0, 1 << 10)
+ENUMS = {
+    "bpf_cmd": {0: "BPF_MAP_CREATE", 6: "BPF_OBJ_PIN"},
+    "bpf_map_type": {1: "BPF_MAP_TYPE_HASH"},
+    "perf_type_id": {1: "PERF_TYPE_SOFTWARE"},
+    "perf_sw_ids": {0: "PERF_COUNT_SW_CPU_CLOCK"},
+}
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    ("call", "arguments", "attributes", "text", "shown"),
+    [
+        ("bpf", (0, 0, 72, 0), MAP_CREATE, b"",
+         "type=HASH name=my_map key=8 value=16 entries=1000"),
+        ("bpf", (6, 0, 16, 0), bytes(8) + b"\x05" + bytes(7), b"/x\0", "fd=5 name=/x"),
+        ("bpf", (999, 0, 12, 0), bytes(12), b"", ""),
+        ("bpf", (0, 0, 72, 0), b"", b"", ""),  # they could not be read
+        ("perf_event_open", (0, 2**32 - 1, 3, 2**32 - 1), PERF_EVENT, b"",
+         "type=SOFTWARE config=CPU_CLOCK freq=49 cpu=3"),
+        ("ioctl", (8, SET_BPF, 5, 0), b"", b"", "fd=8 prog_fd=5"),
+    ],
+    ids=["create", "pin", "unknown", "unread", "event", "ioctl"],
+)  # fmt: skip
+def test_arguments_in_words(
+    monkeypatch: pytest.MonkeyPatch, call: str, arguments: tuple[int, ...], attributes: bytes,
+    text: bytes, shown: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Kernel, "enumeration", lambda _, name: ENUMS.get(name, {}))
+    _, fields = Names(Kernel("6.1")).decoded(call, arguments, attributes, text)
+    assert details(fields) == shown
+    assert set(fields) <= set(FIELDS)
 
 
 NUMBER = r"(-?\d+)"

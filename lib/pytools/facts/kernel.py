@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pytools.base.cache import Cache
 
 __all__ = [
-    "Kernel", "TracepointField", "in_first_pid_namespace", "online_cpus", "pid_limit",
-    "possible_cpus", "running",
+    "Kernel", "TracepointField", "in_first_pid_namespace", "online_cpus", "own_pid",
+    "pid_limit", "possible_cpus", "running",
 ]  # fmt: skip
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
@@ -329,6 +329,12 @@ def possible_cpus() -> list[int]:
 def in_first_pid_namespace() -> bool:
     """Whether /proc has processes by the numbers that a BPF program sees."""
     return os.stat("/proc/self/ns/pid").st_ino == PROC_PID_INIT_INO
+
+
+def own_pid() -> int:
+    """The pid of this process as a BPF program sees it; 0 where that is not known, in another PID
+    namespace than the first."""
+    return os.getpid() if in_first_pid_namespace() else 0
 
 
 def pid_limit() -> int:

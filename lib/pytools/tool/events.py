@@ -8,6 +8,7 @@ import time
 from collections import namedtuple
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, cast
 
+from pytools.compile.unrendered import Value
 from pytools.facts.kernel import possible_cpus
 from pytools.load.program import Program
 from pytools.read.ringbuf import RingBuffer
@@ -75,32 +76,42 @@ class EventTool(Tool):
             "fields": fields.schema(self.fields, self.keys),
         }
 
-    def start(
+    def load(
         self,
         options: argparse.Namespace,
         template: str,
         code: Mapping[str, str] = {},
-        values: Mapping[str, Any] = {},
+        values: Mapping[str, Value] = {},
         settings: Mapping[str, int] = {},
         sizes: Mapping[str, int] = {},
+        probes: Mapping[str, Sequence[str]] = {},
         drafts: int = 0,
-        **more: Any,
-    ) -> EventTrace:
-        """Load a template's program, attach it, and trace. ``drafts`` is the number of programs
-        that make drafts; ``more`` is what ``trace`` takes."""
+    ) -> Program:
+        """Load a template's program (see Tool.load). ``drafts`` is the number of programs that make
+        drafts."""
         if drafts:
             values = {**values, "DRAFTS": drafts}
             # All drafts together hold back a quarter of the ring.
             wake = self.ring_bytes // 4 // drafts // len(possible_cpus())
             settings = {**settings, "WAKE_BYTES": wake}
-        traced = self.load(
-            options,
-            template,
-            {"EVENT": self._event(template, bool(drafts)), **code},
-            values,
-            settings,
-            {"events": self.ring_bytes, **sizes},
-        )
+        code = {"EVENT": self._event(template, bool(drafts)), **code}
+        sizes = {"events": self.ring_bytes, **sizes}
+        return super().load(options, template, code, values, settings, sizes, probes)
+
+    def start(
+        self,
+        options: argparse.Namespace,
+        template: str,
+        code: Mapping[str, str] = {},
+        values: Mapping[str, Value] = {},
+        settings: Mapping[str, int] = {},
+        sizes: Mapping[str, int] = {},
+        drafts: int = 0,
+        **more: Any,
+    ) -> EventTrace:
+        """Load a template's program, attach it, and trace; ``more`` is what ``trace`` takes. A tool
+        whose functions need the program calls ``load`` and ``trace`` itself."""
+        traced = self.load(options, template, code, values, settings, sizes, drafts=drafts)
         return self.trace(options, traced, **more)
 
     def trace(self, options: argparse.Namespace, traced: Program, **more: Any) -> EventTrace:

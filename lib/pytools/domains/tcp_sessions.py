@@ -68,4 +68,4 @@ class OpenBefore:
     def end(self, cookie: int) -> Session:
         """The session whose socket has that cookie, which has ended. One that was not listed has
         begun when they were listed, or before."""
-        return self._open.pop(cookie, None) or Session(0, "", self._looked, False)
+        return self._open.pop(cookie, Session(0, "", self._looked, False))

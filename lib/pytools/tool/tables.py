@@ -7,7 +7,7 @@ import operator
 from typing import Any, Callable, Mapping, Sequence
 
 from pytools.load.program import Program
-from pytools.show.output import Output
+from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import Column, EventWriter, plain
 from pytools.show.table import TableWriter
 from pytools.tool import fields
@@ -78,8 +78,9 @@ class TableTrace(Trace):
     people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
     takes the place of the one before; with ``lines`` it is a line, and all intervals have one
     heading. ``attach`` and ``detach`` attach and detach the program, if those of ``Program`` do
-    not. With ``whole`` the program is detached before its rows are read for the last time.
-    ``after`` is called after each interval but the last."""
+    not; what was attached before ``attach`` failed is detached, too. With ``whole`` the program is
+    detached before its rows are read for the last time. ``after`` is called after each interval but
+    the last."""
 
     kind = "table"
 
@@ -116,13 +117,18 @@ class TableTrace(Trace):
         self._most = most if options.form == "text" else most_for_programs
         self._refresh, self._as_lines = refresh, lines
         self._detach, self._whole = detach or super().detach, whole
-        self._after = after
+        self._after, self._detached = after, False
         self._doing = doing or tool.doing
         assert traced is not None
-        (attach or traced.attach)()
+        try:
+            (attach or traced.attach)()
+        except BaseException:
+            self.detach()
+            raise
         self._first = self._before = self.clock.monotonic()
 
     def detach(self) -> None:
+        self._detached = True
         self._detach()
 
     def _interval(self) -> list[tuple[Any, ...]]:
@@ -132,10 +138,9 @@ class TableTrace(Trace):
         seconds, self._before = _seconds(self._before, now), now
         return [(*row, now, seconds) for row in self._rows_now()]
 
-    def _columns(self, form: str) -> list[Column]:
-        return fields.columns(
-            self._fields, self._keys, form, Context(self.options, self.clock, self.began)
-        )
+    def _columns(self, form: str, width: int = PLAIN_WIDTH) -> list[Column]:
+        context = Context(self.options, self.clock, self.began, width)
+        return fields.columns(self._fields, self._keys, form, context)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         columns = [(c.key, self._values.index(c.of), c.form) for c in self._columns("json")]
@@ -144,6 +149,8 @@ class TableTrace(Trace):
             for row in self._interval()
         ]
         lost = self._lost_now()
+        if self._after is not None and not self._detached:
+            self._after()
         return rows, {"lost": lost} if lost else {}
 
     def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
@@ -178,7 +185,7 @@ class TableTrace(Trace):
     def print(self, output: Output, waiting: Waiting) -> None:
         options = self.options
         announce(options, self._doing)
-        columns = self._columns(options.form)
+        columns = self._columns(options.form, output.width)
         places = [(self._values.index(column.of), column.rate) for column in columns]
         lines = EventWriter(output, options.form, columns)
         table = TableWriter(output, options.form, columns, self._refresh)

@@ -4,14 +4,25 @@ Their values are named as in ``struct ends`` (``bpf/ends.h``); addresses are tex
 (``internet.address``)."""
 from __future__ import annotations
 
+from pytools.tool import fields
 from pytools.tool.fields import Context, Field, Form, by_context, kept
 
 __all__ = [
-    "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "RADDR", "RPORT", "RX", "SADDR",
-    "TX", "known_port",
+    "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER", "PID",
+    "RADDR", "RPORT", "RX", "SADDR", "TX", "WANTED", "known_port", "wide",
 ]  # fmt: skip
 
+# The members that the fields are of.
 ENDS = kept("struct ends ends")
+OWNER = kept("struct owner owner")  # bpf/socket_owner.h
+
+PID = fields.PID._replace(
+    member="", about="The process that connected or accepted; where that is not known, the one "
+    "that closed the session. It is not known for a session that no process has accepted.",
+)  # fmt: skip
+COMM = fields.COMM._replace(member="", width=12, about="The name of that process's thread.")
+CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
+WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
 
 IP = Field(
     "IP", "The version of the packets: 4 also for an IPv6 socket whose peer is an IPv4 address "
@@ -25,6 +36,14 @@ RPORT = Field("RPORT", "The remote port.", -5, of="rport")
 SADDR = LADDR._replace(heading="SADDR", about="The source address.")
 DADDR = RADDR._replace(heading="DADDR", about="The destination address.")
 DPORT = RPORT._replace(heading="DPORT", about="The destination port.")
+
+
+def wide(field: Field, width: int) -> tuple[Field, Field]:
+    """A field as it is, and in its place, with the option --wide, as wide as that."""
+    return (
+        field._replace(when=lambda options: not options.wide),
+        field._replace(when=lambda options: options.wide, width=width),
+    )
 
 
 def known_port(port: int) -> int | None:
@@ -50,10 +69,13 @@ def _kibibytes(count: int) -> str:
 
 
 TX = Field(
-    "TX_KB", "The data that was sent, in KiB for people.", -5, "u64 tx_bytes", key="tx_bytes",
-    people=_kibibytes, unit="bytes", added="sum",
+    "TX_KB", "The data that was sent, without headers; in KiB for people. What had to be sent again "
+    "counts once. It is the socket's own counter bytes_sent, less bytes_retrans.", -5,
+    "u64 tx_bytes", key="tx_bytes", people=_kibibytes, unit="bytes", added="sum",
 )  # fmt: skip
 RX = Field(
-    "RX_KB", "The data that was received, in KiB for people.", -5, "u64 rx_bytes", key="rx_bytes",
-    people=_kibibytes, unit="bytes", added="sum",
+    "RX_KB", "The data that was received, without headers; in KiB for people. It is the socket's "
+    "own counter bytes_received, which counts the end of the peer's data (FIN) as a byte, without "
+    "that byte.", -5,
+    "u64 rx_bytes", key="rx_bytes", people=_kibibytes, unit="bytes", added="sum",
 )  # fmt: skip

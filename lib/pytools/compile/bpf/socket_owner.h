@@ -17,14 +17,19 @@ struct owner {
 	char comm[16];
 };
 
-/* The socket is the current task's. */
-static inline void own(struct owner *owner)
+static inline bool current_is_wanted(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
+	return wanted(task);
+}
+
+/* The socket is the current task's, of which it is known whether anybody wants it. */
+static inline void own(struct owner *owner, u32 owned)
+{
 	owner->cgroup = bpf_get_current_cgroup_id();
 	owner->pid = bpf_get_current_pid_tgid() >> 32;
-	owner->owned = wanted(task) ? WANTED : UNWANTED;
+	owner->owned = owned;
 	bpf_get_current_comm(owner->comm, sizeof(owner->comm));
 }
 

@@ -210,7 +210,7 @@ def test_the_schema_has_a_field_once() -> None:
 
 def test_what_is_done_after_an_interval_is_done_when_collected_too() -> None:
     said: list[str] = []
-    rows = [[("a", 1)], [], []]
+    rows: list[list[Any]] = [[("a", 1)], [], []]
     traced = trace(tool(NAME, COUNT), rows, said=said, after=lambda: said.append("after"))
     traced.collect()
     traced.collect()

@@ -240,7 +240,7 @@ def declared(tool: Tool) -> str:
             lines.append(f"It is shown with\n.{flag(option)} .\n")
         return "".join([*lines, ".El\n", HISTOGRAMS])
     seen: set[str] = set()
-    for field in tool.fields:
+    for field in [*tool.fields, *getattr(tool, "table", ())]:
         key = "" if field.key == TEXT_ONLY else field.name
         if not field.about or (field.heading or key) in seen:
             continue

@@ -6,7 +6,7 @@ import argparse
 import errno
 from typing import Any, Callable, Sequence
 
-from pytools.show.output import Clock
+from pytools.show.output import PLAIN_WIDTH, Clock
 from pytools.show.stream import Column
 
 __all__ = [
@@ -21,12 +21,16 @@ TEXT_ONLY = "-"
 
 class Context:
     """What a form may depend on beside the value; ``start`` is when tracing began, in
-    nanoseconds of the kernel's monotonic clock."""
+    nanoseconds of the kernel's monotonic clock, ``width`` the number of columns that people see
+    (``Output``)."""
 
-    def __init__(self, options: argparse.Namespace, clock: Clock, start: int) -> None:
+    def __init__(
+        self, options: argparse.Namespace, clock: Clock, start: int, width: int = PLAIN_WIDTH
+    ) -> None:
         self.options = options
         self.clock = clock
         self.start = start
+        self.width = width
 
 
 Form = Callable[[Any], Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytools.domains import net
+from pytools.domains import dns
 from support import Tool, python_child, run_tool
 
 # A network namespace of its own: what has no route there is nobody's business. made()
@@ -246,10 +246,10 @@ def test_an_answer_that_is_cut_or_wrong_is_no_failure() -> None:
     record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0"
     whole = header + question + record + b"\1" + record + b"\2"
     name = b"a.example"
-    assert net.answers(whole) == (name, [b"\x7f\0\0\1", b"\x7f\0\0\2"])
+    assert dns.answers(whole) == (name, [b"\x7f\0\0\1", b"\x7f\0\0\2"])
     for size in range(len(whole)):
         try:
-            assert net.answers(whole[:size])[0] == name
+            assert dns.answers(whole[:size])[0] == name
         except ValueError:
             assert size < len(header + question)
 

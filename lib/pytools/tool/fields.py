@@ -6,7 +6,7 @@ import argparse
 import errno
 from typing import Any, Callable, NamedTuple, Sequence, Union
 
-from pytools.show.output import Clock
+from pytools.show.output import PLAIN_WIDTH, Clock
 from pytools.show.stream import Column
 
 __all__ = [
@@ -22,11 +22,13 @@ TEXT_ONLY = "-"
 
 class Context(NamedTuple):
     """What a form may depend on beside the value; ``start`` is when tracing began, in
-    nanoseconds of the kernel's monotonic clock."""
+    nanoseconds of the kernel's monotonic clock, ``width`` the number of columns that people see
+    (``Output``)."""
 
     options: argparse.Namespace
     clock: Clock
     start: int
+    width: int = PLAIN_WIDTH
 
 
 Form = Callable[[Any], Any]

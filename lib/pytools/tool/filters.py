@@ -104,9 +104,9 @@ def sockets(options: argparse.Namespace) -> Filter:
         settings["IP_VERSION"] = options.ip
         tests.append("(ends)->ip == $IP_VERSION")
     if getattr(options, "netns", None) is not None:
-        from pytools.domains import net
+        from pytools.domains.network_namespaces import namespace
 
-        settings["NETNS"] = net.namespace(options.netns)
+        settings["NETNS"] = namespace(options.netns)
         tests.append("(ends)->netns == $NETNS")
     code += f"#define wanted_socket(ends) ({' && '.join(tests) or 'true'})"
     return Filter(code, settings, entries, "wanted_socket")

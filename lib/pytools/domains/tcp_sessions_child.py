@@ -12,7 +12,7 @@ from typing import Any
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
-from pytools.domains import net  # noqa: E402
+from pytools.domains.network_namespaces import namespaces  # noqa: E402
 
 INET_DIAG_INFO = 2  # of the extensions, which are asked for by bit (linux/inet_diag.h)
 
@@ -73,7 +73,7 @@ def holders(inodes: set[int]) -> dict[int, tuple[int, str]]:
 
 def main() -> None:
     found: dict[int, Any] = {}
-    for path in net.namespaces().values():
+    for path in namespaces().values():
         in_namespace(path, found)
     known = holders({message["idiag_inode"] for message, *_ in found.values()})
     rows = [

@@ -77,8 +77,9 @@ class TableTrace(Trace):
     ``lost`` says how much of ``what`` is missing since the last time. ``most`` is how many rows
     people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
     takes the place of the one before; with ``lines`` it is a line, and all intervals have one
-    heading. ``attach`` attaches the program, if ``Program.attach`` does not; ``after`` is called
-    after each interval but the last."""
+    heading. ``attach`` and ``detach`` attach and detach the program, if those of ``Program`` do
+    not. With ``whole`` the program is detached before its rows are read for the last time.
+    ``after`` is called after each interval but the last."""
 
     kind = "table"
 
@@ -99,6 +100,8 @@ class TableTrace(Trace):
         refresh: bool = False,
         lines: bool = False,
         attach: Callable[[], None] | None = None,
+        detach: Callable[[], None] | None = None,
+        whole: bool = True,
         after: Callable[[], None] | None = None,
         doing: str = "",
     ) -> None:
@@ -112,16 +115,21 @@ class TableTrace(Trace):
         self._lost_now, self._what = lost, what
         self._most = most if options.form == "text" else most_for_programs
         self._refresh, self._as_lines = refresh, lines
+        self._detach, self._whole = detach or super().detach, whole
         self._after = after
         self._doing = doing or tool.doing
         assert traced is not None
         (attach or traced.attach)()
-        self._before = self.clock.monotonic()
+        self._first = self._before = self.clock.monotonic()
+
+    def detach(self) -> None:
+        self._detach()
 
     def _interval(self) -> list[tuple[Any, ...]]:
         """The rows of the interval that ends now, with its time and its length."""
+        self.clock.synchronise()
         now = self.clock.monotonic()
-        seconds, self._before = max((now - self._before) / 1e9, 1e-6), now
+        seconds, self._before = _seconds(self._before, now), now
         return [(*row, now, seconds) for row in self._rows_now()]
 
     def _columns(self, form: str) -> list[Column]:
@@ -139,23 +147,30 @@ class TableTrace(Trace):
         return rows, {"lost": lost} if lost else {}
 
     def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
-        how = {field.name: field.added for field in self._fields if field.name != "seconds"}
-        how["seconds"] = "sum"
+        how = {field.name: field.added for field in self._fields if field.value != "seconds"}
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in (*before, *rows):
-            apart = tuple(value for name, value in row.items() if not how[name])
-            known = found.setdefault(apart, row)
-            if known is row:
+            apart = tuple(value for name, value in row.items() if how.get(name) == "")
+            known = found.get(apart)
+            if known is None:
+                found[apart] = dict(row)
                 continue
             found[apart] = {
-                name: _ADDED.get(how[name], lambda value, _: value)(value, row[name])
-                for name, value in known.items()
+                name: _ADDED.get(how.get(name, ""), _either)(known[name], value)
+                for name, value in row.items()
             }
+        # The sum would lack the intervals in which a row was not there.
+        seconds = {
+            column.key: plain(_seconds(self._first, self._before), column.form)
+            for column in self._columns("json")
+            if column.of == "seconds"
+        }
         for row in found.values():
-            for name, way in how.items():
-                if " / " in way and name in row:
-                    total, count = (row[part] for part in way.split(" / "))
-                    row[name] = total // count if count else 0
+            row.update(seconds)
+            for name in row:
+                total, divided, count = how.get(name, "").partition(" / ")
+                if divided:
+                    row[name] = row[total] // row[count] if row[count] else 0
         return list(found.values())
 
     # Printing.
@@ -170,7 +185,7 @@ class TableTrace(Trace):
         if self._as_lines:
             lines.head()
         for last in intervals(options, waiting):
-            if last:
+            if last and self._whole:
                 self.detach()
             if getattr(options, "timestamp", False):
                 output.stamp(options.form)
@@ -187,3 +202,12 @@ class TableTrace(Trace):
             lines.lost(self._lost_now(), what=self._what)
             if not last and self._after is not None:
                 self._after()
+
+
+def _seconds(start: int, end: int) -> float:
+    """The time between two of nanoseconds, but not zero: rates are divided by it."""
+    return max((end - start) / 1e9, 1e-6)
+
+
+def _either(value: Any, same: Any) -> Any:
+    return value

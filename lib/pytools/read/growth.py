@@ -33,6 +33,10 @@ class Growth:
         self._before = now
         return grown
 
+    def total_since_last(self) -> int:
+        """What all counters together have grown by since the last call."""
+        return sum(self.since_last().values())
+
 
 class MappedGrowth:
     """As Growth, of an array of u64 that may be mapped (BPF_F_MMAPABLE, Linux

@@ -12,9 +12,9 @@ ENTRIES = 2 * 16384  # of two generations
 
 
 class Total(NamedTuple):
-    """What is known of values that belong together."""
+    """How many values belong together, and their sum and maximum."""
 
-    count: int
+    number: int
     sum: int = 0
     maximum: int = 0
 
@@ -30,7 +30,7 @@ class Totals:
         """Those since the last call, by id and kind, the CPUs' together."""
         self._generations.end()
         found = {}
-        for key, values in self._generations.drain(self._totals):
-            counts, sums, maxima = zip(*values)
-            found[key] = Total(sum(counts), sum(sums), max(maxima))
+        for (id_, kind), values in self._generations.drain(self._totals):
+            numbers, sums, maxima = zip(*values)
+            found[id_, kind] = Total(sum(numbers), sum(sums), max(maxima))
         return found

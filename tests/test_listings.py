@@ -24,7 +24,7 @@ LISTED = [{"name": "a\x1b", "parts": "b, c"}, {"name": "d", "parts": None}]
 
 def listing(*arguments: str) -> Any:
     tool = ListingTool(
-        "Made up.", area="none", about="things", listed=[
+        "Made up.", area="none", about="things", traces=False, listed=[
             Field("", key="name", type="string"),
             Field("", key="parts", type="string", raw=lambda parts: parts or None),
         ],

@@ -16,10 +16,11 @@ __all__ = ["Listing", "ListingTool"]
 
 
 class ListingTool(Tool):
-    """A tool that lists what there is. ``listed`` are the fields that programs get of each."""
+    """A tool that lists what there is (``traces=False``). ``listed`` are the fields that programs
+    get of each."""
 
     def __init__(self, text: str | None, *, listed: Sequence[Field], **declared: Any) -> None:
-        super().__init__(text, traces=False, **declared)
+        super().__init__(text, **declared)
         self.fields = list(listed)
 
     def schema(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pytools.tool import filters
 
 __all__ = [
     "Formatter", "Parser", "add_container", "add_failed", "add_filters", "add_sockets",
-    "add_summary", "not_negative", "number_from", "parser", "pid", "pids", "positive", "user",
+    "add_summary", "error_number", "not_negative", "number_from", "parser", "pid", "pids",
+    "positive", "user",
 ]  # fmt: skip
 
 
@@ -216,6 +217,14 @@ def user(text: str) -> int:
         return pwd.getpwnam(text).pw_uid
     except (KeyError, ValueError):
         raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
+
+
+def error_number(text: str) -> int:
+    """An argument that is an error, by number or by name."""
+    import errno
+
+    known = {name: number for number, name in errno.errorcode.items()}
+    return known.get(text) or number_from(1, 4095)(text)
 
 
 def positive(text: str) -> float:

@@ -34,7 +34,7 @@ MOST_PIDS = 100_000
 
 def tasks(options: argparse.Namespace) -> Filter:
     """A C function ``wanted(struct task_struct *task)``: whether a task passes all
-    the filters that were given (the options of ``cli.add_filters``). Raises Usage
+    the filters that were given (the options of ``arguments.add_filters``). Raises Usage
     or Failure for what is not there."""
     parts = [
         part
@@ -84,7 +84,7 @@ def wanted(options: argparse.Namespace) -> Filter:
 def sockets(options: argparse.Namespace) -> Filter:
     """A C function ``wanted_socket(struct ends *ends)`` (``bpf/socket.h``): whether a
     socket or a packet passes all the filters that were given (the options of
-    ``cli.add_sockets``). Raises Usage or Failure for what is not there."""
+    ``arguments.add_sockets``). Raises Usage or Failure for what is not there."""
     code, tests, settings, entries = "", [], {}, {}
     ends = {"lports": ["lport"], "rports": ["rport"], "ports": ["lport", "rport"]}
     for name, members in ends.items():

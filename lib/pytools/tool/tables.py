@@ -3,8 +3,9 @@ is printed."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import operator
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from pytools.load.program import Program
 from pytools.show.output import PLAIN_WIDTH, Output
@@ -20,7 +21,7 @@ __all__ = ["TableTool", "TableTrace"]
 
 ROWS = 20
 _ADDED: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max}
-Rows = Sequence[Sequence[Any]]
+Rows = Iterable[Sequence[Any]]
 
 
 class TableTool(Tool):
@@ -70,9 +71,9 @@ class TableTool(Tool):
 
 class TableTrace(Trace):
     """Rows that are read every interval: ``rows`` gives those since the last time, in the order
-    in which they are to be printed; ``values`` names what is in them, by default what the fields
-    are of, each once. The fields may also be of ``ts``, the time, and of ``seconds``, the length of
-    the interval.
+    in which they are to be printed, and may make each only when it is taken; ``values`` names what
+    is in them, by default what the fields are of, each once. The fields may also be of ``ts``, the
+    time, and of ``seconds``, the length of the interval.
 
     ``lost`` says how much of ``what`` is missing since the last time. ``most`` is how many rows
     people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
@@ -131,12 +132,12 @@ class TableTrace(Trace):
         self._detached = True
         self._detach()
 
-    def _interval(self) -> list[tuple[Any, ...]]:
-        """The rows of the interval that ends now, with its time and its length."""
+    def _interval(self, most: int | None = None) -> list[tuple[Any, ...]]:
+        """The first rows of the interval that ends now, with its time and its length."""
         self.clock.synchronise()
         now = self.clock.monotonic()
         seconds, self._before = _seconds(self._before, now), now
-        return [(*row, now, seconds) for row in self._rows_now()]
+        return [(*row, now, seconds) for row in itertools.islice(self._rows_now(), most)]
 
     def _columns(self, form: str, width: int = PLAIN_WIDTH) -> list[Column]:
         context = Context(self.options, self.clock, self.began, width)
@@ -198,7 +199,7 @@ class TableTrace(Trace):
                 output.stamp(options.form)
             rows = [
                 [row[place] / row[-1] if rate else row[place] for place, rate in places]
-                for row in self._interval()[: self._most]
+                for row in self._interval(self._most)
             ]
             if self._as_lines:
                 for row in rows:

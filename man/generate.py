@@ -194,8 +194,14 @@ In JSON, a histogram has
 .Va buckets
 .Pq Va lo , hi , count
 and
-.Va samples ;
+.Va samples .
+With
+.Fl \\-summary ,
+it also has
+.Va total , average , max
 and
+.Va percentiles .
+It has
 .Va lost
 if samples were lost.
 """
@@ -235,7 +241,7 @@ def declared(tool: Tool) -> str:
         for key in tool.keys:
             option = max(key.option, key=len)
             lines.append(f".It {key.name}\n")
-            lines.append(text(key.about or f"The histogram below it is of this {key.name}."))
+            lines.append(text(key.about or f"The {key.name} that the histogram below it is of."))
             lines.append(f"It is shown with\n.{flag(option)} .\n")
         return "".join([*lines, ".El\n", HISTOGRAMS])
     seen: set[str] = set()

@@ -235,8 +235,10 @@ def declared(tool: Tool) -> str:
     """The list of the fields of a tool, and what programs get."""
     lines = [".Bl -tag -width Ds\n"]
     if isinstance(tool, HistogramTool):
-        lines.append(f".It {' , '.join(tool.units)}\n{text(tool.about_values)}")
-        lines.append("The row has the values from the smallest to the largest.\n")
+        heading = tool.label or " , ".join(tool.units)
+        lines.append(f".It {heading}\n{text(tool.about_values)}")
+        if tool.scale == "log2":
+            lines.append("The row has the values from the smallest to the largest.\n")
         lines.append(f".It count\n{text(tool.about_counts)}")
         for key in tool.keys:
             option = max(key.option, key=len)

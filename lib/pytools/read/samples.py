@@ -21,7 +21,7 @@ BPF_PERCPU_ARRAY(samples, u64, 64);
 
 static inline void add_sample(u64 id, u64 value)
 {
-	u32 bucket = log2_bucket(value / UNIT);
+	u32 bucket = BUCKET(value);
 	u64 *count = samples.lookup(&bucket);
 
 	if (count)
@@ -43,7 +43,7 @@ static inline void add_sample(u64 id, u64 value)
 {
 	struct sample_key key = {
 		.id = id,
-		.bucket = log2_bucket(value / UNIT),
+		.bucket = BUCKET(value),
 		.generation = current_generation(),
 	};
 	u64 *count = samples.lookup(&key), one = 1;
@@ -106,21 +106,27 @@ static inline void add_to_total(u64 id, u32 generation, u64 value)
 
 
 class Samples:
-    """Log2 histograms: one, or with ``keyed`` one for each id. ``code`` is C for the
-    top of a template, the function ``add_sample(u64 id, u64 value)`` and a counter
-    ``samples_lost``; ``divisor`` turns a value into the unit of the histogram;
-    ``summary`` says whether totals and maxima are kept."""
+    """Histograms: one, or with ``keyed`` one for each id. ``code`` is C for the top of a template,
+    the function ``add_sample(u64 id, u64 value)`` and a counter ``samples_lost``; ``divisor`` turns
+    a value into the unit of the histogram; ``summary`` says whether totals and maxima are kept.
+    With ``linear``, each value has a bucket of its own (up to 2**32 - 1); else buckets are log2."""
 
-    def __init__(self, divisor: int, keyed: bool, summary: bool) -> None:
-        self._single = not keyed and not summary
-        code = _ONE if self._single else (_TOTALS if summary else _NO_TOTALS) + _KEYED
+    def __init__(self, divisor: int, keyed: bool, summary: bool, linear: bool = False) -> None:
+        totals = summary and not linear  # of a linear one they are known from the buckets
+        self._single = not keyed and not totals and not linear
+        code = _ONE if self._single else (_TOTALS if totals else _NO_TOTALS) + _KEYED
+        bucket = "(value)" if linear else "log2_bucket((value) / UNIT)"
         self.code = (
-            f'#include "histogram.h"\n#define UNIT {divisor}\n'
-            "BPF_PERCPU_ARRAY(samples_lost, u64, 1);\n" + code
+            ("" if linear else f'#include "histogram.h"\n#define UNIT {divisor}\n')
+            + f"#define BUCKET(value) {bucket}\n"
+            + "BPF_PERCPU_ARRAY(samples_lost, u64, 1);\n"
+            + code
         )
         self._divisor = divisor
         self._keyed = keyed
         self._summary = summary
+        self._linear = linear
+        self._has_totals = totals
 
     def read(self, program: Program) -> None:
         """Read from this program's maps from now on."""
@@ -131,23 +137,27 @@ class Samples:
             self._growth = Growth(self._samples)
         else:
             self._generations = Generations(program)
-        self._totals = program.maps["totals"] if self._summary else None
+        self._totals = program.maps["totals"] if self._has_totals else None
 
-    def since_last(self, more: Collection[tuple[int, int]] = ()) -> dict[int, Histogram]:
-        """The histograms of what was counted since the last call, by id; without
-        ids, one of the id 0, be it empty. ``more`` are samples that the reader has
-        itself: (id, value)."""
+    def since_last(
+        self, more: Collection[tuple[int, int]] = (), ids: Collection[int] = ()
+    ) -> dict[int, Histogram]:
+        """The histograms of what was counted since the last call, by id; without keys, one of the
+        id 0, be it empty, else those of ``ids``, be they empty. ``more`` are samples that the
+        reader has itself: (id, value)."""
         counts: dict[int, Counter[int]] = defaultdict(Counter)
         for key, value in more:
             counts[key][hist.log2_bucket(value // self._divisor)] += 1
-        if not self._keyed:
-            counts.setdefault(0, Counter())
+        for key in ids if self._keyed else (0,):
+            counts.setdefault(key, Counter())
         if self._single:
             counts[0].update(self._growth.since_last())
         else:
             self._generations.end()
             for (key, bucket), count in self._generations.drain(self._samples):
                 counts[key][bucket] += count
+        if self._linear:
+            return {key: hist.linear(count, self._summary) for key, count in sorted(counts.items())}
         found = {key: hist.log2(count) for key, count in sorted(counts.items())}
         if self._totals is None:
             return found

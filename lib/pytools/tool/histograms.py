@@ -7,7 +7,7 @@ from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 
 from pytools.load.program import Program
 from pytools.read.histogram import Histogram, merged
-from pytools.read.samples import NANOSECONDS, Samples
+from pytools.read.samples import NANOSECONDS, LinearSamples, Samples
 from pytools.show.histograms import HistogramWriter
 from pytools.show.output import Output
 from pytools.tool import arguments
@@ -123,13 +123,14 @@ class HistogramTool(Tool):
     ) -> HistogramTrace:
         """Load a template's program, attach it, and trace. ``ended`` makes of the program a
         function that gives samples which the reader has itself, (id, nanoseconds), at the end of
-        each interval; ``always`` gives the ids whose histograms are printed even if they are empty.
+        each interval; ``always`` is that of LinearSamples.
         ``trace`` is HistogramTrace or a class made from it, ``more`` what it takes."""
         key = next((key for key in self.keys if key.name == options.each), None)
-        samples = Samples(
-            NANOSECONDS.get(options.unit, 1), key is not None, options.summary,
-            linear=self.scale == "linear",
-        )  # fmt: skip
+        samples: Samples | LinearSamples
+        if self.scale == "linear":
+            samples = LinearSamples(key is not None, options.summary, always)
+        else:
+            samples = Samples(NANOSECONDS[options.unit], key is not None, options.summary)
         traced = self.load(
             options,
             template,
@@ -145,7 +146,7 @@ class HistogramTool(Tool):
             lost = samples.lost()
             return [
                 ({key.name: key.words(each) if key.words else each} if key else {}, histogram)
-                for each, histogram in samples.since_last(more, always()).items()
+                for each, histogram in samples.since_last(more).items()
             ], lost
 
         samples.read(traced)

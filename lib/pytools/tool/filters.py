@@ -43,6 +43,7 @@ def tasks(options: argparse.Namespace) -> Filter:
             _numbers("TID", "pid", getattr(options, "tid", None), thread_exists),
             _parent(getattr(options, "ppid", None)),
             _user(getattr(options, "uid", None)),
+            _kind(getattr(options, "kind", None)),
             _comm(options.comm),
             _part_of_comm(getattr(options, "name_part", None)),
             _pid_namespace(options.pidns),
@@ -160,6 +161,20 @@ def _user(number: int | None) -> Filter | None:
         "}\n"
     )
     return Filter(code, {"UID": number}, {}, "has_wanted_user")
+
+
+def _kind(kind: str | None) -> Filter | None:
+    """Kernel threads, or all others."""
+    if kind is None:
+        return None
+    code = (
+        "#define PF_KTHREAD 0x00200000\n"
+        "static inline bool is_of_wanted_kind(struct task_struct *task)\n"
+        "{\n"
+        f"\treturn {'' if kind == 'kernel' else '!'}(task->flags & PF_KTHREAD);\n"
+        "}\n"
+    )
+    return Filter(code, {}, {}, "is_of_wanted_kind")
 
 
 COMM_BYTES = 15

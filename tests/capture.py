@@ -130,7 +130,3 @@ def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = No
         except _Prepared as stopped:
             return stopped.source
     raise AssertionError(f"{tool} {arguments} prepared no program")
-
-
-def golden_path(name: str, release: str) -> Path:
-    return FIXTURES / "golden" / f"{name}-{release}.c"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 import capture
+import golden
 from capture import RECORDED, SHAPES, recorded
 from pytools.compile.compiler import Compiler
 from pytools.base.errors import Failure
@@ -66,15 +67,54 @@ def rendered(tool: str, arguments: list[str], kernel: Kernel) -> str:
     return render(captured, kernel).text
 
 
-@pytest.mark.parametrize("release", RECORDED)
 @pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_golden_c(name: str, release: str) -> None:
-    text = rendered(*GOLDEN[name], recorded(release))
-    path = capture.golden_path(name, release)
+def test_golden_c(name: str) -> None:
+    texts = {release: rendered(*GOLDEN[name], recorded(release)) for release in RECORDED}
     if os.environ.get("PYTOOLS_UPDATE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text(), f"if that is right: PYTOOLS_UPDATE_GOLDEN=1, see {__file__}"
+        golden.write(name, texts)
+    kept = golden.read(name)
+    assert kept.keys() == texts.keys()
+    for release, text in texts.items():
+        hint = f"on {release}; if that is right: PYTOOLS_UPDATE_GOLDEN=1, see {__file__}"
+        assert text == kept[release], hint
+
+
+def test_no_golden_c_is_left_of_what_there_is_no_more() -> None:
+    assert {path.name for path in golden.FOLDER.iterdir()} == {
+        path.name for name in GOLDEN for path in golden.paths(name)
+    }
+
+
+LINES = st.lists(st.sampled_from(["struct a {\n", "\tint b;\n", "\tchar _pad0[4];\n", "};\n"]))
+
+
+@hypothesis.given(LINES, LINES)
+def test_a_difference_of_golden_c_makes_one_text_of_the_other(a: list[str], b: list[str]) -> None:
+    hunks = list(golden.difference(a, b))
+    assert list(golden.applied(a, hunks)) == b
+    if hunks:  # to another text, it can't be applied unnoticed
+        with pytest.raises(AssertionError):
+            list(golden.applied(["}\n"] * len(a), [*hunks, "@@ -1 +1 @@\n", "-int c;\n", "+}\n"]))
+
+
+def test_golden_c_says_what_a_kernel_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golden, "FOLDER", tmp_path)
+    text = "struct a {\n\tchar _pad0[4];\n\tint b;\n};\n"
+    oldest = text.replace("int b", "long b").replace("4", "8")
+    texts = {release: text for release in RECORDED}
+    texts.update({"5.10": oldest, "6.1": text.replace("4", "8"), "7.0": text.replace("4", "8")})
+    golden.write("a", texts)
+    assert golden.read("a") == texts
+    assert (tmp_path / "a.c").read_text() == text
+    assert (tmp_path / "a.diff").read_text() == (
+        "--- 7.3\n+++ 5.10: offsets, and struct a\n@@ -2,2 +2,2 @@ struct a {\n"
+        "-\tchar _pad0[4];\n-\tint b;\n+\tchar _pad0[8];\n+\tlong b;\n"
+        "--- 7.3\n+++ 6.1, 7.0: only offsets\n@@ -2 +2 @@ struct a {\n"
+        "-\tchar _pad0[4];\n+\tchar _pad0[8];\n"
+        "--- 7.3\n+++ 6.12, 6.18: the same\n"
+    )
 
 
 def declared(text: str) -> dict[str, set[str]]:

@@ -5,7 +5,6 @@ import argparse
 import contextlib
 import os
 import types
-from pathlib import Path
 from typing import Sequence
 from unittest import mock
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import capture
-from pytools.tool import cli
 from pytools.compile import compiler
 from pytools.compile.compiler import Compiler
 from pytools.base.errors import Failure
@@ -135,7 +134,7 @@ def test_ebpf_prints_exactly_what_the_compiler_is_given(
         assert printed.returncode == 0 and not printed.stderr
         module = capture.load(tool)
         with pytest.raises(Failure):
-            module.main(cli.checked(module.parser, needed(tool, [*line, "--no-cache"])))
+            module.start(module.tool.options(needed(tool, [*line, "--no-cache"])))
         request = json.loads(received.read_text())
         head, given = printed.stdout[: -len(request["text"])], request["settings"]
         assert printed.stdout == head + request["text"]

@@ -3,6 +3,7 @@ r"""Write the manual pages: man/pages/TOOL.8 with what the tool's own --help kno
 
 In a page, the line
 
+    .Nd              gets what the tool declares to show,
     .\" SYNOPSIS    becomes the synopsis,
     .\" OPTIONS     the list of options, each with the sentence of its help,
     .\" FIELDS      what the tool declares of its fields: heading, key, sentences.
@@ -264,6 +265,9 @@ def generate(tool: str) -> str:
     parts = re.split(r'^\.\\" (--[\w-]+)\n', own, flags=re.M)
     more = dict(zip(parts[1::2], parts[2::2]))
     head = head.replace('.\\" SYNOPSIS\n', synopsis(parser))
+    if parser.tool:  # type: ignore[attr-defined]
+        about = parser.tool.about.replace("-", "\\-")  # type: ignore[attr-defined]
+        head = head.replace(".Nd\n", f".Nd {about}\n")
     if '.\\" FIELDS\n' in rest:
         rest = rest.replace('.\\" FIELDS\n', declared(parser.tool))  # type: ignore[attr-defined]
     return head + options(parser, more) + section + rest

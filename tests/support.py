@@ -16,6 +16,8 @@ from typing import Any, Iterable, Iterator, Sequence
 import bcc
 import pytest
 
+from pytools.collection import catalogue
+
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
 # Emulated processors stand still while the host does something else, and timers with them: there,
@@ -26,15 +28,16 @@ EMULATED = bool(os.environ.get("PYTOOLS_KERNEL"))
 PATIENCE = 600.0 if EMULATED else 120.0
 
 
+DECLARED = {tool.name: tool for tool in catalogue.tools(str(TOOLS))}
+
+
 def all_tools() -> list[str]:
     """Every tool of the collection."""
-    return sorted(
-        path.name for path in TOOLS.iterdir() if path.is_file() and os.access(path, os.X_OK)
-    )
+    return sorted(DECLARED)
 
 
 # Tools without a program in the kernel: they print what there is, and end.
-LISTING = {"tplist"}
+LISTING = {name for name, tool in DECLARED.items() if not tool.traces}
 
 
 def tool_names() -> list[str]:
@@ -70,7 +73,7 @@ def hooks(tool: str) -> set[str]:
     )
     found = re.findall(rf"^(?:r?\"+)?({kinds})\(", text, re.M)
     if re.search(r"^PROBES\(", text, re.M):
-        found.append("TRACEPOINT")  # those of NEEDED
+        found.append("TRACEPOINT")  # those of try_with
     if re.search(r"^\$[A-Z_]+\n\{", text, re.M):
         found.append("RAW_TRACEPOINT")  # or what a new kernel has in its place: differences.py
     assert found, f"{tool} attaches to nothing"
@@ -131,14 +134,10 @@ def one_of_each_kind() -> list[Any]:
     return parameters
 
 
-# What a tool needs beside its options.
-NEEDED = {"funccount": ["t:raw_syscalls:sys_enter", "t:syscalls:sys_exit_*open*"]}
-
-
 def needed(tool: str, arguments: Sequence[str]) -> list[str]:
     """The arguments, and those before them without which the tool is not started."""
     given = any(":" in argument for argument in arguments) or "--help" in arguments
-    return [*([] if given else NEEDED.get(tool, [])), *arguments]
+    return [*([] if given else DECLARED[tool].try_with), *arguments]
 
 
 def in_shell(tool: str, *arguments: str) -> str:

@@ -22,7 +22,7 @@ from pytools.facts.kernel import running
 from pytools.compile.template import render
 
 from support import (
-    NEEDED, PATIENCE, ROOT, TOOLS, hooks, in_shell, needed, one_in_matrix,
+    DECLARED, PATIENCE, ROOT, TOOLS, hooks, in_shell, needed, one_in_matrix,
     parameter, run_tool, tool_names,
 )  # fmt: skip
 
@@ -332,7 +332,7 @@ def bad_usage() -> Iterator[tuple[str, list[str], int]]:
         yield tool, ["-d", "nan"], 2
         yield tool, ["-d", "soon"], 2
         yield tool, ["--json", "--csv"], 2
-        if tool not in NEEDED:
+        if not DECLARED[tool].try_with:
             yield tool, ["1", "2", "3"], 2
         if takes(tool, "interval"):
             for arguments in (["-1"], ["0"], ["1", "0"], ["1", "-1"], ["1", "junk"], ["x"]):

@@ -1,7 +1,6 @@
 """What the counters of a map have grown by since they were last read."""
 from __future__ import annotations
 
-import mmap
 import struct
 from typing import Any
 
@@ -39,6 +38,8 @@ class MappedGrowth:
     commit fc9702273e2e, v5.5) and is mostly zero: a place for every pid."""
 
     def __init__(self, counters: Map) -> None:
+        import mmap  # not for most tools
+
         page = mmap.PAGESIZE
         size = (8 * counters.spec.max_entries + page - 1) // page * page
         self._pages = mmap.mmap(counters.fd, size, prot=mmap.PROT_READ)

@@ -7,7 +7,6 @@ from typing import Collection
 
 from pytools.read import histogram as hist
 from pytools.read.histogram import Histogram
-from pytools.read.generations import Generations
 from pytools.read.growth import Growth
 from pytools.load.program import Program
 
@@ -130,6 +129,8 @@ class Samples:
         if self._single:
             self._growth = Growth(self._samples)
         else:
+            from pytools.read.generations import Generations
+
             self._generations = Generations(program)
         self._totals = program.maps["totals"] if self._summary else None
 

@@ -19,23 +19,25 @@ __all__ = [
 TEXT_ONLY = "-"
 
 
-class Context(NamedTuple):
+class Context:
     """What a form may depend on beside the value; ``start`` is when tracing began, in
     nanoseconds of the kernel's monotonic clock."""
 
-    options: argparse.Namespace
-    clock: Clock
-    start: int
+    def __init__(self, options: argparse.Namespace, clock: Clock, start: int) -> None:
+        self.options = options
+        self.clock = clock
+        self.start = start
 
 
 Form = Callable[[Any], Any]
 
 
-class by_context(NamedTuple):  # noqa: N801  (reads as a decorator)
+class by_context:  # noqa: N801  (reads as a decorator)
     """A form that depends on the options or on the clock: ``make(context)`` is the form, or None
     where the value is shown as it is."""
 
-    make: Callable[[Context], Form | None]
+    def __init__(self, make: Callable[[Context], Form | None]) -> None:
+        self.make = make
 
 
 class Field(NamedTuple):

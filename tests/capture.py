@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import types
 from typing import Iterator, Sequence
@@ -77,6 +78,7 @@ def recorded(release: str) -> Kernel:
     return Kernel(release, str(folder / "vmlinux.btf"), str(folder))
 
 
+@functools.lru_cache(maxsize=None)
 def load(tool: str) -> types.ModuleType:
     """A tool as a module; the command pytools is one, too."""
     return catalogue.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))

@@ -17,6 +17,8 @@ from capture import FIXTURES, RECORDED
 
 FOLDER = FIXTURES / "golden"
 NEWEST = RECORDED[-1]
+# Padding before a member: it differs from kernel to kernel where nothing else does.
+PADDING = re.compile(r"^([-+]?)\tchar _pad\d+\[\d+\];\n", re.M)
 HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
@@ -52,6 +54,11 @@ def read(name: str) -> dict[str, str]:
         for release in heading.partition(":")[0].split(", "):
             texts[release] = text
     return texts
+
+
+def form(text: str) -> str:
+    """A text without what differs on each kernel: the padding between members."""
+    return PADDING.sub("", text)
 
 
 def difference(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
@@ -101,7 +108,7 @@ def _summary(hunks: Sequence[str]) -> str:
             head = line[found.end() :].strip(" {\n")
             called = re.search(r"(\w+)\(", head)
             place = called.group(1) if called else head
-        elif not re.match(r"[-+]\tchar _pad\d+\[\d+\];$", line) and place not in more:
+        elif not PADDING.match(line) and place not in more:
             more.append(place)
     return f"offsets, and {', '.join(more)}" if more else "only offsets"
 

@@ -1,4 +1,4 @@
-"""The tools of the collection: which there are, what each declares of itself, what it attaches to."""
+"""The tools of the collection: which there are, what each declares, what each attaches to."""
 from __future__ import annotations
 
 import ast
@@ -61,9 +61,9 @@ def _declared(text: str) -> dict[str, Any]:
     return dict(_KEYWORDS)
 
 
-def load(path: str) -> types.ModuleType:
-    """A tool as a module that runs nothing yet; ``tool``, its ``parser`` and ``start`` are in it."""
-    module = types.ModuleType(os.path.basename(path))
+def load(path: str) -> Any:
+    """A tool as a module that runs nothing yet: ``tool``, its ``parser`` and ``start``."""
+    module: Any = types.ModuleType(os.path.basename(path))
     module.__file__ = path
     with open(path, encoding="utf-8") as file:
         exec(compile(file.read(), path, "exec"), module.__dict__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
-from typing import Any, Callable, NamedTuple, Sequence, Union
+from typing import Any, Callable, Sequence
 
 from pytools.show.output import Clock
 from pytools.show.stream import Column
@@ -40,7 +40,7 @@ class by_context:  # noqa: N801  (reads as a decorator)
         self.make = make
 
 
-class Field(NamedTuple):
+class Field:
     """One thing that is known of an event or of a row.
 
     ``heading`` heads its column for people (empty: only programs get it), ``about`` is the text
@@ -59,23 +59,47 @@ class Field(NamedTuple):
     ``added`` says what becomes of the values of two intervals in a table: ``"sum"``, ``"max"``, or
     ``"NAME / NAME"``, the quotient of two others; one without is part of what tells rows apart."""
 
-    heading: str
-    about: str = ""
-    width: int = 0
-    member: str = ""
-    key: str = ""
-    of: str = ""
-    people: Union[Form, by_context, None] = None
-    raw: Union[Form, by_context, None] = None
-    type: str = "integer"
-    unit: str = ""
-    option: tuple[str, ...] = ()
-    help: str = ""
-    when: Callable[[argparse.Namespace], Any] | None = None
-    optional: bool = False
-    from_width: int = 0
-    rate: bool = False
-    added: str = ""
+    def __init__(
+        self,
+        heading: str,
+        about: str = "",
+        width: int = 0,
+        member: str = "",
+        key: str = "",
+        of: str = "",
+        people: Form | by_context | None = None,
+        raw: Form | by_context | None = None,
+        type: str = "integer",
+        unit: str = "",
+        option: tuple[str, ...] = (),
+        help: str = "",
+        when: Callable[[argparse.Namespace], Any] | None = None,
+        optional: bool = False,
+        from_width: int = 0,
+        rate: bool = False,
+        added: str = "",
+    ) -> None:
+        self.heading = heading
+        self.about = about
+        self.width = width
+        self.member = member
+        self.key = key
+        self.of = of
+        self.people = people
+        self.raw = raw
+        self.type = type
+        self.unit = unit
+        self.option = option
+        self.help = help
+        self.when = when
+        self.optional = optional
+        self.from_width = from_width
+        self.rate = rate
+        self.added = added
+
+    def _replace(self, **changes: Any) -> Field:
+        """The same but for some of what it says."""
+        return Field(**{**vars(self), **changes})
 
     @property
     def name(self) -> str:
@@ -112,7 +136,7 @@ def member_name(declaration: str) -> str:
     return declaration.partition("[")[0].split()[-1].lstrip("*") if declaration else ""
 
 
-def _bound(form: Union[Form, by_context, None], context: Context) -> Form | None:
+def _bound(form: Form | by_context | None, context: Context) -> Form | None:
     return form.make(context) if isinstance(form, by_context) else form
 
 

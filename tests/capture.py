@@ -5,8 +5,7 @@ import argparse
 import contextlib
 import functools
 import os
-import types
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 from unittest import mock
 
 from pytools.collection import catalogue
@@ -79,7 +78,7 @@ def recorded(release: str) -> Kernel:
 
 
 @functools.lru_cache(maxsize=None)
-def load(tool: str) -> types.ModuleType:
+def load(tool: str) -> Any:
     """A tool as a module; the command pytools is one, too."""
     return catalogue.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 

@@ -27,6 +27,7 @@ from pytools.tool.definition import Tool  # noqa: E402
 from pytools.tool.events import EventTool  # noqa: E402
 from pytools.tool.fields import TEXT_ONLY  # noqa: E402
 from pytools.tool.histograms import HistogramTool  # noqa: E402
+from pytools.tool.listings import ListingTool  # noqa: E402
 from pytools.tool.stacks import StackTool  # noqa: E402
 from pytools.tool.tables import TableTool  # noqa: E402
 
@@ -253,7 +254,7 @@ def declared(tool: Tool) -> str:
             lines.append(text(each.about or f"The {each.name} that the histogram below it is of."))
             lines.append(f"It is shown with\n.{flag(option)} .\n")
         return "".join([*lines, ".El\n", HISTOGRAMS])
-    assert isinstance(tool, (EventTool, StackTool, TableTool))
+    assert isinstance(tool, (EventTool, ListingTool, StackTool, TableTool))
     seen: set[str] = set()
     for field in [*tool.fields, *getattr(tool, "table", ())]:
         key = "" if field.key == TEXT_ONLY else field.name

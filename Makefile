@@ -12,7 +12,7 @@ PYTEST = $(SUDO) env PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/buil
 # pytest's own selection: make test TESTS='opensnoop and not json'
 TESTS ?=
 
-.PHONY: help try test lint format check-packages
+.PHONY: help try test lint format generated
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(wildcard Makefile packaging/*.mk bench/*.mk tests/*/*.mk)
@@ -41,6 +41,12 @@ lint:
 # make format  put the code into the one form that lint accepts
 format:
 	$(PYTHON) -m black --quiet $(PYTHON_SOURCES)
+
+# make generated  write what is generated: manual pages, tables of README and docs, golden C
+generated:
+	$(PYTHON) -B man/generate.py
+	$(PYTHON) -B packaging/declared.py
+	PYTOOLS_UPDATE_GOLDEN=1 $(PYTHON) -m pytest -q -k golden tests/test_template.py
 
 include packaging/install.mk packaging/package.mk
 -include bench/bench.mk

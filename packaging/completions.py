@@ -10,12 +10,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from pytools.tool import cli  # noqa: E402
+from pytools.tool import arguments  # noqa: E402
 from pytools.collection import catalogue  # noqa: E402
 
 # How an option's argument is completed, by its type or its name in the help; others aren't.
 PIDS, USERS, FILES, FOLDERS = "pids", "users", "files", "folders"
-KINDS: dict[Any, str] = {cli.pid: PIDS, cli.pids: PIDS, cli.user: USERS, "FILE": FILES}
+KINDS: dict[Any, str] = {
+    arguments.pid: PIDS,
+    arguments.pids: PIDS,
+    arguments.user: USERS,
+    "FILE": FILES,
+}
 CGROUPS = {"--cgroup"}
 
 BASH = r"""# bash completion for pytools. Written by packaging/completions.py.

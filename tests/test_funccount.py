@@ -18,7 +18,8 @@ import pytest
 import capture
 from programs import program_ids, wait_until_detached
 from pytools.load import attach, multi_attach, program
-from pytools.tool import cli
+from pytools.tool import many_probes
+from pytools.tool.waiting import Progress
 from pytools.facts import differences
 from pytools.domains import probes
 from pytools.load.attach import Attachment
@@ -335,18 +336,16 @@ def test_a_kernel_without_kprobe_multi_gets_one_by_one(monkeypatch: pytest.Monke
 
 @pytest.mark.host_only
 def test_names_of_what_is_refused_are_on_standard_error(capsys: Any) -> None:
-    module = capture.load("funccount")
     names = [f"f{number}" for number in range(20)]
     refused = [Target("function", name, number) for number, name in enumerate(names)]
-    output = module.Output("funccount")
-    module.name_refused(output, refused[:2], names)
+    many_probes.name_refused("funccount", refused[:2], names)
     assert capsys.readouterr().err == (
         "funccount: the kernel lets nobody attach to 2 of them: f0, f1\n"
     )
-    module.name_refused(output, [], names)
+    many_probes.name_refused("funccount", [], names)
     assert capsys.readouterr().err == ""
     with pytest.raises(Failure, match="there is nothing to count"):
-        module.name_refused(output, refused, names)
+        many_probes.name_refused("funccount", refused, names)
     assert capsys.readouterr().err.endswith(
         ": f0, f1, f10, f11, f12, f13, f14, f15, f16, f17, ...\n"
     )
@@ -371,7 +370,7 @@ def test_progress_is_shown_after_a_second(
     monkeypatch.setattr(time, "monotonic", Clock())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     waiting = types.SimpleNamespace(ended=False)
-    progress = cli.Progress("funccount", "attached to", waiting)  # type: ignore[arg-type]
+    progress = Progress("funccount", "attached to", waiting)  # type: ignore[arg-type]
     for done in range(1, 5):
         progress(done, 4)
     shown = capsys.readouterr().err

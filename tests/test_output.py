@@ -13,7 +13,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pytools.tool import cli
+from pytools.tool import arguments
+from pytools.tool.waiting import intervals
 from pytools.base.errors import Failure
 from pytools.show.output import Clock, Output
 from pytools.base.text import csv_field, escape, escape_lines, json_text, text_of
@@ -161,7 +162,12 @@ def test_a_slow_reader_of_a_nonblocking_pipe_gets_everything(standard_output: ob
 
 @hypothesis.given(st.text())
 def test_no_text_makes_a_number_type_fail_in_another_way(text: str) -> None:
-    for kind in (cli.positive, cli.not_negative, cli.pid, cli.number_from(1)):
+    for kind in (
+        arguments.positive,
+        arguments.not_negative,
+        arguments.pid,
+        arguments.number_from(1),
+    ):
         try:
             value = kind(text)
         except argparse.ArgumentTypeError:
@@ -172,7 +178,7 @@ def test_no_text_makes_a_number_type_fail_in_another_way(text: str) -> None:
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e10", "", "x", "0x10", "-0.1"])
 def test_a_duration_is_a_number_from_zero_on(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        cli.not_negative(text)
+        arguments.not_negative(text)
 
 
 class Time:
@@ -206,7 +212,7 @@ def ends(
     options = argparse.Namespace(interval=interval, count=count, duration=duration)
     return [
         (round(clock.now - 1000, 6), last)
-        for last in cli.intervals(options, clock)  # type: ignore[arg-type]
+        for last in intervals(options, clock)  # type: ignore[arg-type]
     ]
 
 
@@ -242,7 +248,7 @@ def test_after_a_long_stop_intervals_do_not_come_in_a_rush(monkeypatch: pytest.M
     times = []
     monkeypatch.setattr(time, "monotonic", clock.monotonic)
     options = argparse.Namespace(interval=1.0, count=5, duration=None)
-    for _ in cli.intervals(options, clock):  # type: ignore[arg-type]
+    for _ in intervals(options, clock):  # type: ignore[arg-type]
         times.append(clock.now - 1000)
         if len(times) == 2:
             clock.now += 3600

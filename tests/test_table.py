@@ -14,7 +14,8 @@ from pytools.show.table import TableWriter
 
 pytestmark = pytest.mark.rendering
 
-COLUMNS = [Column("CPU"), Column("NAME", 1), Column("SHARE", form=lambda v: f"{v:.1%}")]
+COLUMNS = [Column("CPU"), Column("NAME", 1), Column("SHARE")]
+FOR_PEOPLE = [*COLUMNS[:2], Column("SHARE", form=lambda v: f"{v:.1%}")]
 ROWS = [(0, "a\x1b[2J", 0.5), (10, "1e5", None)]
 
 
@@ -22,7 +23,7 @@ def written(monkeypatch: Any, form: str) -> str:
     output = Output("test")
     parts: list[str] = []
     monkeypatch.setattr(output, "write", parts.append)
-    TableWriter(output, form, COLUMNS).write(ROWS)
+    TableWriter(output, form, FOR_PEOPLE if form == "text" else COLUMNS).write(ROWS)
     return "".join(parts)
 
 

@@ -1,71 +1,69 @@
-"""The tools of the collection: which there are, what each is for, what each attaches to."""
+"""The tools of the collection: which there are, what each declares, what each attaches to."""
 from __future__ import annotations
 
-import argparse
 import ast
 import os
-import re
 import types
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytools.compile.unrendered import Unrendered
 
-__all__ = ["AREAS", "Tool", "arguments", "load", "shortened", "source", "tools"]
+__all__ = ["AREAS", "Declared", "load", "source", "tools"]
 
-# Where a tool belongs; in this order they are shown. One that stands nowhere is shown
-# at the end.
-AREAS = {
-    "CPUs and scheduling": [
-        "runqlen", "runqlat", "runqslower", "cpudist", "profile", "offcputime",
-    ],
-    "processes and system calls": ["execsnoop", "syscount"],
-    "files and disks": ["opensnoop", "filelife", "vfsstat", "biolatency", "biosnoop"],
-    "network": ["tcpconnect", "tcplife", "flowtop", "gethostlatency"],
-    "functions and BPF": ["bashreadline", "funccount", "tplist", "bpfsnoop"],
-}  # fmt: skip
-OTHERS = "others"
+# In this order they are shown.
+AREAS = (
+    "CPUs and scheduling",
+    "processes and system calls",
+    "files and disks",
+    "network",
+    "functions and BPF",
+)
+# What is read of a declaration, and what it is where the tool does not say it.
+_KEYWORDS: dict[str, Any] = {"area": "", "about": "", "needs": "", "try_with": [], "traces": True}
 
 
-class Tool(NamedTuple):
-    """A tool: its name, its area, and what it does, in a sentence."""
+class Declared(NamedTuple):
+    """What a tool says of itself (definition.Tool): its name, its area, what it shows, what it
+    needs, the arguments without which it does not start, and whether it traces."""
 
     name: str
     area: str
     description: str
+    needs: str
+    try_with: list[str]
+    traces: bool
 
 
-def tools(folder: str) -> list[Tool]:
-    """The tools in a folder, area by area. What they are is read and not run."""
-    found = {}
+def tools(folder: str) -> list[Declared]:
+    """The tools in a folder, area by area. What they declare is read and not run: for a hundred of
+    them that takes a tenth of a second, and importing what they import would take several."""
+    found = []
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
             with open(path, encoding="utf-8") as file:
-                text = ast.get_docstring(ast.parse(file.read())) or ""
-            found[name] = text.partition("\n")[0]
-    areas = {name: area for area, names in AREAS.items() for name in names}
-    ordered = [name for name in areas if name in found]
-    ordered += [name for name in found if name not in areas]
-    return [Tool(name, areas.get(name, OTHERS), found[name]) for name in ordered]
+                found.append(Declared(name, *_declared(file.read()).values()))
+    areas = {area: number for number, area in enumerate(AREAS)}
+    return sorted(found, key=lambda tool: areas.get(tool.area, len(areas)))
 
 
-def shortened(sentence: str, width: int) -> str:
-    """A sentence of at most that many characters: its last clauses left out, if need be.
+def _declared(text: str) -> dict[str, Any]:
+    """The keywords with which a text calls the class of its tool: ``tool = EventTool(...)``."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            if [getattr(target, "id", "") for target in node.targets] == ["tool"]:
+                given = {
+                    keyword.arg: ast.literal_eval(keyword.value)
+                    for keyword in node.value.keywords
+                    if keyword.arg in _KEYWORDS
+                }
+                return {**_KEYWORDS, **given}
+    return dict(_KEYWORDS)
 
-    >>> shortened("Show each wait, by CPU: how long it is.", 30)
-    'Show each wait, by CPU'
-    """
-    while len(sentence) > width:
-        head = max(sentence.rfind(mark) for mark in (", ", ": ", "; "))
-        if head < 0:
-            return sentence[: width - 3] + "..."
-        sentence = sentence[:head]
-    return sentence.rstrip(".")
 
-
-def load(path: str) -> types.ModuleType:
-    """A tool as a module that runs nothing yet; ``parser`` and ``main`` are in it."""
-    module = types.ModuleType(os.path.basename(path))
+def load(path: str) -> Any:
+    """A tool as a module that runs nothing yet: ``tool``, its ``parser`` and ``start``."""
+    module: Any = types.ModuleType(os.path.basename(path))
     module.__file__ = path
     with open(path, encoding="utf-8") as file:
         exec(compile(file.read(), path, "exec"), module.__dict__)
@@ -73,18 +71,6 @@ def load(path: str) -> types.ModuleType:
     module.parser = module.tool.parser if module.tool else module.parser
     module.parser.prog = module.__name__
     return module
-
-
-def arguments(module: types.ModuleType) -> list[str]:
-    """The shortest command line of a tool: no argument, or those of its first example."""
-    parser: argparse.ArgumentParser = module.parser
-    if not any(
-        action.required or not action.option_strings and action.nargs not in ("?", "*", "...")
-        for action in parser._actions
-    ):
-        return []
-    examples = (module.__doc__ or "").partition("examples:\n")[2]
-    return re.split(r"\s{2,}| \| ", examples.strip())[0].split()[1:]
 
 
 class _Examined(BaseException):
@@ -96,13 +82,13 @@ class _Examined(BaseException):
 def source(module: types.ModuleType) -> Unrendered | None:
     """What a tool would compile for its shortest command line; None for one that has
     no BPF program. Raises Failure where the tool does."""
-    if not module.tool.traces:
-        return None
 
     def examine(source: Unrendered) -> None:
         raise _Examined(source)
 
-    options = module.tool.options(arguments(module))
+    if not module.tool.traces:
+        return None
+    options = module.tool.options(module.tool.try_with)
     options.examine = examine
     try:
         module.start(options)

@@ -5,7 +5,7 @@ property of the process that compiled it is left in it.
 """
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 from typing import Any, NamedTuple
 
@@ -51,7 +51,11 @@ class Image(NamedTuple):
     def dump(self) -> bytes:
         """The image as bytes, for ``parse``."""
         programs = [
-            [*program[:3], base64.b64encode(program.instructions).decode(), *program[4:]]
+            [
+                *program[:3],
+                binascii.b2a_base64(program.instructions, newline=False).decode(),
+                *program[4:],
+            ]
             for program in self.programs
         ]
         return json.dumps([self.maps, programs]).encode()
@@ -68,7 +72,7 @@ class Image(NamedTuple):
                         name,
                         kind,
                         target,
-                        base64.b64decode(code),
+                        binascii.a2b_base64(code),
                         [(i, m) for i, m in uses],
                         [(i, s) for i, s in settings],
                         type_id,

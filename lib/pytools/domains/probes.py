@@ -17,8 +17,8 @@ from pytools.load.multi_attach import Target
 from pytools.domains.mapped_files import MappedFiles
 
 __all__ = [
-    "Found", "KERNEL_KINDS", "Listed", "fentries", "file_of", "find", "in_file", "in_kernel",
-    "kprobes", "mapped_files", "matcher", "raw_tracepoints", "tracepoints",
+    "Found", "KERNEL_KINDS", "Listed", "fentries", "file_of", "find", "find_all", "in_file",
+    "in_kernel", "kprobes", "mapped_files", "matcher", "raw_tracepoints", "tracepoints",
 ]  # fmt: skip
 
 KERNEL_KINDS = (
@@ -301,6 +301,23 @@ def find(kernel: Kernel, pattern: str, regex: bool = False) -> list[Found]:
     if not found:
         raise Failure(f"nothing that can be traced matches {pattern} (tplist lists what can)")
     return found
+
+
+def find_all(
+    kernel: Kernel, patterns: Iterable[str], regex: bool = False
+) -> tuple[list[str], list[Target]]:
+    """What any of the patterns stands for (``find``), each once: the names, and the places,
+    whose numbers are those of their names in the list."""
+    by_name: dict[str, list[Target]] = {}
+    for pattern in patterns:
+        for one in find(kernel, pattern, regex):
+            by_name.setdefault(one.name, one.places)
+    targets = [
+        place._replace(number=number)
+        for number, places in enumerate(by_name.values())
+        for place in places
+    ]
+    return list(by_name), targets
 
 
 def _library(pattern: str, rest: str) -> tuple[File, str]:

@@ -10,13 +10,16 @@ COMPAT added, and " (32-bit)" behind their names.
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import re
 import sys
 from typing import Callable
 
-__all__ = ["COMPAT", "UNKNOWN", "all_names", "name", "number_of_function", "numbers"]
+__all__ = [
+    "COMPAT", "UNKNOWN", "all_names", "error_name", "name", "number_of_function", "numbers",
+]  # fmt: skip
 
 COMPAT = 2048
 UNKNOWN = COMPAT - 1  # in place of a number that no system call has
@@ -30,6 +33,10 @@ _ARCHITECTURES = {
     "riscv64": (0xC00000F3, 0),
     "s390x": (0x80000016, 0x00000016),
 }
+# Results by which the kernel asks itself to make a call again (include/linux/errno.h).
+_RESTARTS = {
+    512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK",
+}  # fmt: skip
 # Functions that came after one of the call's own name, which is for old programs
 # (include/linux/syscalls.h).
 _OTHER_NAMES = {
@@ -81,6 +88,15 @@ def number_of_function(function: str) -> int | None:
 def all_names() -> list[str]:
     """The names of all system calls of 64-bit programs."""
     return sorted(set(_by_number(False).values()))
+
+
+def error_name(error: int) -> str:
+    """The name of the error that a call has as its result, the number where it has no name.
+
+    >>> error_name(2), error_name(512), error_name(4000)
+    ('ENOENT', 'ERESTARTSYS', '4000')
+    """
+    return errno.errorcode.get(error) or _RESTARTS.get(error) or str(error)
 
 
 @functools.lru_cache(maxsize=None)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Program", "cached_name", "prepare"]
 
+# From facts on a kernel and a template to an image. What a tool adds is in the template.
+ROOMS = ("facts", "compile")
 LIBRARY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
@@ -228,12 +230,16 @@ def _compile(
 def _own_state() -> str:
     """When the files that shape an image were last changed."""
     state = []
-    for folder, folders, files in os.walk(LIBRARY):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(files):
-            status = os.stat(os.path.join(folder, name))
-            state.append(f"{name} {status.st_size} {status.st_mtime_ns}")
-    return "\n".join(state)
+    folders = [os.path.join(LIBRARY, room) for room in ROOMS]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    status = entry.stat()
+                    state.append(f"{entry.path} {status.st_size} {status.st_mtime_ns}")
+                elif entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return "\n".join(sorted(state))
 
 
 def _bcc_state() -> str:

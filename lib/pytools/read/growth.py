@@ -1,13 +1,13 @@
 """What the counters of a map have grown by since they were last read."""
 from __future__ import annotations
 
-import mmap
 import struct
-from typing import Any
+from operator import add, sub
+from typing import Any, Iterable, Sequence
 
 from pytools.load.maps import Map
 
-__all__ = ["Growth", "MappedGrowth"]
+__all__ = ["Growth", "MappedGrowth", "RowsGrowth"]
 
 
 class Growth:
@@ -33,12 +33,49 @@ class Growth:
         self._before = now
         return grown
 
+    def total_since_last(self) -> int:
+        """What all counters together have grown by since the last call."""
+        return sum(self.since_last().values())
+
+
+class RowsGrowth:
+    """As Growth, of several counts of each key, which is a tuple.
+
+    >>> growth = RowsGrowth()
+    >>> growth.since_last([(("a",), (1, 1)), (("b",), (4, 0)), (("a",), (1, 0))])
+    [('b', 4, 0), ('a', 2, 1)]
+    >>> growth.since_last([(("a",), (2, 2)), (("b",), (4, 0))])
+    [('a', 0, 1)]
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[Any, tuple[int, ...]] = {}
+
+    def since_last(
+        self, counted: Iterable[tuple[tuple[Any, ...], Sequence[int]]]
+    ) -> list[tuple[Any, ...]]:
+        """What the counts have grown by since the last call, where one has: rows of key and
+        counts, those of the largest first count first. ``counted`` are all counts as they stand
+        now; a key that is there several times has their sum."""
+        now: dict[Any, tuple[int, ...]] = {}
+        for key, counts in counted:
+            now[key] = tuple(map(add, now[key], counts)) if key in now else tuple(counts)
+        before, self._before = self._before, now
+        rows = []
+        for key in sorted(now, key=lambda key: now[key][0], reverse=True):
+            grown = tuple(map(sub, now[key], before[key])) if key in before else now[key]
+            if any(grown):
+                rows.append((*key, *grown))
+        return rows
+
 
 class MappedGrowth:
     """As Growth, of an array of u64 that may be mapped (BPF_F_MMAPABLE, Linux
     commit fc9702273e2e, v5.5) and is mostly zero: a place for every pid."""
 
     def __init__(self, counters: Map) -> None:
+        import mmap  # not for most tools
+
         page = mmap.PAGESIZE
         size = (8 * counters.spec.max_entries + page - 1) // page * page
         self._pages = mmap.mmap(counters.fd, size, prot=mmap.PROT_READ)

@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 from collections import Counter
-from typing import Any, Callable, Mapping, NamedTuple, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NoReturn, Sequence
 
 from pytools.base.errors import Failure, Usage
 from pytools.compile.unrendered import Unrendered, Value
@@ -20,23 +20,10 @@ from pytools.show.output import Clock, Output, complain
 from pytools.tool import arguments, filters
 from pytools.tool.waiting import Waiting
 
-__all__ = ["Collected", "Lines", "Start", "Tool", "Trace"]
+if TYPE_CHECKING:
+    from pytools.tool.collected import Collected
 
-
-class Collected(NamedTuple):
-    """What a trace has seen from ``began`` to ``ended`` (nanoseconds of the kernel's monotonic
-    clock): since its start if it is ``cumulative``, else since the last time.
-
-    ``rows`` are those of a ``kind``: of ``events``, ``table`` and ``stacks`` mappings by the names
-    of the schema, with raw values; of ``histograms`` pairs of key (a mapping) and
-    ``histogram.Histogram``. ``lost`` counts what is missing, by reason."""
-
-    kind: str
-    began: int
-    ended: int
-    rows: list[Any]
-    lost: Mapping[str, int]
-    cumulative: bool = False
+__all__ = ["Lines", "Start", "Tool", "Trace"]
 
 
 class Trace:
@@ -56,6 +43,8 @@ class Trace:
     def collect(self, cumulative: bool = False) -> Collected:
         """What it has seen since the last time, or with ``cumulative`` since its start: whoever
         wants that asks for it each time. Events are always those since the last time."""
+        from pytools.tool.collected import Collected  # not for tools that print
+
         since = self.began if cumulative else self._asked
         rows, lost = self.read()
         self._asked = self.clock.monotonic()

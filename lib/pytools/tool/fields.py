@@ -4,41 +4,48 @@ from __future__ import annotations
 
 import argparse
 import errno
-from typing import Any, Callable, NamedTuple, Sequence, Union
+from typing import Any, Callable, Sequence
 
-from pytools.show.output import Clock
+from pytools.show.output import PLAIN_WIDTH, Clock
 from pytools.show.stream import Column
 
 __all__ = [
     "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
-    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD_IF_ASKED", "TID", "TIME", "UID", "by_context",
-    "columns", "error_name", "kept", "milliseconds", "schema", "since_start",
+    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD_IF_ASKED", "TID", "TIME", "TIME_OF_DAY", "UID",
+    "by_context",
+    "columns", "error_name", "in_words", "kept", "known", "milliseconds", "schema", "since_start",
 ]  # fmt: skip
 
 # As ``key``: programs do not get it, for ``ts`` or another field says the same.
 TEXT_ONLY = "-"
 
 
-class Context(NamedTuple):
+class Context:
     """What a form may depend on beside the value; ``start`` is when tracing began, in
-    nanoseconds of the kernel's monotonic clock."""
+    nanoseconds of the kernel's monotonic clock, ``width`` the number of columns that people see
+    (``Output``)."""
 
-    options: argparse.Namespace
-    clock: Clock
-    start: int
+    def __init__(
+        self, options: argparse.Namespace, clock: Clock, start: int, width: int = PLAIN_WIDTH
+    ) -> None:
+        self.options = options
+        self.clock = clock
+        self.start = start
+        self.width = width
 
 
 Form = Callable[[Any], Any]
 
 
-class by_context(NamedTuple):  # noqa: N801  (reads as a decorator)
+class by_context:  # noqa: N801  (reads as a decorator)
     """A form that depends on the options or on the clock: ``make(context)`` is the form, or None
     where the value is shown as it is."""
 
-    make: Callable[[Context], Form | None]
+    def __init__(self, make: Callable[[Context], Form | None]) -> None:
+        self.make = make
 
 
-class Field(NamedTuple):
+class Field:
     """One thing that is known of an event or of a row.
 
     ``heading`` heads its column for people (empty: only programs get it), ``about`` is the text
@@ -57,23 +64,47 @@ class Field(NamedTuple):
     ``added`` says what becomes of the values of two intervals in a table: ``"sum"``, ``"max"``, or
     ``"NAME / NAME"``, the quotient of two others; one without is part of what tells rows apart."""
 
-    heading: str
-    about: str = ""
-    width: int = 0
-    member: str = ""
-    key: str = ""
-    of: str = ""
-    people: Union[Form, by_context, None] = None
-    raw: Union[Form, by_context, None] = None
-    type: str = "integer"
-    unit: str = ""
-    option: tuple[str, ...] = ()
-    help: str = ""
-    when: Callable[[argparse.Namespace], Any] | None = None
-    optional: bool = False
-    from_width: int = 0
-    rate: bool = False
-    added: str = ""
+    def __init__(
+        self,
+        heading: str,
+        about: str = "",
+        width: int = 0,
+        member: str = "",
+        key: str = "",
+        of: str = "",
+        people: Form | by_context | None = None,
+        raw: Form | by_context | None = None,
+        type: str = "integer",
+        unit: str = "",
+        option: tuple[str, ...] = (),
+        help: str = "",
+        when: Callable[[argparse.Namespace], Any] | None = None,
+        optional: bool = False,
+        from_width: int = 0,
+        rate: bool = False,
+        added: str = "",
+    ) -> None:
+        self.heading = heading
+        self.about = about
+        self.width = width
+        self.member = member
+        self.key = key
+        self.of = of
+        self.people = people
+        self.raw = raw
+        self.type = type
+        self.unit = unit
+        self.option = option
+        self.help = help
+        self.when = when
+        self.optional = optional
+        self.from_width = from_width
+        self.rate = rate
+        self.added = added
+
+    def _replace(self, **changes: Any) -> Field:
+        """The same but for some of what it says."""
+        return Field(**{**vars(self), **changes})
 
     @property
     def name(self) -> str:
@@ -110,7 +141,7 @@ def member_name(declaration: str) -> str:
     return declaration.partition("[")[0].split()[-1].lstrip("*") if declaration else ""
 
 
-def _bound(form: Union[Form, by_context, None], context: Context) -> Form | None:
+def _bound(form: Form | by_context | None, context: Context) -> Form | None:
     return form.make(context) if isinstance(form, by_context) else form
 
 
@@ -179,6 +210,12 @@ TIME = Field(
     key=TEXT_ONLY, of="ts", people=by_context(lambda context: context.clock.local), type="string",
 )  # fmt: skip
 
+TIME_OF_DAY = TIME._replace(
+    about="The time of day, where the machine is, with microseconds.", width=15,
+    people=by_context(lambda context: context.clock.time_of_day),
+    help="print the time of day, not the time since the start",
+)  # fmt: skip
+
 
 def since_start(digits: int = 9, width: int = 14) -> Field:
     """TIME(s): the time since tracing began, with so many digits behind the point."""
@@ -228,13 +265,39 @@ CONTAINER = Field(
 )  # fmt: skip
 
 
-def milliseconds(about: str, of: str = "latency", width: int = -9) -> Field:
-    """LAT(ms), of a value in nanoseconds; None is not known."""
+def known(value: Any) -> Any:
+    """A number or the bytes of a name, if it is known: -1 and an empty name say that it is not.
+
+    >>> known(3), known(-1), known(b"sh"), known(b"\\0")
+    (3, None, b'sh', None)
+    """
+    if value is None or (value[:1] in (b"", b"\0") if isinstance(value, bytes) else value < 0):
+        return None
+    return value
+
+
+def milliseconds(
+    about: str, of: str = "", width: int = -9, heading: str = "LAT(ms)", member: str = "",
+    **more: Any,
+) -> Field:  # fmt: skip
+    """A time in nanoseconds that is shown in milliseconds; None and -1 are not known. Its value is
+    ``latency``, if neither ``of`` nor ``member`` says another."""
+
+    def raw(ns: int | None) -> float | None:
+        return None if ns is None or ns < 0 else ns / 1e6
+
+    def people(ns: int | None) -> str | None:
+        return None if ns is None or ns < 0 else f"{ns / 1e6:.3f}"
+
     return Field(
-        "LAT(ms)", about, width, key="lat_ms", of=of,
-        people=lambda ns: None if ns is None else f"{ns / 1e6:.3f}",
-        raw=lambda ns: None if ns is None else ns / 1e6, type="number", unit="ms",
+        heading, about, width, member, heading.lower().replace("(", "_").rstrip(")"),
+        of or ("" if member else "latency"), people, raw, "number", "ms", **more,
     )  # fmt: skip
+
+
+def in_words(heading: str, about: str, width: int, member: str, form: Form, **more: Any) -> Field:
+    """A field of which people and programs get the same words, which ``form`` makes of a value."""
+    return Field(heading, about, width, member, people=form, raw=form, type="string", **more)
 
 
 def kept(member: str) -> Field:

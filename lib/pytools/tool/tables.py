@@ -3,11 +3,12 @@ is printed."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import operator
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from pytools.load.program import Program
-from pytools.show.output import Output
+from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import Column, EventWriter, plain
 from pytools.show.table import TableWriter
 from pytools.tool import fields
@@ -20,7 +21,7 @@ __all__ = ["TableTool", "TableTrace"]
 
 ROWS = 20
 _ADDED: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max}
-Rows = Sequence[Sequence[Any]]
+Rows = Iterable[Sequence[Any]]
 
 
 class TableTool(Tool):
@@ -70,15 +71,17 @@ class TableTool(Tool):
 
 class TableTrace(Trace):
     """Rows that are read every interval: ``rows`` gives those since the last time, in the order
-    in which they are to be printed; ``values`` names what is in them, by default what the fields
-    are of, each once. The fields may also be of ``ts``, the time, and of ``seconds``, the length of
-    the interval.
+    in which they are to be printed, and may make each only when it is taken; ``values`` names what
+    is in them, by default what the fields are of, each once. The fields may also be of ``ts``, the
+    time, and of ``seconds``, the length of the interval.
 
     ``lost`` says how much of ``what`` is missing since the last time. ``most`` is how many rows
     people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
     takes the place of the one before; with ``lines`` it is a line, and all intervals have one
-    heading. ``attach`` attaches the program, if ``Program.attach`` does not; ``after`` is called
-    after each interval but the last."""
+    heading. ``attach`` and ``detach`` attach and detach the program, if those of ``Program`` do
+    not; what was attached before ``attach`` failed is detached, too. With ``whole`` the program is
+    detached before its rows are read for the last time. ``after`` is called after each interval but
+    the last."""
 
     kind = "table"
 
@@ -99,6 +102,8 @@ class TableTrace(Trace):
         refresh: bool = False,
         lines: bool = False,
         attach: Callable[[], None] | None = None,
+        detach: Callable[[], None] | None = None,
+        whole: bool = True,
         after: Callable[[], None] | None = None,
         doing: str = "",
     ) -> None:
@@ -112,22 +117,31 @@ class TableTrace(Trace):
         self._lost_now, self._what = lost, what
         self._most = most if options.form == "text" else most_for_programs
         self._refresh, self._as_lines = refresh, lines
-        self._after = after
+        self._detach, self._whole = detach or super().detach, whole
+        self._after, self._detached = after, False
         self._doing = doing or tool.doing
         assert traced is not None
-        (attach or traced.attach)()
-        self._before = self.clock.monotonic()
+        try:
+            (attach or traced.attach)()
+        except BaseException:
+            self.detach()
+            raise
+        self._first = self._before = self.clock.monotonic()
 
-    def _interval(self) -> list[tuple[Any, ...]]:
-        """The rows of the interval that ends now, with its time and its length."""
+    def detach(self) -> None:
+        self._detached = True
+        self._detach()
+
+    def _interval(self, most: int | None = None) -> list[tuple[Any, ...]]:
+        """The first rows of the interval that ends now, with its time and its length."""
+        self.clock.synchronise()
         now = self.clock.monotonic()
-        seconds, self._before = max((now - self._before) / 1e9, 1e-6), now
-        return [(*row, now, seconds) for row in self._rows_now()]
+        seconds, self._before = _seconds(self._before, now), now
+        return [(*row, now, seconds) for row in itertools.islice(self._rows_now(), most)]
 
-    def _columns(self, form: str) -> list[Column]:
-        return fields.columns(
-            self._fields, self._keys, form, Context(self.options, self.clock, self.began)
-        )
+    def _columns(self, form: str, width: int = PLAIN_WIDTH) -> list[Column]:
+        context = Context(self.options, self.clock, self.began, width)
+        return fields.columns(self._fields, self._keys, form, context)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         columns = [(c.key, self._values.index(c.of), c.form) for c in self._columns("json")]
@@ -136,26 +150,35 @@ class TableTrace(Trace):
             for row in self._interval()
         ]
         lost = self._lost_now()
+        if self._after is not None and not self._detached:
+            self._after()
         return rows, {"lost": lost} if lost else {}
 
     def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
-        how = {field.name: field.added for field in self._fields if field.name != "seconds"}
-        how["seconds"] = "sum"
+        how = {field.name: field.added for field in self._fields if field.value != "seconds"}
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in (*before, *rows):
-            apart = tuple(value for name, value in row.items() if not how[name])
-            known = found.setdefault(apart, row)
-            if known is row:
+            apart = tuple(value for name, value in row.items() if how.get(name) == "")
+            known = found.get(apart)
+            if known is None:
+                found[apart] = dict(row)
                 continue
             found[apart] = {
-                name: _ADDED.get(how[name], lambda value, _: value)(value, row[name])
-                for name, value in known.items()
+                name: _ADDED.get(how.get(name, ""), _either)(known[name], value)
+                for name, value in row.items()
             }
+        # The sum would lack the intervals in which a row was not there.
+        seconds = {
+            column.key: plain(_seconds(self._first, self._before), column.form)
+            for column in self._columns("json")
+            if column.of == "seconds"
+        }
         for row in found.values():
-            for name, way in how.items():
-                if " / " in way and name in row:
-                    total, count = (row[part] for part in way.split(" / "))
-                    row[name] = total // count if count else 0
+            row.update(seconds)
+            for name in row:
+                total, divided, count = how.get(name, "").partition(" / ")
+                if divided:
+                    row[name] = row[total] // row[count] if row[count] else 0
         return list(found.values())
 
     # Printing.
@@ -163,20 +186,20 @@ class TableTrace(Trace):
     def print(self, output: Output, waiting: Waiting) -> None:
         options = self.options
         announce(options, self._doing)
-        columns = self._columns(options.form)
+        columns = self._columns(options.form, output.width)
         places = [(self._values.index(column.of), column.rate) for column in columns]
         lines = EventWriter(output, options.form, columns)
         table = TableWriter(output, options.form, columns, self._refresh)
         if self._as_lines:
             lines.head()
         for last in intervals(options, waiting):
-            if last:
+            if last and self._whole:
                 self.detach()
             if getattr(options, "timestamp", False):
                 output.stamp(options.form)
             rows = [
                 [row[place] / row[-1] if rate else row[place] for place, rate in places]
-                for row in self._interval()[: self._most]
+                for row in self._interval(self._most)
             ]
             if self._as_lines:
                 for row in rows:
@@ -187,3 +210,12 @@ class TableTrace(Trace):
             lines.lost(self._lost_now(), what=self._what)
             if not last and self._after is not None:
                 self._after()
+
+
+def _seconds(start: int, end: int) -> float:
+    """The time between two of nanoseconds, but not zero: rates are divided by it."""
+    return max((end - start) / 1e9, 1e-6)
+
+
+def _either(value: Any, same: Any) -> Any:
+    return value

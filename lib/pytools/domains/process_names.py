@@ -1,0 +1,31 @@
+"""The names of processes, also of those that have ended meanwhile (bpf/ended_names.h)."""
+from __future__ import annotations
+
+from typing import Callable
+
+from pytools.base.text import text_of
+from pytools.facts.kernel import in_first_pid_namespace
+from pytools.load.program import Program
+
+__all__ = ["names_now"]
+
+
+def names_now(program: Program) -> Callable[[int], str | None]:
+    """What gives the name of a process by its pid in the first PID namespace; None where nobody
+    knows it any more. Those that have ended until now have the names that they ended with; the
+    program has ``#include "ended_names.h"``."""
+    ended = dict(program.maps["ended_names"].items())
+    in_proc = in_first_pid_namespace()
+
+    def name(pid: int) -> str | None:
+        if pid in ended:
+            return text_of(ended[pid].partition(b"\0")[0])
+        if not in_proc:
+            return None
+        try:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                return text_of(file.read()[:-1])
+        except OSError:
+            return None
+
+    return name

@@ -1,0 +1,45 @@
+"""Attaching to as many probes as a user's patterns match: how far it is, and what is refused."""
+from __future__ import annotations
+
+import argparse
+from typing import Sequence
+
+from pytools.base.errors import Failure
+from pytools.load.multi_attach import Target
+from pytools.load.program import Program
+from pytools.show.output import complain
+from pytools.tool.waiting import Progress
+
+__all__ = ["attach", "detach"]
+
+MOST_NAMED = 10  # of those that can't be attached to
+
+
+def attach(
+    options: argparse.Namespace,
+    program: Program,
+    label: str,
+    names: Sequence[str],
+    targets: Sequence[Target],
+) -> None:
+    """Attach a program, and its PROBES of that label to the targets, each of which has the number
+    of its name. Says which of them the kernel refuses; raises Failure where it refuses all, and
+    KeyboardInterrupt when the user does not want to wait."""
+    program.attach()
+    progress = Progress(options.tool, "attached to", options.waiting)
+    name_refused(options.tool, program.attach_many(label, targets, progress), names)
+
+
+def detach(options: argparse.Namespace, program: Program) -> None:
+    """Detach it: one after the other, if that is how it was attached."""
+    program.detach(Progress(options.tool, "detached from"))
+
+
+def name_refused(tool: str, refused: Sequence[Target], names: Sequence[str]) -> None:
+    """Say which were not attached to. Raises Failure where that is all."""
+    missing = sorted({names[target.number] for target in refused})
+    if missing:
+        some = ", ".join([*missing[:MOST_NAMED], *["..."][: len(missing) > MOST_NAMED]])
+        complain(f"{tool}: the kernel lets nobody attach to {len(missing)} of them: {some}")
+        if len(missing) == len(names):
+            raise Failure("there is nothing to count")

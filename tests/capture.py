@@ -97,7 +97,9 @@ def shortest(tool: str) -> list[str]:
 
 def command_lines(tool: str) -> list[list[str]]:
     """Without options, and with each of those alone that a tool has to itself."""
-    shared = {"duration", "form", "ebpf", "no_cache", "verbose", "version", "timestamp", "list"}
+    shared = {
+        "duration", "form", "ebpf", "no_cache", "verbose", "version", "schema", "timestamp", "list",
+    }  # fmt: skip
     lines: list[list[str]] = [[]]
     for action in options(tool):
         if action.dest not in shared:

@@ -79,8 +79,8 @@ class TableTrace(Trace):
     people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
     takes the place of the one before; with ``lines`` it is a line, and all intervals have one
     heading. ``attach`` and ``detach`` attach and detach the program, if those of ``Program`` do
-    not. With ``whole`` the program is detached before its rows are read for the last time.
-    ``after`` is called after each interval but the last."""
+    not; where attaching fails, the trace is closed. With ``whole`` the program is detached before
+    its rows are read for the last time. ``after`` is called after each interval but the last."""
 
     kind = "table"
 
@@ -120,7 +120,11 @@ class TableTrace(Trace):
         self._after = after
         self._doing = doing or tool.doing
         assert traced is not None
-        (attach or traced.attach)()
+        try:
+            (attach or traced.attach)()
+        except BaseException:
+            self.close()
+            raise
         self._first = self._before = self.clock.monotonic()
 
     def detach(self) -> None:

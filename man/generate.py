@@ -27,6 +27,9 @@ from pytools.tool.definition import Tool  # noqa: E402
 from pytools.tool.events import EventTool  # noqa: E402
 from pytools.tool.fields import TEXT_ONLY  # noqa: E402
 from pytools.tool.histograms import HistogramTool  # noqa: E402
+from pytools.tool.listings import ListingTool  # noqa: E402
+from pytools.tool.stacks import StackTool  # noqa: E402
+from pytools.tool.tables import TableTool  # noqa: E402
 
 # Behind the sentence of an option that many tools have, by its long name.
 MORE = {
@@ -166,7 +169,7 @@ def options(parser: argparse.ArgumentParser, more: dict[str, str]) -> str:
     return "".join(lines) + ".El\n"
 
 
-# Said of all tools that print events or tables.
+# Said of all tools that print events, tables or stacks.
 PROGRAMS = """\
 .Pp
 JSON and CSV have
@@ -183,6 +186,10 @@ and so are control characters, other invisible characters and backslashes.
 If events were lost, JSON ends with an object that has
 .Va lost .
 """
+STACKS = """\
+If something was lost, JSON ends with an object that has
+.Va lost .
+"""
 HISTOGRAMS = """\
 .Pp
 In JSON, a histogram has
@@ -195,8 +202,14 @@ In JSON, a histogram has
 .Va buckets
 .Pq Va lo , hi , count
 and
-.Va samples ;
+.Va samples .
+With
+.Fl \\-summary ,
+it also has
+.Va total , average , max
 and
+.Va percentiles .
+It has
 .Va lost
 if samples were lost.
 """
@@ -230,17 +243,20 @@ def declared(tool: Tool) -> str:
     """The list of the fields of a tool, and what programs get."""
     lines = [".Bl -tag -width Ds\n"]
     if isinstance(tool, HistogramTool):
-        lines.append(f".It {' , '.join(tool.units)}\n{text(tool.about_values)}")
-        lines.append("The row has the values from the smallest to the largest.\n")
+        heading = tool.label or " , ".join(tool.units)
+        lines.append(f".It {heading}\n{text(tool.about_values)}")
+        if tool.scale == "log2":
+            lines.append("The row has the values from the smallest to the largest.\n")
         lines.append(f".It count\n{text(tool.about_counts)}")
-        for key in tool.keys:
-            option = max(key.option, key=len)
-            lines.append(f".It {key.name}\n")
-            lines.append(text(key.about or f"The histogram below it is of this {key.name}."))
+        for each in tool.keys:
+            option = max(each.option, key=len)
+            lines.append(f".It {each.name}\n")
+            lines.append(text(each.about or f"The {each.name} that the histogram below it is of."))
             lines.append(f"It is shown with\n.{flag(option)} .\n")
         return "".join([*lines, ".El\n", HISTOGRAMS])
+    assert isinstance(tool, (EventTool, ListingTool, StackTool, TableTool))
     seen: set[str] = set()
-    for field in tool.fields:
+    for field in [*tool.fields, *getattr(tool, "table", ())]:
         key = "" if field.key == TEXT_ONLY else field.name
         if not field.about or (field.heading or key) in seen:
             continue
@@ -250,8 +266,10 @@ def declared(tool: Tool) -> str:
             also = " or CSV" if field.optional else ""
             where = f"It is not in JSON{also} without it.\n" if field.optional else ""
             lines.append(f"It is shown with\n.{flag(max(field.option, key=len))} .\n{where}")
-    events = EVENTS if isinstance(tool, EventTool) else ""
-    return "".join([*lines, ".El\n", PROGRAMS, events])
+    more = EVENTS if isinstance(tool, EventTool) else ""
+    if isinstance(tool, StackTool):
+        more = STACKS
+    return "".join([*lines, ".El\n", PROGRAMS, more])
 
 
 def generate(tool: str) -> str:

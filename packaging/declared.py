@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Write what the tools declare of themselves into README.md and docs/privileges.md.
 
-A table of these pages stands between <!-- NAME --> and <!-- /NAME -->. ``declared.py --check`` exits
-with 1 where it is another than the tools say. The manual pages have a generator of their own."""
+A table of these pages stands between <!-- NAME --> and <!-- /NAME -->. With ``--check``, the exit
+status is 1 if a table is not what the tools say. Manual pages have a generator of their own."""
 from __future__ import annotations
 
 import re

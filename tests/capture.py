@@ -3,17 +3,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
-import types
-from pathlib import Path
-from typing import Sequence
+from typing import Any, Iterator, Sequence
 from unittest import mock
 
 from pytools.collection import catalogue
 from pytools.facts import kernel as kernel_facts
 from pytools.tool import filters
 from pytools.domains import probes
-from pytools.load import program
+from pytools.load import loader, program
 from pytools.facts.kernel import Kernel
 from pytools.compile.unrendered import Unrendered
 from support import ROOT, TOOLS, needed
@@ -78,7 +77,8 @@ def recorded(release: str) -> Kernel:
     return Kernel(release, str(folder / "vmlinux.btf"), str(folder))
 
 
-def load(tool: str) -> types.ModuleType:
+@functools.lru_cache(maxsize=None)
+def load(tool: str) -> Any:
     """A tool as a module; the command pytools is one, too."""
     return catalogue.load(str((ROOT / "sbin" if tool == "pytools" else TOOLS) / tool))
 
@@ -97,9 +97,7 @@ def shortest(tool: str) -> list[str]:
 
 def command_lines(tool: str) -> list[list[str]]:
     """Without options, and with each of those alone that a tool has to itself."""
-    shared = {
-        "duration", "form", "ebpf", "no_cache", "verbose", "version", "schema", "timestamp", "list",
-    }  # fmt: skip
+    shared = "duration form ebpf no_cache verbose version schema timestamp list".split()
     lines: list[list[str]] = [[]]
     for action in options(tool):
         if action.dest not in shared:
@@ -108,31 +106,45 @@ def command_lines(tool: str) -> list[list[str]]:
     return lines
 
 
-def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Unrendered:
-    """What a tool hands to program.prepare. Cgroups are taken to be version 2."""
-    if tool == SHAPES:
-        return Unrendered((FIXTURES / "shapes.c").read_text())
+def filter_lines(tool: str) -> list[list[str]]:
+    """Of these command lines, those with a filter that lib writes, and that go together."""
+    groups = [g for g in load(tool).parser._action_groups if "in the kernel" in str(g.title)]
+    found: dict[str, list[str]] = {}
+    for action in (action for group in groups for action in group._group_actions):
+        argument = [] if action.nargs == 0 else [SAMPLES[action.dest]]
+        found.setdefault(action.dest, [action.option_strings[-1], *argument])
+    return list(found.values())
+
+
+@contextlib.contextmanager
+def on(kernel: Kernel | None) -> Iterator[None]:
+    """What is started meanwhile takes a kernel for the running one, which takes types, and cgroups
+    to be version 2."""
     running = kernel_facts.running
-
-    def prepare(source: Unrendered, *rest: object) -> None:
-        raise _Prepared(source)
-
     with contextlib.ExitStack() as patches:
         for owner, name, replacement in (
-            (program, "prepare", prepare),
             (filters, "_hierarchy", lambda path: []),
             (kernel_facts, "running", lambda: kernel or running()),
             (kernel_facts, "possible_cpus", lambda: [0, 1]),
             (probes, "find", lambda *rest: [probes.Found("tracepoint", [])]),
+            (loader, "takes_types", lambda number: True),
         ):
             patches.enter_context(mock.patch.object(owner, name, replacement))
-        module = load(tool)
+        yield
+
+
+def capture(tool: str, arguments: Sequence[str] = (), kernel: Kernel | None = None) -> Unrendered:
+    """What a tool hands to program.prepare. Cgroups are taken to be version 2."""
+    if tool == SHAPES:
+        return Unrendered((FIXTURES / "shapes.c").read_text())
+
+    def prepare(source: Unrendered, *rest: object) -> None:
+        raise _Prepared(source)
+
+    module = load(tool)
+    with on(kernel), mock.patch.object(program, "prepare", prepare):
         try:
             module.start(module.tool.options(needed(tool, arguments)))
         except _Prepared as stopped:
             return stopped.source
     raise AssertionError(f"{tool} {arguments} prepared no program")
-
-
-def golden_path(name: str, release: str) -> Path:
-    return FIXTURES / "golden" / f"{name}-{release}.c"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import select
@@ -9,7 +10,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
@@ -122,16 +125,25 @@ def one_in_matrix(tools: Iterable[str]) -> list[Any]:
     return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]
 
 
-def one_of_each_kind() -> list[Any]:
-    """Every tool as a test's parameters; in the matrix only those that attach to
-    something that none before them attaches to."""
+def kinds(tools: Iterable[str], by_class: bool = True) -> list[str]:
+    """Those tools of which none before them attaches to the same, or is of the same class: what
+    the library does for all tools is proved of one of each kind."""
     seen: set[str] = set()
-    parameters: list[Any] = []
-    for tool in tool_names():
-        new = hooks(tool) - seen
-        parameters.append(parameter(tool, in_matrix=bool(new)))
-        seen |= new
-    return parameters
+    found = []
+    for tool in tools:
+        kind = hooks(tool)
+        if by_class:
+            kind |= set(re.findall(r"^tool = (\w+)\(", (TOOLS / tool).read_text(), re.M))
+        if kind - seen:
+            found.append(tool)
+        seen |= kind
+    return found
+
+
+def one_of_each_kind() -> list[Any]:
+    """Tools as a test's parameters, also in the matrix: those that attach to something that
+    none before them attaches to."""
+    return [parameter(tool) for tool in kinds(tool_names(), by_class=False)]
 
 
 def needed(tool: str, arguments: Sequence[str]) -> list[str]:
@@ -158,6 +170,41 @@ def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.Completed
     )
     skip_without_functions(name, result.stderr)
     return result
+
+
+def in_fork(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a tool prints, and how it ends, in a process that has Python and the library already:
+    for what it does before anything is started."""
+    import capture
+
+    module = capture.load(name)
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
+        child = os.fork()
+        if not child:
+            try:
+                for number, file in enumerate((output, messages), 1):
+                    os.dup2(file.fileno(), number)
+                sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
+                sys.argv = [str(TOOLS / name), *needed(name, arguments)]
+                module.tool.run(module.start)
+            except SystemExit as error:  # argparse's
+                sys.stdout.flush()
+                os._exit(int(error.code or 0))
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(99)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for file in (output, messages):
+            file.seek(0)
+        return subprocess.CompletedProcess([name], status, output.read(), messages.read())
+
+
+@functools.lru_cache(maxsize=None)
+def warm(tool: str) -> None:
+    """Have a tool's image in the cache."""
+    run_tool(tool, "-d", "0")
 
 
 class Tool:

@@ -2,21 +2,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import capture
 from pytools.compile import compiler
 from pytools.compile.compiler import Compiler
+from pytools.base import child as child_processes
 from pytools.base.errors import Failure
 from pytools.compile.image import Image
 from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import Rendered, render
-from support import needed, run_tool, tool_names
+from support import needed, tool_names
 
 PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
 
@@ -116,29 +117,57 @@ def test_missing_headers_are_named() -> None:
         child.compile(Rendered("", [], "/nonexistent", []))
 
 
+class Child:
+    """In the place of the compiler's: it keeps what it is given, and fails."""
+
+    returncode = 1
+    received: dict[str, Any] = {}
+
+    def communicate(self, data: bytes = b"") -> tuple[bytes, bytes]:
+        Child.received = json.loads(data or b"{}") or Child.received
+        return b"", b""
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def run_here(module: types.ModuleType, arguments: list[str]) -> int | None:
+    """Start a tool in this process; its exit status, or None for a Failure."""
+    try:
+        module.start(module.tool.options(needed(module.__name__, arguments)))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except Failure:
+        return None
+    raise AssertionError(f"{module.__name__} {arguments} did not end")
+
+
 @pytest.mark.host_only
 @pytest.mark.parametrize("tool", tool_names())
 def test_ebpf_prints_exactly_what_the_compiler_is_given(
-    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    received = tmp_path / "received"
-    (tmp_path / "compiler_child.py").write_text(
-        f"import sys; open({str(received)!r}, 'w').write(sys.stdin.read()); sys.exit(1)"
-    )
-    monkeypatch.setattr(compiler, "HERE", str(tmp_path))
-    # The sample is no cgroup.
-    lines = [line for line in capture.command_lines(tool) if "--cgroup" not in line]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda line: run_tool(tool, *line, "--ebpf"), lines))
-    for line, printed in zip(lines, results):
-        assert printed.returncode == 0 and not printed.stderr
-        module = capture.load(tool)
-        with pytest.raises(Failure):
-            module.start(module.tool.options(needed(tool, [*line, "--no-cache"])))
-        request = json.loads(received.read_text())
-        head, given = printed.stdout[: -len(request["text"])], request["settings"]
-        assert printed.stdout == head + request["text"]
-        assert re.findall(r"(\w+) = ", head) == [name.lower() for name in given]
+    """With every option, in this process and on a recorded kernel."""
+    start = child_processes.start
+
+    def start_or_pretend(folder: str, script: str, messages: int) -> Any:
+        return Child() if script == "compiler_child.py" else start(folder, script, messages)
+
+    monkeypatch.setattr(child_processes, "start", start_or_pretend)
+    module = capture.load(tool)
+    with capture.on(capture.recorded("6.12")):
+        for line in capture.command_lines(tool):
+            assert run_here(module, [*line, "--ebpf"]) == 0
+            printed = capfd.readouterr()
+            assert not printed.err
+            if not line:  # whether there is a cache or none
+                assert run_here(module, ["--no-cache", "--ebpf"]) == 0
+                assert capfd.readouterr() == printed
+            assert run_here(module, [*line, "--no-cache"]) is None
+            given = Child.received
+            head = printed.out[: -len(given["text"])]
+            assert printed.out == head + given["text"]
+            assert re.findall(r"(\w+) = ", head) == [name.lower() for name in given["settings"]]
 
 
 @pytest.mark.rendering

@@ -15,6 +15,7 @@ from typing import Any, Iterator
 import pytest
 
 import elf_files
+from pytools.domains.resolver_errors import failure
 from support import PATIENCE, Tool, python_child
 
 KNOWN, UNKNOWN = "known.test", "unknown.test"
@@ -110,6 +111,24 @@ def test_500_look_ups_by_every_function_with_their_results(tmp_path: Path) -> No
     assert len(events) == 500 and {event["pid"] for event in events} == {pid}
     for event, (_, _, _, most) in zip(events, done):
         assert 0 < event["lat_ms"] / 1000 < most
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    ("function", "result", "h_errno", "name"),
+    [
+        ("getaddrinfo", -3, None, "EAI_AGAIN"),
+        ("getaddrinfo", -99, None, "-99"),
+        ("gethostbyname", 0, 2, "TRY_AGAIN"),
+        ("gethostbyname", 0, None, "failed"),
+        ("gethostbyname2_r", 34, -1, "ERANGE"),
+        ("gethostbyname2_r", 11, 2, "TRY_AGAIN"),
+        ("gethostbyname_r", 0, -1, "NETDB_INTERNAL"),
+        ("gethostbyname_r", 34, None, "failed"),
+    ],
+)
+def test_errors_in_words(function: str, result: int, h_errno: int | None, name: str) -> None:
+    assert failure(function, result, h_errno) == name
 
 
 # Names that are none, in four threads at once, and calls for no name.

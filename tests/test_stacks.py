@@ -8,17 +8,20 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pytools.show import flame
-from pytools.tool import stack_report
+from pytools.base.errors import Failure
+from pytools.collection import catalogue
 from pytools.read import symbols
-from pytools.show.flame import KERNEL, LABEL, UNNAMED, USER, Frame
+from pytools.read.named_stacks import KERNEL, LABEL, UNNAMED, USER, Frame
+from pytools.show import flame
+from pytools.show.files import OutputFile
 from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
-from support import end, python_child
+from support import TOOLS, end, python_child
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</title><script>alert("1")</script>&amp;\x1b[2J\udcff]]>;--'
@@ -139,6 +142,25 @@ def test_without_libbcc_the_child_says_so() -> None:
     child = str(Path(symbols.HERE) / "symbols_child.py")
     result = subprocess.run([sys.executable, "-c", code, child], stdin=subprocess.DEVNULL)
     assert result.returncode == symbols.NO_BCC
+
+
+@pytest.mark.host_only
+def test_names_that_are_kept_outlive_a_look_up_and_those_of_the_last_do_not() -> None:
+    names = Symbols()
+    try:
+        with python_child(SAY_AND_WAIT) as child:
+            assert child.stdout
+            address = int(child.stdout.readline())
+            names.watch([child.pid])
+            first = names.resolve({child.pid: [address]}, last=False)
+            end(child)
+            second = names.resolve({child.pid: [address]}, last=False)
+            third = names.resolve({child.pid: [address]})
+        assert "getppid" in first[child.pid][address].name
+        # It has ended since: nothing more will be asked of it.
+        assert second == first and third == {child.pid: {}}
+    finally:
+        names.close()
 
 
 # Folded lines.
@@ -289,8 +311,15 @@ def test_speedscope_file(unit: str, written: str) -> None:
 def test_a_file_keeps_what_is_in_it_until_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "graph.svg"
     path.write_text("before")
-    os.close(stack_report._open(str(path)))
+    file = OutputFile(str(path))
     assert path.read_text() == "before"
+    file.write("new")
+    assert path.read_text() == "new"
+    unwritten = OutputFile(str(path))
+    unwritten.close()
+    assert path.read_text() == "new"
+    with pytest.raises(Failure, match="cannot write to /nowhere/a: No such file or directory"):
+        OutputFile("/nowhere/a")
 
 
 @pytest.mark.host_only
@@ -301,3 +330,60 @@ def test_the_child_reads_bcc_symbols_as_bcc_lays_them_out() -> None:
     finally:
         sys.path.remove(symbols.HERE)
     assert ctypes.sizeof(BccSymbol) == 32
+
+
+# Collecting.
+
+
+# Runs for 0.2 s and sleeps for 0.1 s for each line.
+TURNS = """
+import sys, time
+print("ready", flush=True)
+for line in sys.stdin:
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    time.sleep(0.1)
+    print("done", flush=True)
+"""
+
+
+def started(name: str, *arguments: str) -> Any:
+    """The trace of a tool that is at work in this process."""
+    module: Any = catalogue.load(str(TOOLS / name))
+    return module.start(module.tool.options(arguments))
+
+
+@pytest.mark.host_only
+def test_two_tools_in_one_process_collect_twice_with_names() -> None:
+    """The second time of a process that has ended; profile what is new, offcputime all."""
+    with python_child(TURNS) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        profile = started("profile", "-F", "499", "-p", str(child.pid))
+        offcputime = started("offcputime", "-p", str(child.pid))
+        try:
+            found = []
+            for last in (False, True):
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+                assert child.stdout.readline() == b"done\n"
+                if last:
+                    end(child)
+                found.append((profile.collect(), offcputime.collect(cumulative=True)))
+        finally:
+            profile.close()
+            offcputime.close()
+    for ran, waited in found:
+        assert ran.kind == "stacks" and not ran.lost and not waited.lost
+        assert {row["pid"] for row in (*ran.rows, *waited.rows)} == {child.pid}
+        # A processor that is withheld takes fewer samples.
+        assert sum(row["samples"] for row in ran.rows) > 0.2 * 499 / 2
+        assert any("Py" in (row["user_stack"] or "") for row in ran.rows)
+        assert list(ran.rows[0]) == ["pid", "comm", "user_stack", "kernel_stack", "samples"]
+    assert sum(row["samples"] for row in found[1][0].rows) < 0.4 * 499
+    sleeps = [sum(map(usecs_of_sleep, waited.rows)) for _, waited in found]
+    assert 100_000 <= sleeps[0] < 200_000 <= sleeps[1]
+
+
+def usecs_of_sleep(row: dict[str, Any]) -> int:
+    return int(row["usecs"]) if "nanosleep" in (row["kernel_stack"] or "") else 0

@@ -8,8 +8,9 @@ from typing import Any, Callable, Sequence
 
 import pytest
 
+from pytools.base.errors import Failure
 from pytools.show.output import Output
-from pytools.tool.fields import TIME, Field
+from pytools.tool.fields import TIME, Field, by_context
 from pytools.tool.tables import TableTool, TableTrace
 
 pytestmark = pytest.mark.rendering
@@ -223,7 +224,41 @@ def test_nothing_is_left_of_a_program_that_is_not_attached() -> None:
     assert (traced.said, traced.closed) == (["detach"], True)
 
 
+def test_what_is_done_after_an_interval_is_done_when_collected_too() -> None:
+    said: list[str] = []
+    rows: list[list[Any]] = [[("a", 1)], [], []]
+    traced = trace(tool(NAME, COUNT), rows, said=said, after=lambda: said.append("after"))
+    traced.collect()
+    traced.collect()
+    traced.detach()
+    traced.collect()
+    assert said == ["attach", "read", "after", "read", "after", "detach", "read"]
+
+
+def test_what_was_attached_before_it_failed_is_detached() -> None:
+    said: list[str] = []
+
+    def attach() -> None:
+        said.append("one attached")
+        raise Failure("cannot attach the other")
+
+    with pytest.raises(Failure):
+        trace(
+            tool(NAME, COUNT), [[]], said=said, attach=attach,
+            detach=lambda: said.append("detached"),
+        )  # fmt: skip
+    assert said == ["one attached", "detached"]
+
+
 # Printing.
+
+
+def test_forms_know_the_width_that_people_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Field(
+        "NAME", width=1, people=by_context(lambda context: lambda name: name[: context.width - 77])
+    )  # fmt: skip
+    text = printed(monkeypatch, trace(tool(cut, COUNT), [[("abcdef", 1)]], "-d", "1"))
+    assert text == "NAME  COUNT\nabc       1\n\n"
 
 
 def test_a_table_an_interval_the_program_detached_before_the_last(

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytools.domains import net
-from support import Tool, python_child, run_tool
+from pytools.collection import catalogue
+from pytools.domains import dns
+from support import TOOLS, Tool, python_child, run_tool
 
 # A network namespace of its own: what has no route there is nobody's business. made()
 # tells the test what it does: [peer, its port, errno, local port, seconds at most].
@@ -165,6 +166,46 @@ for _ in range(20):
     ] == [("127.0.0.1", "127.0.0.1", told[0][1], 300, 0), ("::1", "::1", 1, 20, 20)]
 
 
+@pytest.mark.any_types
+def test_counts_that_are_collected_are_those_since_the_last_time() -> None:
+    code = r"""
+for _ in range(30):
+    connect(socket.AF_INET, "127.0.0.1", port4)
+full, kept = listener(socket.AF_INET, "127.0.0.1", 0), []
+for _ in range(3):  # one waits to be accepted, or two; the last has no answer
+    connect(socket.AF_INET, *full.getsockname(), wait=False, keep=kept)
+print("first", flush=True)
+sys.stdin.readline()
+kept.pop().close()
+"""
+    tool = catalogue.load(str(TOOLS / "tcpconnect"))
+    with python_child(CHILD + code + TELL) as child:
+        assert child.stdin and child.stdout
+        assert child.stdout.readline() == b"ready\n"
+        trace = tool.start(tool.tool.options(["-c", "-p", str(child.pid)]))
+        try:
+            collected = []
+            for wanted in (b"first\n", b"["):
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+                assert child.stdout.readline().startswith(wanted)
+                collected.append([list(row.values())[-2:] for row in trace.collect().rows])
+            assert collected == [[[30, 0], [3, 0]], [[0, 1]]]
+            assert trace.collect().rows == []
+        finally:
+            trace.close()
+
+
+@pytest.mark.host_only
+def test_the_schema_names_the_table_as_well() -> None:
+    schema = json.loads(run_tool("tcpconnect", "--schema").stdout)
+    assert schema["kind"] == "events" and "latency_ns" in [f["name"] for f in schema["fields"]]
+    assert (schema["table"]["kind"], schema["table"]["option"]) == ("table", "--counts")
+    assert [field["name"] for field in schema["table"]["fields"]] == [
+        "saddr", "daddr", "dport", "netns", "connects", "failed",
+    ]  # fmt: skip
+
+
 # A name server that knows one name's addresses, with another name in between.
 NAMES = r"""
 def name(text):
@@ -246,10 +287,10 @@ def test_an_answer_that_is_cut_or_wrong_is_no_failure() -> None:
     record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0"
     whole = header + question + record + b"\1" + record + b"\2"
     name = b"a.example"
-    assert net.answers(whole) == (name, [b"\x7f\0\0\1", b"\x7f\0\0\2"])
+    assert dns.answers(whole) == (name, [b"\x7f\0\0\1", b"\x7f\0\0\2"])
     for size in range(len(whole)):
         try:
-            assert net.answers(whole[:size])[0] == name
+            assert dns.answers(whole[:size])[0] == name
         except ValueError:
             assert size < len(header + question)
 

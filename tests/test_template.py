@@ -2,19 +2,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Iterable
+from unittest import mock
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
 import capture
+import golden
 from capture import RECORDED, SHAPES, recorded
+from pytools.compile import template
 from pytools.compile.compiler import Compiler
 from pytools.base.errors import Failure
 from pytools.compile.image import Image
@@ -66,15 +71,54 @@ def rendered(tool: str, arguments: list[str], kernel: Kernel) -> str:
     return render(captured, kernel).text
 
 
-@pytest.mark.parametrize("release", RECORDED)
 @pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_golden_c(name: str, release: str) -> None:
-    text = rendered(*GOLDEN[name], recorded(release))
-    path = capture.golden_path(name, release)
+def test_golden_c(name: str) -> None:
+    texts = {release: rendered(*GOLDEN[name], recorded(release)) for release in RECORDED}
     if os.environ.get("PYTOOLS_UPDATE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text(), f"if that is right: PYTOOLS_UPDATE_GOLDEN=1, see {__file__}"
+        golden.write(name, texts)
+    kept = golden.read(name)
+    assert kept.keys() == texts.keys()
+    for release, text in texts.items():
+        hint = f"on {release}; if that is right: PYTOOLS_UPDATE_GOLDEN=1, see {__file__}"
+        assert text == kept[release], hint
+
+
+def test_no_golden_c_is_left_of_what_there_is_no_more() -> None:
+    assert {path.name for path in golden.FOLDER.iterdir()} == {
+        path.name for name in GOLDEN for path in golden.paths(name)
+    }
+
+
+LINES = st.lists(st.sampled_from(["struct a {\n", "\tint b;\n", "\tchar _pad0[4];\n", "};\n"]))
+
+
+@hypothesis.given(LINES, LINES)
+def test_a_difference_of_golden_c_makes_one_text_of_the_other(a: list[str], b: list[str]) -> None:
+    hunks = list(golden.difference(a, b))
+    assert list(golden.applied(a, hunks)) == b
+    if hunks:  # to another text, it can't be applied unnoticed
+        with pytest.raises(AssertionError):
+            list(golden.applied(["}\n"] * len(a), [*hunks, "@@ -1 +1 @@\n", "-int c;\n", "+}\n"]))
+
+
+def test_golden_c_says_what_a_kernel_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golden, "FOLDER", tmp_path)
+    text = "struct a {\n\tchar _pad0[4];\n\tint b;\n};\n"
+    oldest = text.replace("int b", "long b").replace("4", "8")
+    texts = {release: text for release in RECORDED}
+    texts.update({"5.10": oldest, "6.1": text.replace("4", "8"), "7.0": text.replace("4", "8")})
+    golden.write("a", texts)
+    assert golden.read("a") == texts
+    assert (tmp_path / "a.c").read_text() == text
+    assert (tmp_path / "a.diff").read_text() == (
+        "--- 7.3\n+++ 5.10: offsets, and struct a\n@@ -2,2 +2,2 @@ struct a {\n"
+        "-\tchar _pad0[4];\n-\tint b;\n+\tchar _pad0[8];\n+\tlong b;\n"
+        "--- 7.3\n+++ 6.1, 7.0: only offsets\n@@ -2 +2 @@ struct a {\n"
+        "-\tchar _pad0[4];\n+\tchar _pad0[8];\n"
+        "--- 7.3\n+++ 6.12, 6.18: the same\n"
+    )
 
 
 def declared(text: str) -> dict[str, set[str]]:
@@ -85,43 +129,101 @@ def declared(text: str) -> dict[str, set[str]]:
     return {name: set(re.findall(r"\w+", body)) for name, body in blocks}
 
 
-@pytest.mark.parametrize("release", RECORDED)
-@pytest.mark.parametrize("tool", [*tool_names(), SHAPES])
-def test_every_option_compiles_with_each_member_where_bpftool_sees_it(
-    tool: str, release: str
-) -> None:
-    kernel = recorded(release)
-    try:
-        witness = Witness(str(capture.FIXTURES / "kernels" / release / "vmlinux.btf"))
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("bpftool is missing, or too old for this kernel's types")
+every_template = pytest.mark.parametrize("tool", [*tool_names(), SHAPES])
+
+
+def command_lines(tool: str) -> list[list[str]]:
+    return capture.command_lines(tool) if tool != SHAPES else [[]]
+
+
+@every_template
+def test_every_option_compiles(tool: str) -> None:
+    """On every kernel where the text is another one, but for the padding. A filter that all tools
+    share compiles together with the others: test_filters.py has each alone."""
+    filters = capture.filter_lines(tool) if tool != SHAPES else []
+    together = [word for line in filters for word in line]
+    lines = [*command_lines(tool), together]
     seen = set()
     texts = []
-    for line in capture.command_lines(tool) if tool != SHAPES else [[]]:
-        captured = capture.capture(tool, line, kernel)
-        found = render(captured, kernel)
-        own = declared(captured.template + "".join(captured.code.values()))
-        structs = {name: words for name, words in declared(found.text).items() if name not in own}
-        # Between the oldest and the newest kernel, only what differs in its types.
-        full = release in (RECORDED[0], RECORDED[-1])
-        told = (
-            found.text if full else repr(sorted((name, sorted(structs[name])) for name in structs))
-        )
-        if told in seen:
-            continue
-        seen.add(told)
-        checks = [
-            witness.assertions(name, words)
-            for name, words in structs.items()
-            if name in witness.named
-        ]
-        # A program for packets may name none of the kernel's structs.
-        assert checks or {hook.kind for hook in found.hooks} == {"classifier"}
-        texts.append(found._replace(text=found.text + "".join(checks)))
+    for release in RECORDED:
+        kernel = recorded(release)
+        plain = capture.capture(tool, [], kernel)
+        for line in lines:
+            captured = capture.capture(tool, line, kernel)
+            if line in filters and own_code(captured) == own_code(plain):
+                continue
+            found = render(captured, kernel)
+            if golden.form(found.text) not in seen:
+                seen.add(golden.form(found.text))
+                texts.append(found)
     # The compilers are processes: as many at a time as there are processors.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for text, image in zip(texts, pool.map(compiled, texts)):
             assert len(image.programs) == len(text.hooks)
+
+
+def own_code(source: Unrendered) -> tuple[str, dict[str, str]]:
+    """What a tool itself has put together: all but the filters of lib."""
+    return source.template, {name: c for name, c in source.code.items() if name != "WANTED"}
+
+
+@functools.lru_cache(maxsize=None)
+def witness(release: str) -> Witness | None:
+    try:
+        return Witness(str(capture.FIXTURES / "kernels" / release / "vmlinux.btf"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def kernel_types(source: Unrendered, kernel: Kernel) -> tuple[Rendered, str]:
+    """A rendered text, and the declarations of the kernel's types in it."""
+    found = []
+    declare = template._kernel_types
+
+    def recording(text: str, kernel: Kernel) -> str:
+        found.append(declare(text, kernel))
+        return found[-1]
+
+    with mock.patch.object(template, "_kernel_types", recording):
+        return render(source, kernel), found[0]
+
+
+@every_template
+def test_every_member_is_where_bpftool_sees_it(tool: str) -> None:
+    """With every option, on every kernel. The types of each stand in a function of their own, so
+    that all are compiled at once."""
+    functions: dict[str, str] = {}
+    for release in RECORDED:
+        seen_by = witness(release)
+        if seen_by is None:
+            continue
+        kernel = recorded(release)
+        for line in command_lines(tool):
+            found, types = kernel_types(capture.capture(tool, line, kernel), kernel)
+            checks = assertions(types, seen_by)
+            # A program for packets may name none of the kernel's structs.
+            assert checks or {hook.kind for hook in found.hooks} == {"classifier"}
+            functions[types + checks] = f"{release} {line}"
+    assert len(compiled(unused(functions)).programs) == 1
+    too_old = [release for release in RECORDED if witness(release) is None]
+    if too_old:
+        pytest.skip(f"bpftool is missing, or too old for the types of {', '.join(too_old)}")
+
+
+def assertions(types: str, seen_by: Witness) -> str:
+    """C that says where the members of declared structs are."""
+    structs = {name: words for name, words in declared(types).items() if name in seen_by.named}
+    return "".join(seen_by.assertions(name, words) for name, words in structs.items())
+
+
+def unused(bodies: Iterable[str]) -> Rendered:
+    """A program that does nothing, and functions that nobody calls."""
+    functions = [
+        f"static inline void unused{number}(void)\n{{\n{body}}}\n"
+        for number, body in enumerate(bodies)
+    ]
+    program = render(Unrendered("PERF_EVENT(program)\n{\n\treturn 0;\n}\n"), KERNEL)
+    return program._replace(text=program.text + "".join(functions))
 
 
 def compiled(text: Rendered) -> Image:
@@ -130,11 +232,16 @@ def compiled(text: Rendered) -> Image:
 
 
 def test_a_wrong_offset_fails_to_compile() -> None:
-    kernel = recorded("6.12")
-    found = render(capture.capture("runqlen", [], kernel), kernel)
-    wrong = '_Static_assert(__builtin_offsetof(struct rq, nr_running) == 5, "rq");\n'
-    with Compiler() as compiler, pytest.raises(Failure, match="rq"):
-        compiler.compile(found._replace(text=found.text + wrong))
+    seen_by = witness("6.12")
+    if seen_by is None:
+        pytest.skip("bpftool is missing, or too old for the types of 6.12")
+    _, types = kernel_types(capture.capture("runqlat", [], KERNEL), KERNEL)
+    right = types + assertions(types, seen_by)
+    (offset,) = re.findall(r"struct task_struct, pid\) == (\d+)", right)
+    wrong = right.replace(f"pid) == {offset}", f"pid) == {int(offset) + 1}")
+    compiled(unused([right, types]))
+    with pytest.raises(Failure, match="task_struct"):
+        compiled(unused([right, wrong]))
 
 
 # Strictness.
@@ -343,7 +450,7 @@ JUNK = st.one_of(
 @pytest.mark.parametrize("tool", tool_names())
 def test_fuzzed_options_never_give_a_traceback_nor_raw_text_in_c(tool: str) -> None:
     actions = capture.options(tool)
-    shared = {"version", "ebpf", "list"}  # these end the tool before it prepares anything
+    shared = {"version", "ebpf", "list", "schema"}  # these end the tool before it prepares anything
     strings = [name for a in actions if a.dest not in shared for name in a.option_strings]
     valued = {name for a in actions if a.nargs != 0 for name in a.option_strings}
     kernel = recorded("6.12")

@@ -8,15 +8,14 @@ from __future__ import annotations
 import argparse
 import glob
 import os
-from typing import Mapping
+from typing import Callable, Mapping
 
 from pytools.base.errors import Usage
 from pytools.read.growth import Growth
-from pytools.show.output import Output
 from pytools.load.program import Program
 
 __all__ = [
-    "Strays", "add_disk", "disk_name", "flag_words", "in_flight", "kind_words", "letter",
+    "LETTERS", "Strays", "add_disk", "disk_name", "flag_words", "in_flight", "kind_words", "letter",
     "settings",
 ]  # fmt: skip
 
@@ -27,6 +26,11 @@ OPERATIONS = {
     0: ("read", "R"), 1: ("write", "W"), 2: ("flush", "F"), 3: ("discard", "D"),
     5: ("secure-erase", "E"), 9: ("write-zeroes", "Z"), 128: ("zone-append", "A"),
 }  # fmt: skip
+# What the letters stand for, for people.
+LETTERS = (
+    "R read, W write, F flush of the disk's cache, D discard, Z write of zeroes, A append to a "
+    "zone, E secure erase, N any other"
+)
 FLAGS = (
     "sync", "meta", "prio", "nomerge", "idle", "integrity", "fua", "preflush", "rahead",
     "background", "nowait", "swap",
@@ -119,15 +123,15 @@ _UNMATCHED, _NEGATIVE, _NO_ROOM = range(3)
 
 
 class Strays:
-    """What is in no histogram and in no line, and why."""
+    """What is in no histogram and in no line, and why. ``say`` is told of the latter in words."""
 
-    def __init__(self, output: Output, program: Program) -> None:
-        self._output = output
+    def __init__(self, program: Program, say: Callable[[str], None]) -> None:
+        self._say = say
         self._growth = Growth(program.maps["strays"])
 
     def since_last(self) -> tuple[int, Mapping[str, int]]:
-        """Since the last call: how many requests were lost, and those that were
-        ``unmatched`` or ``negative``, which is said on standard error."""
+        """How many requests were lost since the last call, and how many were ``unmatched`` or
+        ``negative``."""
         counts = self._growth.since_last()
         found = {}
         for number, name, why in (
@@ -136,5 +140,5 @@ class Strays:
         ):
             if counts.get(number):
                 found[name] = counts[number]
-                self._output.message(f"{counts[number]} requests {name}: {why}")
+                self._say(f"{counts[number]} requests {name}: {why}")
         return counts.get(_NO_ROOM, 0), found

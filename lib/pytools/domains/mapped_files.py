@@ -1,19 +1,23 @@
-"""Which files processes run code from: found by their names, also in containers, in
-processes that start later, and where they were deleted since.
+"""Files that processes run code from, and functions in them: found by their names, also in
+containers, in processes that start later, and where they were deleted since.
 """
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 import time
 from collections import deque
-from typing import Callable
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from pytools.base.errors import Failure
-from pytools.facts.kernel import in_first_pid_namespace
 from pytools.base.text import text_of
+from pytools.facts.elf import File
+from pytools.facts.kernel import in_first_pid_namespace
+from pytools.load.program import Program
 
-__all__ = ["MappedFiles"]
+__all__ = ["MappedFiles", "WatchedFiles"]
 
 # A line of /proc/PID/maps: code that a file was mapped for.
 _LINE = re.compile(
@@ -23,6 +27,9 @@ _DELETED = " (deleted)"
 # After a program was started, its libraries are mapped one by one.
 LOOK_AGAIN_SECONDS = (0.05, 0.3, 1.0)
 MOST_REMEMBERED = 65536
+# What a record says of a program that was started (bpf/program_starts.h).
+STARTED = 255
+MOST_PLACES = 8  # of one function in a file: versions of its symbol
 
 
 class MappedFiles:
@@ -69,11 +76,11 @@ class MappedFiles:
                 opened = f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}"
                 if not os.access(opened, os.R_OK):
                     opened = f"/proc/{pid}/root{name}"
-                if not self.tell(pid, opened, name):
+                if not self._tell(pid, opened, name):
                     self._known.discard(known)  # another process may have it, too
 
-    def tell(self, pid: int, path: str, name: str) -> bool:
-        """Tell of a file that was found elsewhere; whether it is still there."""
+    def _tell(self, pid: int, path: str, name: str) -> bool:
+        """Tell of a file; whether it is still there."""
         try:
             self._found(pid, path, name)
         except Failure as failure:
@@ -108,3 +115,78 @@ class MappedFiles:
             times += 1
             if times < len(LOOK_AGAIN_SECONDS):
                 self._again.append((now + LOOK_AGAIN_SECONDS[times], pid, times))
+
+
+class WatchedFiles:
+    """Functions of the files that processes have mapped: a program's UPROBE and URETPROBE are
+    attached to them in each file, as it is found. The program has ``program_starts.h``.
+
+    ``pattern`` matches the paths of the files (see MappedFiles), ``functions`` are their names,
+    first the one that users know. ``complain`` is told why a file cannot be watched, and the
+    ``consequence``, a clause. ``installed`` are patterns of paths as in glob(3): files that are
+    watched even if no process has them mapped. ``instead`` says which file is watched in place of
+    one that was found: of (pid, path, name) it makes a path and a name, or None. With ``only``, the
+    file of that path is watched, and no other one."""
+
+    def __init__(
+        self,
+        program: Program,
+        pattern: re.Pattern[str],
+        functions: Iterable[str],
+        complain: Callable[[str], None],
+        consequence: str,
+        installed: Sequence[str] = (),
+        instead: Callable[[int, str, str], tuple[str, str] | None] | None = None,
+        only: str | None = None,
+    ) -> None:
+        self._program = program
+        self._functions = list(functions)
+        self._installed = installed
+        self._instead = instead
+        self._only = only
+        self._mapped = MappedFiles(
+            pattern, self._found, lambda why: complain(f"{why}; {consequence}")
+        )
+        self.look_again = self._mapped.look_again
+
+    def look_at_all(self) -> None:
+        """Watch what processes have mapped now and what is installed, once the program is attached;
+        or the only file. Raises Failure if that one cannot be watched."""
+        if self._only:
+            with File(self._only) as file:
+                if not self._watch(file):
+                    raise Failure(f"{self._only} has no function {self._functions[0]}")
+            return
+        self._mapped.look_at_all()
+        for pattern in self._installed:
+            for path in glob.glob(pattern):
+                with contextlib.suppress(Failure):  # who uses it will have it mapped
+                    self._found(os.getpid(), path, os.path.realpath(path))
+
+    def shown(self, records: Iterable[Any]) -> Iterator[Any]:
+        """The records without those of programs that were started: it looks at these."""
+        for record in records:
+            if record.what != STARTED:
+                yield record
+            elif not self._only:
+                self._mapped.started(record.pid)
+
+    def _watch(self, file: File) -> bool:
+        """Attach to the functions that are in a file; whether one of them is."""
+        places: dict[str, set[int]] = {}
+        for function in file.exported():
+            if function.name in self._functions:
+                places.setdefault(function.name, set()).add(function.offset)
+        for name in filter(places.get, self._functions):
+            self._program.attach_uprobe(name, file, sorted(places[name])[:MOST_PLACES])
+        return bool(places)
+
+    def _found(self, pid: int, path: str, name: str) -> None:
+        if self._instead is not None:
+            found = self._instead(pid, path, name)
+            if found is None:
+                return
+            path, name = found
+        with File(path, name) as file:
+            if not self._watch(file) and not file.interpreter:
+                raise Failure(f"{name} has no function {self._functions[0]}: linked statically")

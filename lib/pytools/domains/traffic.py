@@ -10,7 +10,7 @@ import errno
 import os
 from typing import Any, Callable, Iterator, NamedTuple
 
-from pytools.domains import net
+from pytools.domains.network_namespaces import namespaces
 from pytools.base.errors import Failure, Usage
 
 __all__ = ["Owner", "Traffic"]
@@ -83,7 +83,7 @@ class Traffic:
         from pyroute2 import IPRoute, NetlinkError, netns
 
         if namespace is not None:
-            descriptor = os.open(net.namespaces()[namespace], os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(namespaces()[namespace], os.O_RDONLY | os.O_CLOEXEC)
             netns.setns(descriptor)
             os.close(descriptor)
         self.links: dict[int, str] = {}

@@ -81,6 +81,12 @@ class Map:
         """The values of an array map, in order."""
         return [value for _, value in self.items()]
 
+    def named_values(self) -> list[dict[str, Any]]:
+        """The values of a map of structs, each by the names of its members; of a struct in it,
+        the members count by their own names."""
+        names = [name.rpartition(".")[2] for name in self._value.names]
+        return [dict(zip(names, value)) for _, value in self.items()]
+
     def total(self, index: int = 0) -> int:
         """An entry of a (per-CPU) array of counters, added up over the CPUs."""
         value = self._decode_value(self._lookup(struct.pack("=I", index)) or bytes(self._stride))

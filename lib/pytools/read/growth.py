@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from operator import add, sub
+from typing import Any, Iterable, Sequence
 
 from pytools.load.maps import Map
 
-__all__ = ["Growth", "MappedGrowth"]
+__all__ = ["Growth", "MappedGrowth", "RowsGrowth"]
 
 
 class Growth:
@@ -35,6 +36,37 @@ class Growth:
     def total_since_last(self) -> int:
         """What all counters together have grown by since the last call."""
         return sum(self.since_last().values())
+
+
+class RowsGrowth:
+    """As Growth, of several counts of each key, which is a tuple.
+
+    >>> growth = RowsGrowth()
+    >>> growth.since_last([(("a",), (1, 1)), (("b",), (4, 0)), (("a",), (1, 0))])
+    [('b', 4, 0), ('a', 2, 1)]
+    >>> growth.since_last([(("a",), (2, 2)), (("b",), (4, 0))])
+    [('a', 0, 1)]
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[Any, tuple[int, ...]] = {}
+
+    def since_last(
+        self, counted: Iterable[tuple[tuple[Any, ...], Sequence[int]]]
+    ) -> list[tuple[Any, ...]]:
+        """What the counts have grown by since the last call, where one has: rows of key and
+        counts, those of the largest first count first. ``counted`` are all counts as they stand
+        now; a key that is there several times has their sum."""
+        now: dict[Any, tuple[int, ...]] = {}
+        for key, counts in counted:
+            now[key] = tuple(map(add, now[key], counts)) if key in now else tuple(counts)
+        before, self._before = self._before, now
+        rows = []
+        for key in sorted(now, key=lambda key: now[key][0], reverse=True):
+            grown = tuple(map(sub, now[key], before[key])) if key in before else now[key]
+            if any(grown):
+                rows.append((*key, *grown))
+        return rows
 
 
 class MappedGrowth:

@@ -80,14 +80,18 @@ def log2(counts: Mapping[int, int]) -> Histogram:
     return Histogram("log2", buckets, sum(counts.values()))
 
 
-def linear(counts: Mapping[int, int]) -> Histogram:
-    """A histogram with a bucket for each value that was counted.
+def linear(counts: Mapping[int, int], summarized: bool = False) -> Histogram:
+    """A histogram with a bucket for each value that was counted, with its summary if asked for.
 
     >>> linear({2: 5, 0: 1}).buckets
     [Bucket(lo=0, hi=0, amount=1), Bucket(lo=2, hi=2, amount=5)]
     """
     buckets = [Bucket(value, value, counts[value]) for value in sorted(counts) if counts[value]]
-    return Histogram("linear", buckets, sum(counts.values()))
+    found = Histogram("linear", buckets, sum(counts.values()))
+    if not summarized:
+        return found
+    total = sum(value * count for value, count in counts.items())
+    return found._replace(summary=summary(found, total, max(counts, default=0)))
 
 
 def summary(histogram: Histogram, total: float, maximum: float) -> Summary:

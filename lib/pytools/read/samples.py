@@ -3,14 +3,14 @@ has come into them since they were last read."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Collection
+from typing import Callable, Collection
 
 from pytools.read import histogram as hist
 from pytools.read.histogram import Histogram
 from pytools.read.growth import Growth
 from pytools.load.program import Program
 
-__all__ = ["NANOSECONDS", "Samples"]
+__all__ = ["LinearSamples", "NANOSECONDS", "Samples"]
 
 # Of the units that histograms of time have.
 NANOSECONDS = {"nsecs": 1, "usecs": 1000, "msecs": 1_000_000}
@@ -103,6 +103,34 @@ static inline void add_to_total(u64 id, u32 generation, u64 value)
 }
 """
 
+# As many keys as there are ids and values: few enough to be kept and read as they grow.
+_LINEAR = """
+BPF_PERCPU_ARRAY(samples_lost, u64, 1);
+
+struct sample_key {
+	u32 id;
+	u32 value;
+};
+BPF_HASH(samples, struct sample_key, u64, 65536);
+
+static inline void add_sample(u32 id, u32 value)
+{
+	struct sample_key key = { .id = id, .value = value };
+	u64 *count = samples.lookup(&key), one = 1;
+
+	if (!count) {
+		if (!samples.insert(&key, &one))
+			return;
+		/* Another CPU put it in meanwhile, or there is no room. */
+		count = samples.lookup(&key);
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	else
+		samples_lost.increment(0);
+}
+"""
+
 
 class Samples:
     """Log2 histograms: one, or with ``keyed`` one for each id. ``code`` is C for the
@@ -172,4 +200,37 @@ class Samples:
     def lost(self) -> int:
         """How many samples are missing since the last call: there was no room, or the kernel
         did not run the program."""
+        return sum(self._lost.since_last().values()) + self._program.missed_since_last()
+
+
+class LinearSamples:
+    """Histograms with a bucket for each value: one, or with ``keyed`` one for each id. ``code`` is
+    C for the top of a template, the function ``add_sample(u32 id, u32 value)`` and a counter
+    ``samples_lost``; ``summary`` says whether the histograms have one; ``always`` gives the ids
+    that have a histogram, be it empty."""
+
+    code = _LINEAR
+
+    def __init__(
+        self, keyed: bool, summary: bool, always: Callable[[], Collection[int]] = tuple
+    ) -> None:
+        self._summary = summary
+        self._always = always if keyed else lambda: (0,)
+
+    def read(self, program: Program) -> None:
+        """Read from this program's maps from now on."""
+        self._growth = Growth(program.maps["samples"])
+        self._lost = Growth(program.maps["samples_lost"])
+        self._program = program
+
+    def since_last(self, more: Collection[tuple[int, int]] = ()) -> dict[int, Histogram]:
+        """As in ``Samples``."""
+        counts: dict[int, Counter[int]] = {key: Counter() for key in self._always()}
+        grown = self._growth.since_last().items()
+        for (key, value), count in (*grown, *((sample, 1) for sample in more)):
+            counts.setdefault(key, Counter())[value] += count
+        return {key: hist.linear(count, self._summary) for key, count in sorted(counts.items())}
+
+    def lost(self) -> int:
+        """As in ``Samples``."""
         return sum(self._lost.since_last().values()) + self._program.missed_since_last()

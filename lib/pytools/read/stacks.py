@@ -52,7 +52,8 @@ class Stacks:
     def __init__(self, program: Program) -> None:
         maps = program.maps
         self._stacks, self._more = maps["stacks"], maps["more_stacks"]
-        self._counts, self._processes = maps["counts"], maps["processes"]
+        self._processes = maps["processes"]
+        self._growth = Growth(maps["counts"])
         self._lost = Growth(maps["stacks_lost"])
         self._frames: dict[int, list[int] | None] = {}
 
@@ -60,14 +61,14 @@ class Stacks:
         """The processes that had a new user stack since the last call."""
         return [pid for pid, _ in self._processes.drain()]
 
-    def counted(self) -> list[Counted]:
-        """All that was counted."""
+    def since_last(self) -> list[Counted]:
+        """What was counted since the last call."""
         return [
             Counted(
                 pid, tid, state, text_of(comm.partition(b"\0")[0]),
                 self._stack(user), self._stack(kernel), amount,
             )
-            for (pid, tid, user, kernel, state, comm), amount in self._counts.items()
+            for (pid, tid, user, kernel, state, comm), amount in self._growth.since_last().items()
         ]  # fmt: skip
 
     def _stack(self, number: int) -> list[int] | None:

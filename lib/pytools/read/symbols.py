@@ -106,12 +106,14 @@ class Symbols:
         """Wait until the files of all watched processes are open."""
         self.resolve({0: ()})
 
-    def resolve(self, wanted: Mapping[int, Iterable[int]]) -> Answer:
-        """The symbols of addresses in processes; those that have none are left out."""
+    def resolve(self, wanted: Mapping[int, Iterable[int]], last: bool = True) -> Answer:
+        """The symbols of addresses in processes; those that have none are left out. The files of
+        these processes are closed then, unless it is not the ``last`` time that they are asked for:
+        those of watched processes that live stay open."""
         if not wanted:
             return {}
         asked = [(pid, sorted(addresses)) for pid, addresses in wanted.items()]
-        self._send(["resolve", asked])
+        self._send(["resolve" if last else "resolve and keep", asked])
         found: dict[int, dict[int, Symbol]] = {}
         for (pid, addresses), symbols in zip(asked, self._receive()):
             found[pid] = {

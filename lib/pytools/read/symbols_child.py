@@ -2,7 +2,8 @@
 answers on standard output, both a line of JSON each.
 
 ``["watch", [pid, ...]]`` has no answer; ``["resolve", [[pid, [address, ...]], ...]]``
-is answered by [[name, module, offset] or null, ...] for each of the pids.
+is answered by [[name, module, offset] or null, ...] for each of the pids, whose files
+are closed then; "resolve and keep" leaves those of watched processes open that live.
 """
 from __future__ import annotations
 
@@ -62,15 +63,15 @@ class Process:
 
     def open(self) -> None:
         """Open the files that are mapped now, if the process lives."""
-        if not self._lives():
+        if not self.lives():
             return
         before, self._cache = self._cache, self._lib.bcc_symcache_new(self._pid, None)
-        if before and not self._lives():  # it ended while they were opened
+        if before and not self.lives():  # it ended while they were opened
             before, self._cache = self._cache, before
         if before:
             self._lib.bcc_free_symcache(before, self._pid)
 
-    def _lives(self) -> bool:
+    def lives(self) -> bool:
         """Whether it has any memory; a process that has ended has not."""
         try:
             with open(f"/proc/{self._pid}/maps", "rb") as file:
@@ -131,10 +132,12 @@ def main() -> None:
             continue
         answer = []
         for pid, addresses in argument:
-            process = watched.pop(pid, None) or Process(lib, pid)
+            process = watched.get(pid) or Process(lib, pid)
             process.open()
             answer.append([process.symbol(address) for address in addresses])
-            process.close()
+            if command == "resolve" or pid not in watched or not process.lives():
+                watched.pop(pid, None)
+                process.close()
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 

@@ -11,20 +11,9 @@ from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from pytools import __version__
 from pytools.base.text import escape
+from pytools.read.named_stacks import KERNEL, LABEL, UNNAMED, USER, Frame
 
-__all__ = ["Frame", "KERNEL", "LABEL", "Line", "UNNAMED", "USER", "folded", "speedscope", "svg"]
-
-# Kinds of frames: functions of processes, of the kernel, without a name; and what
-# is no function: a command, a state.
-USER, KERNEL, UNNAMED, LABEL = "user", "kernel", "unknown", "label"
-
-
-class Frame(NamedTuple):
-    """A function in a stack, or what stands in its place."""
-
-    name: str
-    kind: str
-
+__all__ = ["Line", "folded", "speedscope", "svg"]
 
 Line = tuple[Sequence[Frame], int]
 

@@ -95,10 +95,12 @@ def add_filters(
     uid: bool = False,
     ppid: str = "",
     name: bool = False,
+    kinds: bool = False,
 ) -> None:
     """Add the options that say which tasks a tool is about (``filters.tasks``):
     several given, a task must pass them all. ``tid`` and ``ppid`` are the letters of
-    the options for threads and for the parent process, where the tool has them."""
+    the options for threads and for the parent process, where the tool has them; ``kinds``
+    adds those for kernel threads and for the others."""
     group = made.add_argument_group("filters, in the kernel")
     group.add_argument("-p", "--pid", metavar="PID[,PID]", type=pids, help="only these processes")
     if tid:
@@ -111,6 +113,16 @@ def add_filters(
         group.add_argument(
             "-n", "--name", dest="name_part", metavar="NAME",
             help="only commands with NAME in their name",
+        )  # fmt: skip
+    if kinds:
+        either = group.add_mutually_exclusive_group()
+        either.add_argument(
+            "-u", "--user-threads-only", dest="kind", action="store_const", const="user",
+            help="no kernel threads",
+        )  # fmt: skip
+        either.add_argument(
+            "-k", "--kernel-threads-only", dest="kind", action="store_const", const="kernel",
+            help="only kernel threads",
         )  # fmt: skip
     group.add_argument("--comm", metavar="NAME", help="only commands of this name")
     group.add_argument("--cgroup", metavar="PATH", help="only tasks in this cgroup or below it")

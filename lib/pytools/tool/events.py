@@ -6,17 +6,22 @@ import argparse
 import functools
 import time
 from collections import namedtuple
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, cast
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence, cast
 
+from pytools.compile.unrendered import Value
 from pytools.facts.kernel import possible_cpus
 from pytools.load.program import Program
+from pytools.read.growth import Growth
 from pytools.read.ringbuf import RingBuffer
-from pytools.show.output import Output
+from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import EventWriter, plain
 from pytools.tool import fields
 from pytools.tool.definition import Tool, Trace
 from pytools.tool.fields import Context, Field
 from pytools.tool.waiting import LATEST_SECONDS, Waiting, announce
+
+if TYPE_CHECKING:
+    from pytools.tool.tables import Rows, TableTrace
 
 __all__ = ["EventTool", "EventTrace"]
 
@@ -32,7 +37,9 @@ Whole = Callable[[Iterable[Any]], Iterable[Any]]
 class EventTool(Tool):
     """A tool that prints events. ``events`` are the fields in the order in which people see them;
     ``keys`` the names that programs get, in their order, where that is another one. ``ring_bytes``
-    is the size of the ring buffer.
+    is the size of the ring buffer. ``table`` are the fields of a table that it prints in place of
+    events, once at the end, with the option ``table_option`` (``tabulate``); a field of them that
+    has an option shares it with one of the events.
 
     In the template ``$EVENT`` stands for ``struct event``, whose members the fields declare, after
     ``u64 ts``, the time; for its ring buffer; and for these functions:
@@ -52,12 +59,16 @@ class EventTool(Tool):
         events: Sequence[Field],
         keys: str = "",
         ring_bytes: int = RING_BYTES,
+        table: Sequence[Field] = (),
+        table_option: str = "",
         **declared: Any,
     ) -> None:
         super().__init__(text, **declared)
         self.fields = list(events)
         self.keys = keys
         self.ring_bytes = ring_bytes
+        self.table = list(table)
+        self.table_option = table_option
         for field in self.fields:
             if field.option:
                 self.add_argument(*field.option, action="store_true", help=field.help)
@@ -69,43 +80,73 @@ class EventTool(Tool):
         return [TIME, *sorted(declared, key=lambda member: _SIZES.index(member.split()[0]))]
 
     def schema(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             **super().schema(),
             "kind": EventTrace.kind,
             "fields": fields.schema(self.fields, self.keys),
         }
+        if self.table:
+            rows = fields.schema(self.table, "")
+            found["table"] = {"option": self.table_option, "kind": "table", "fields": rows}
+        return found
+
+    def load(
+        self,
+        options: argparse.Namespace,
+        template: str,
+        code: Mapping[str, str] = {},
+        values: Mapping[str, Value] = {},
+        settings: Mapping[str, int] = {},
+        sizes: Mapping[str, int] = {},
+        probes: Mapping[str, Sequence[str]] = {},
+        drafts: int = 0,
+    ) -> Program:
+        """Load a template's program (see Tool.load). ``drafts`` is the number of programs that make
+        drafts."""
+        if drafts:
+            values = {**values, "DRAFTS": drafts}
+            # All drafts together hold back a quarter of the ring.
+            wake = self.ring_bytes // 4 // drafts // len(possible_cpus())
+            settings = {**settings, "WAKE_BYTES": wake}
+        code = {"EVENT": self._event(template, bool(drafts)), **code}
+        sizes = {"events": self.ring_bytes, **sizes}
+        return super().load(options, template, code, values, settings, sizes, probes)
 
     def start(
         self,
         options: argparse.Namespace,
         template: str,
         code: Mapping[str, str] = {},
-        values: Mapping[str, Any] = {},
+        values: Mapping[str, Value] = {},
         settings: Mapping[str, int] = {},
         sizes: Mapping[str, int] = {},
         drafts: int = 0,
         **more: Any,
     ) -> EventTrace:
-        """Load a template's program, attach it, and trace. ``drafts`` is the number of programs
-        that make drafts; ``more`` is what ``trace`` takes."""
-        if drafts:
-            values = {**values, "DRAFTS": drafts}
-            # All drafts together hold back a quarter of the ring.
-            wake = self.ring_bytes // 4 // drafts // len(possible_cpus())
-            settings = {**settings, "WAKE_BYTES": wake}
-        traced = self.load(
-            options,
-            template,
-            {"EVENT": self._event(template, bool(drafts)), **code},
-            values,
-            settings,
-            {"events": self.ring_bytes, **sizes},
-        )
+        """Load a template's program, attach it, and trace; ``more`` is what ``trace`` takes. A tool
+        whose functions need the program calls ``load`` and ``trace`` itself."""
+        traced = self.load(options, template, code, values, settings, sizes, drafts=drafts)
         return self.trace(options, traced, **more)
 
     def trace(self, options: argparse.Namespace, traced: Program, **more: Any) -> EventTrace:
         """Attach a program, and trace; see EventTrace."""
         return EventTrace(self, options, traced, **more)
+
+    def tabulate(
+        self, options: argparse.Namespace, traced: Program, rows: Callable[[], Rows], **more: Any
+    ) -> TableTrace:
+        """Attach a program, and make the table in place of events; see TableTrace."""
+        from pytools.tool.tables import TableTrace  # not for most tools
+
+        # It is printed once. Its rows have no time, which events may have.
+        once = {"interval": None, "count": None, "timestamp": False}
+        options = argparse.Namespace(**{**vars(options), **once})
+        counter = Growth(traced.maps["lost"])
+
+        def lost() -> int:
+            return counter.total_since_last() + traced.missed_since_last()
+
+        return TableTrace(self, self.table, "", options, traced, rows, lost=lost, **more)
 
     def _event(self, template: str, drafts: bool) -> str:
         members = "".join(f"\t{member};\n" for member in self.members)
@@ -135,9 +176,9 @@ class EventTrace(Trace):
 
     ``whole`` makes of records (named tuples of the members, and of the values that other fields are
     of, which are None) those that are shown. ``attach`` attaches what ``Program.attach`` does not;
-    ``beside`` is called now and then, at least once in LATEST_SECONDS; ``pending`` are records that
-    are shown when tracing has ended. ``losses`` are more of them: how many events, and by reason
-    what JSON names apart."""
+    ``beside`` is called now and then, at least once in LATEST_SECONDS. ``pending`` are the events
+    that are shown when tracing has ended: of each, what is known of its members, by name.
+    ``losses`` are more of them: how many events, and by reason what JSON names apart."""
 
     kind = "events"
 
@@ -149,7 +190,7 @@ class EventTrace(Trace):
         whole: Whole | None = None,
         attach: Callable[[], None] | None = None,
         beside: Callable[[], None] | None = None,
-        pending: Callable[[], Iterable[Any]] | None = None,
+        pending: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
         losses: Callable[[], tuple[int, Mapping[str, int]]] | None = None,
         doing: str = "",
     ) -> None:
@@ -188,8 +229,8 @@ class EventTrace(Trace):
         new, self._lost_before = lost - self._lost_before + more, lost
         return new, beside
 
-    def _columns(self, form: str) -> list[Any]:
-        context = Context(self.options, self.clock, self.began)
+    def _columns(self, form: str, width: int = PLAIN_WIDTH) -> list[Any]:
+        context = Context(self.options, self.clock, self.began, width)
         return fields.columns(self._tool.fields, self._tool.keys, form, context)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
@@ -210,14 +251,16 @@ class EventTrace(Trace):
 
     def print(self, output: Output, waiting: Waiting) -> None:
         form = self.options.form
-        writer = EventWriter(output, form, self._columns(form), self.values)
+        writer = EventWriter(output, form, self._columns(form, output.width), self.values)
         writer.head()
         announce(self.options, self._doing)
         for records in self._batches(waiting):
             writer.records(self._shown(records))
             writer.flush()
         if self._pending is not None:
-            writer.records(self._pending())
+            members = self.values[: len(self._ring.members)]
+            left = [tuple(map(known.get, members)) for known in self._pending()]
+            writer.records(self._shown(left))
         writer.lost(*self._count_lost())
 
     def _batches(self, waiting: Waiting) -> Iterator[list[tuple[Any, ...]]]:

@@ -6,13 +6,14 @@ import argparse
 import errno
 from typing import Any, Callable, Sequence
 
-from pytools.show.output import Clock
+from pytools.show.output import PLAIN_WIDTH, Clock
 from pytools.show.stream import Column
 
 __all__ = [
     "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
-    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD_IF_ASKED", "TID", "TIME", "UID", "by_context",
-    "columns", "error_name", "kept", "milliseconds", "schema", "since_start",
+    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD_IF_ASKED", "TID", "TIME", "TIME_OF_DAY", "UID",
+    "by_context",
+    "columns", "error_name", "in_words", "kept", "known", "milliseconds", "schema", "since_start",
 ]  # fmt: skip
 
 # As ``key``: programs do not get it, for ``ts`` or another field says the same.
@@ -21,12 +22,16 @@ TEXT_ONLY = "-"
 
 class Context:
     """What a form may depend on beside the value; ``start`` is when tracing began, in
-    nanoseconds of the kernel's monotonic clock."""
+    nanoseconds of the kernel's monotonic clock, ``width`` the number of columns that people see
+    (``Output``)."""
 
-    def __init__(self, options: argparse.Namespace, clock: Clock, start: int) -> None:
+    def __init__(
+        self, options: argparse.Namespace, clock: Clock, start: int, width: int = PLAIN_WIDTH
+    ) -> None:
         self.options = options
         self.clock = clock
         self.start = start
+        self.width = width
 
 
 Form = Callable[[Any], Any]
@@ -205,6 +210,12 @@ TIME = Field(
     key=TEXT_ONLY, of="ts", people=by_context(lambda context: context.clock.local), type="string",
 )  # fmt: skip
 
+TIME_OF_DAY = TIME._replace(
+    about="The time of day, where the machine is, with microseconds.", width=15,
+    people=by_context(lambda context: context.clock.time_of_day),
+    help="print the time of day, not the time since the start",
+)  # fmt: skip
+
 
 def since_start(digits: int = 9, width: int = 14) -> Field:
     """TIME(s): the time since tracing began, with so many digits behind the point."""
@@ -254,13 +265,39 @@ CONTAINER = Field(
 )  # fmt: skip
 
 
-def milliseconds(about: str, of: str = "latency", width: int = -9) -> Field:
-    """LAT(ms), of a value in nanoseconds; None is not known."""
+def known(value: Any) -> Any:
+    """A number or the bytes of a name, if it is known: -1 and an empty name say that it is not.
+
+    >>> known(3), known(-1), known(b"sh"), known(b"\\0")
+    (3, None, b'sh', None)
+    """
+    if value is None or (value[:1] in (b"", b"\0") if isinstance(value, bytes) else value < 0):
+        return None
+    return value
+
+
+def milliseconds(
+    about: str, of: str = "", width: int = -9, heading: str = "LAT(ms)", member: str = "",
+    **more: Any,
+) -> Field:  # fmt: skip
+    """A time in nanoseconds that is shown in milliseconds; None and -1 are not known. Its value is
+    ``latency``, if neither ``of`` nor ``member`` says another."""
+
+    def raw(ns: int | None) -> float | None:
+        return None if ns is None or ns < 0 else ns / 1e6
+
+    def people(ns: int | None) -> str | None:
+        return None if ns is None or ns < 0 else f"{ns / 1e6:.3f}"
+
     return Field(
-        "LAT(ms)", about, width, key="lat_ms", of=of,
-        people=lambda ns: None if ns is None else f"{ns / 1e6:.3f}",
-        raw=lambda ns: None if ns is None else ns / 1e6, type="number", unit="ms",
+        heading, about, width, member, heading.lower().replace("(", "_").rstrip(")"),
+        of or ("" if member else "latency"), people, raw, "number", "ms", **more,
     )  # fmt: skip
+
+
+def in_words(heading: str, about: str, width: int, member: str, form: Form, **more: Any) -> Field:
+    """A field of which people and programs get the same words, which ``form`` makes of a value."""
+    return Field(heading, about, width, member, people=form, raw=form, type="string", **more)
 
 
 def kept(member: str) -> Field:

@@ -43,6 +43,7 @@ def tasks(options: argparse.Namespace) -> Filter:
             _numbers("TID", "pid", getattr(options, "tid", None), thread_exists),
             _parent(getattr(options, "ppid", None)),
             _user(getattr(options, "uid", None)),
+            _kind(getattr(options, "kind", None)),
             _comm(options.comm),
             _part_of_comm(getattr(options, "name_part", None)),
             _pid_namespace(options.pidns),
@@ -104,9 +105,9 @@ def sockets(options: argparse.Namespace) -> Filter:
         settings["IP_VERSION"] = options.ip
         tests.append("(ends)->ip == $IP_VERSION")
     if getattr(options, "netns", None) is not None:
-        from pytools.domains import net
+        from pytools.domains.network_namespaces import namespace
 
-        settings["NETNS"] = net.namespace(options.netns)
+        settings["NETNS"] = namespace(options.netns)
         tests.append("(ends)->netns == $NETNS")
     code += f"#define wanted_socket(ends) ({' && '.join(tests) or 'true'})"
     return Filter(code, settings, entries, "wanted_socket")
@@ -160,6 +161,20 @@ def _user(number: int | None) -> Filter | None:
         "}\n"
     )
     return Filter(code, {"UID": number}, {}, "has_wanted_user")
+
+
+def _kind(kind: str | None) -> Filter | None:
+    """Kernel threads, or all others."""
+    if kind is None:
+        return None
+    code = (
+        "#define PF_KTHREAD 0x00200000\n"
+        "static inline bool is_of_wanted_kind(struct task_struct *task)\n"
+        "{\n"
+        f"\treturn {'' if kind == 'kernel' else '!'}(task->flags & PF_KTHREAD);\n"
+        "}\n"
+    )
+    return Filter(code, {}, {}, "is_of_wanted_kind")
 
 
 COMM_BYTES = 15

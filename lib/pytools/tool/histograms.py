@@ -7,7 +7,7 @@ from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 
 from pytools.load.program import Program
 from pytools.read.histogram import Histogram, merged
-from pytools.read.samples import NANOSECONDS, Samples
+from pytools.read.samples import NANOSECONDS, LinearSamples, Samples
 from pytools.show.histograms import HistogramWriter
 from pytools.show.output import Output
 from pytools.tool import arguments
@@ -34,18 +34,22 @@ class Key(NamedTuple):
 
 
 class HistogramTool(Tool):
-    """A tool that prints log2 histograms of times. ``units`` are those it can print, the usual one
-    first; ``keys`` what may tell histograms apart; ``about_values`` and ``about_counts`` the text
-    about the rows in the manual page; ``summary`` more names of the option --summary.
+    """A tool that prints histograms. ``units`` are those it can print, the usual one first;
+    ``scale`` and ``label`` are as in ``Histogram`` and ``HistogramTrace``; ``keys`` what may tell
+    histograms apart; ``about_values`` and ``about_counts`` the text about the rows in the manual
+    page; ``summary`` more names of the option --summary.
 
-    In the template ``$SAMPLES`` stands for the maps, for ``add_sample(id, nanoseconds)`` and for
-    the counter ``samples_lost``; ``$ID`` for the key that the user asked for."""
+    In the template ``$SAMPLES`` stands for the maps, for ``add_sample(id, nanoseconds)``, or
+    ``add_sample(id, value)`` where the scale is linear, and for the counter ``samples_lost``;
+    ``$ID`` for the key that the user asked for."""
 
     def __init__(
         self,
         text: str | None,
         *,
         units: Sequence[str] = ("usecs", "msecs"),
+        scale: str = "log2",
+        label: str = "",
         keys: Sequence[Key] = (),
         about_values: str,
         about_counts: str,
@@ -54,6 +58,8 @@ class HistogramTool(Tool):
     ) -> None:
         super().__init__(text, intervals=True, **declared)
         self.units = units
+        self.scale = scale
+        self.label = label
         self.keys = keys
         self.about_values = about_values
         self.about_counts = about_counts
@@ -87,7 +93,7 @@ class HistogramTool(Tool):
         return {
             **super().schema(),
             "kind": HistogramTrace.kind,
-            "scale": "log2",
+            "scale": self.scale,
             "units": list(self.units),
             "about": self.about_values,
             "counted": self.about_counts,
@@ -111,13 +117,20 @@ class HistogramTool(Tool):
         settings: Mapping[str, int] = {},
         sizes: Mapping[str, int] = {},
         ended: Callable[[Program], Callable[[], Collection[tuple[int, int]]]] | None = None,
+        always: Callable[[], Collection[int]] = tuple,
+        trace: type[HistogramTrace] | None = None,
         **more: Any,
     ) -> HistogramTrace:
         """Load a template's program, attach it, and trace. ``ended`` makes of the program a
         function that gives samples which the reader has itself, (id, nanoseconds), at the end of
-        each interval; ``more`` is what HistogramTrace takes."""
+        each interval; ``always`` is that of LinearSamples.
+        ``trace`` is HistogramTrace or a class made from it, ``more`` what it takes."""
         key = next((key for key in self.keys if key.name == options.each), None)
-        samples = Samples(NANOSECONDS[options.unit], key is not None, options.summary)
+        samples: Samples | LinearSamples
+        if self.scale == "linear":
+            samples = LinearSamples(key is not None, options.summary, always)
+        else:
+            samples = Samples(NANOSECONDS[options.unit], key is not None, options.summary)
         traced = self.load(
             options,
             template,
@@ -137,7 +150,8 @@ class HistogramTool(Tool):
             ], lost
 
         samples.read(traced)
-        return HistogramTrace(self, options, traced, read, options.unit, **more)
+        more.setdefault("label", self.label)
+        return (trace or HistogramTrace)(self, options, traced, read, options.unit, **more)
 
 
 def _none() -> Collection[tuple[int, int]]:
@@ -150,7 +164,7 @@ class HistogramTrace(Trace):
     ``counted`` their counts. ``losses`` are more of them: how many samples, and by reason what
     JSON names apart. ``whole`` says that what is still traced is in none, so that the program is
     detached before they are read for the last time. ``attach`` attaches the program if
-    ``Program.attach`` does not."""
+    ``Program.attach`` without arguments does not."""
 
     kind = "histograms"
 
@@ -165,7 +179,7 @@ class HistogramTrace(Trace):
         counted: str = "count",
         losses: Callable[[Program], Callable[[], tuple[int, Mapping[str, int]]]] | None = None,
         whole: bool = True,
-        attach: Callable[[], None] | None = None,
+        attach: Callable[[Program], None] = Program.attach,
         doing: str = "",
     ) -> None:
         super().__init__(tool, options, traced)
@@ -174,7 +188,7 @@ class HistogramTrace(Trace):
         self._losses = losses(traced) if losses else None
         self._whole = whole
         self._doing = doing or tool.doing
-        (attach or traced.attach)()
+        attach(traced)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         keyed, lost = self._histograms()

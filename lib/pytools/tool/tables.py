@@ -8,7 +8,7 @@ import operator
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from pytools.load.program import Program
-from pytools.show.output import Output
+from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import Column, EventWriter, plain
 from pytools.show.table import TableWriter
 from pytools.tool import fields
@@ -117,7 +117,7 @@ class TableTrace(Trace):
         self._most = most if options.form == "text" else most_for_programs
         self._refresh, self._as_lines = refresh, lines
         self._detach, self._whole = detach or super().detach, whole
-        self._after = after
+        self._after, self._detached = after, False
         self._doing = doing or tool.doing
         assert traced is not None
         try:
@@ -128,6 +128,7 @@ class TableTrace(Trace):
         self._first = self._before = self.clock.monotonic()
 
     def detach(self) -> None:
+        self._detached = True
         self._detach()
 
     def _interval(self, most: int | None = None) -> list[tuple[Any, ...]]:
@@ -137,10 +138,9 @@ class TableTrace(Trace):
         seconds, self._before = _seconds(self._before, now), now
         return [(*row, now, seconds) for row in itertools.islice(self._rows_now(), most)]
 
-    def _columns(self, form: str) -> list[Column]:
-        return fields.columns(
-            self._fields, self._keys, form, Context(self.options, self.clock, self.began)
-        )
+    def _columns(self, form: str, width: int = PLAIN_WIDTH) -> list[Column]:
+        context = Context(self.options, self.clock, self.began, width)
+        return fields.columns(self._fields, self._keys, form, context)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         columns = [(c.key, self._values.index(c.of), c.form) for c in self._columns("json")]
@@ -149,6 +149,8 @@ class TableTrace(Trace):
             for row in self._interval()
         ]
         lost = self._lost_now()
+        if self._after is not None and not self._detached:
+            self._after()
         return rows, {"lost": lost} if lost else {}
 
     def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
@@ -183,7 +185,7 @@ class TableTrace(Trace):
     def print(self, output: Output, waiting: Waiting) -> None:
         options = self.options
         announce(options, self._doing)
-        columns = self._columns(options.form)
+        columns = self._columns(options.form, output.width)
         places = [(self._values.index(column.of), column.rate) for column in columns]
         lines = EventWriter(output, options.form, columns)
         table = TableWriter(output, options.form, columns, self._refresh)

@@ -1,9 +1,8 @@
 /*
- * Tells of programs that are started, for their libraries to be looked at
- * (mapped_files.py): of each file that is run, at most once in a while. Before this
- * stand the tool's ring "events", the counter "lost", and struct event with the
- * members pid, what (STARTED then, and nothing else is known), and text as the last;
- * and LOOK_AT(task), if it is not about all programs.
+ * Tells the reader of programs that are started, so that it looks at their libraries
+ * (WatchedFiles in mapped_files.py): of each file that is run, at most once in a while. Before this
+ * stands struct event with the members pid and what, which is STARTED then, and with text as the
+ * last one. A tool that is not about all programs defines LOOK_AT(task).
  */
 #include <linux/fs.h>
 #include <linux/mm_types.h>
@@ -12,6 +11,7 @@
 #ifndef LOOK_AT
 #define LOOK_AT(task) true
 #endif
+#define STARTED 255
 #define TELL_AGAIN_NS 10000000000ULL
 
 struct program_file {
@@ -36,11 +36,9 @@ TRACEPOINT(sched, sched_process_exec)
 	if (!LOOK_AT(task) || (told && now - *told < TELL_AGAIN_NS))
 		return 0;
 	programs_started.update(&file, &now);
-	event = events.ringbuf_reserve(offsetof(struct event, text));
-	if (!event) {
-		lost.increment(0);
+	event = reserve_part(offsetof(struct event, text));
+	if (!event)
 		return 0;
-	}
 	__builtin_memset(event, 0, offsetof(struct event, text));
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->what = STARTED;

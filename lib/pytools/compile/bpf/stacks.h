@@ -45,9 +45,11 @@ static inline s32 take_stack(void *ctx, u64 flags)
 	return id;
 }
 
-/* Give the key the stacks of the current task. */
+/* Give the key the process, the name and the stacks of the current task. */
 static inline void take_stacks(struct stack_key *key, void *ctx)
 {
+	key->pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(key->comm, sizeof(key->comm));
 	key->user_id = $USER_STACKS ? take_stack(ctx, 1 << 8 /* BPF_F_USER_STACK */) : NO_STACK;
 	key->kernel_id = $KERNEL_STACKS ? take_stack(ctx, 0) : NO_STACK;
 }

@@ -1,0 +1,44 @@
+/*
+ * Whose a socket is: the process that connects or accepts it. Packets, too, change a socket, in
+ * whatever task happens to run. Before this stand wanted(task) and socket.h.
+ */
+#ifndef SOCKET_OWNER_H
+#define SOCKET_OWNER_H
+
+/* Whether the owner is known, and whether anybody wants it. */
+#define UNKNOWN 0
+#define WANTED 1
+#define UNWANTED 2
+
+struct owner {
+	u64 cgroup;
+	u32 pid;
+	u32 owned;
+	char comm[16];
+};
+
+static inline bool current_is_wanted(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return wanted(task);
+}
+
+/* The socket is the current task's, of which it is known whether anybody wants it. */
+static inline void own(struct owner *owner, u32 owned)
+{
+	owner->cgroup = bpf_get_current_cgroup_id();
+	owner->pid = bpf_get_current_pid_tgid() >> 32;
+	owner->owned = owned;
+	bpf_get_current_comm(owner->comm, sizeof(owner->comm));
+}
+
+/* Whether the current task uses the socket: it has locked it. Packets only look in. */
+static inline bool is_in_use(struct sock *sk)
+{
+	int locked = 0;
+
+	bpf_probe_read_kernel(&locked, sizeof(locked), &sk->sk_lock.owned);
+	return locked;
+}
+#endif

@@ -1,0 +1,80 @@
+"""Network namespaces: by their names, by the processes in them, by their numbers in the kernel."""
+from __future__ import annotations
+
+import os
+from typing import Iterator
+
+from pytools.base.errors import Usage
+
+__all__ = ["Namespaces", "namespace", "namespaces"]
+
+# Where namespaces have names: those of ip-netns(8), and Docker's.
+NAMED = ("/run/netns", "/run/docker/netns")
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def namespace(text: str) -> int:
+    """The inode of a network namespace, which is its number in the kernel, by its name
+    or by a process in it. Raises Usage."""
+    if text.isascii() and text.isdigit():
+        found = _inode(f"/proc/{text}/ns/net")
+        if found is None:
+            raise Usage(f"there is no process {text}, or its namespace can't be read")
+        return found
+    if "/" not in text:
+        for folder in NAMED:
+            found = _inode(os.path.join(folder, text))
+            if found is not None:
+                return found
+    raise Usage(f"there is no network namespace {text!r} in {' or '.join(NAMED)}")
+
+
+def namespaces() -> dict[int, str]:
+    """A path of every network namespace that has a name or a process, by inode."""
+    paths: dict[int, str] = {}
+    processes = [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]
+    for path in ["/proc/self/ns/net", *_named(), *processes]:
+        inode = _inode(path)
+        if inode is not None:
+            paths.setdefault(inode, path)
+    return paths
+
+
+def _named() -> Iterator[str]:
+    for folder in NAMED:
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        yield from (os.path.join(folder, name) for name in names)
+
+
+class Namespaces:
+    """Names of network namespaces, by inode."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def name(self, inode: int) -> str:
+        """``init`` for that of process 1, the name of one that has a name, else the
+        number as /proc writes it: ``net:[4026532008]``."""
+        if inode not in self._names:
+            if len(self._names) >= 4096:
+                self._names.clear()
+            self._names[inode] = self._find(inode)
+        return self._names[inode]
+
+    @staticmethod
+    def _find(inode: int) -> str:
+        if inode == _inode("/proc/1/ns/net"):
+            return "init"
+        for path in _named():
+            if inode == _inode(path):
+                return os.path.basename(path)
+        return f"net:[{inode}]"

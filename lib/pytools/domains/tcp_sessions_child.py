@@ -1,0 +1,87 @@
+"""Runs as a child process only: writes the TCP sessions that are open, as sock_diag has
+them (pyroute2), to standard output: [[cookie, pid, name, began, exact], ...] as JSON."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+
+from pytools.domains.network_namespaces import namespaces  # noqa: E402
+
+INET_DIAG_INFO = 2  # of the extensions, which are asked for by bit (linux/inet_diag.h)
+
+
+def in_namespace(path: str, found: dict[int, Any]) -> None:
+    """Put the sessions of a network namespace to those found, by cookie."""
+    from pyroute2 import DiagSocket, netns
+    from pyroute2.netlink.diag import SS_CONN
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # gone meanwhile
+    netns.setns(descriptor)
+    os.close(descriptor)
+    for family in (AF_INET, AF_INET6):
+        with DiagSocket() as diag:
+            diag.bind()
+            for message in diag.get_sock_stats(
+                family=family, states=SS_CONN, extensions=1 << INET_DIAG_INFO - 1
+            ):
+                found[message["idiag_cookie"]] = message, *began(message)
+
+
+def began(message: Any) -> tuple[int, bool]:
+    """Since when a session is open, in monotonic time, and whether that is exact: the
+    kernel does not keep it, but takes it for the time of the last data until there are
+    any (struct tcp_info, tcp_finish_connect(), tcp_rcv_state_process())."""
+    now = time.monotonic_ns()
+    info = message.get_attr("INET_DIAG_INFO")
+    if info is None:
+        return now, False
+    for data, last in (("out", "sent"), ("in", "recv")):
+        if not info[f"tcpi_data_segs_{data}"]:
+            return now - info[f"tcpi_last_data_{last}"] * 1_000_000, True
+    ages = (info[f"tcpi_last_{what}"] for what in ("data_sent", "data_recv", "ack_recv"))
+    return now - max(ages) * 1_000_000, False
+
+
+def holders(inodes: set[int]) -> dict[int, tuple[int, str]]:
+    """A process, with its name, for each of those sockets that one has open: the one
+    with the lowest pid of those that share it."""
+    found: dict[int, tuple[int, str]] = {}
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if not target.startswith("socket:["):
+                    continue
+                inode = int(target[8:-1])
+                if inode in inodes and inode not in found:
+                    with open(f"/proc/{pid}/comm", errors="surrogateescape") as file:
+                        found[inode] = pid, file.read().rstrip("\n")
+        except OSError:
+            continue  # ended meanwhile
+    return found
+
+
+def main() -> None:
+    found: dict[int, Any] = {}
+    for path in namespaces().values():
+        in_namespace(path, found)
+    known = holders({message["idiag_inode"] for message, *_ in found.values()})
+    rows = [
+        [cookie, *known.get(message["idiag_inode"], (0, "")), *times]
+        for cookie, (message, *times) in found.items()
+    ]
+    json.dump(rows, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

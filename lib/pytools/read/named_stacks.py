@@ -1,0 +1,145 @@
+"""The names of the functions in stacks that were counted, and what is counted by these names."""
+from __future__ import annotations
+
+from collections import Counter
+from typing import Callable, Mapping, NamedTuple, Sequence
+
+from pytools.read.stacks import Counted
+from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
+
+__all__ = ["Frame", "KERNEL", "LABEL", "NamedStack", "StackNames", "UNNAMED", "USER"]
+
+# Kinds of frames: functions of processes, of the kernel, without a name; and what
+# is no function: a command, a state.
+USER, KERNEL, UNNAMED, LABEL = "user", "kernel", "unknown", "label"
+
+
+class Frame(NamedTuple):
+    """A function in a stack, or what stands in its place."""
+
+    name: str
+    kind: str
+
+
+LOST = Frame("[lost]", UNNAMED)
+
+
+class NamedStack(NamedTuple):
+    """Whose stack it is, and its functions, outermost first. ``state`` is None if the tool does not
+    tell states apart."""
+
+    pid: int
+    tid: int
+    comm: str
+    state: str | None
+    user: tuple[Frame, ...]
+    kernel: tuple[Frame, ...]
+
+
+class StackNames:
+    """Names stacks. ``offsets`` and ``addresses`` say that each function has how far into it the
+    place is, and its address; the kernel's functions that ``innermost`` calls are left out;
+    ``state_words`` gives the words for a state. Without ``user`` there are no processes' stacks,
+    and no child process that looks names up.
+
+    After ``name``, ``unnamed`` of ``frames`` functions had no name, and ``why_not`` are the reasons
+    for that, in words."""
+
+    def __init__(
+        self,
+        user: bool = True,
+        offsets: bool = False,
+        addresses: bool = False,
+        innermost: str = "",
+        state_words: Callable[[int], str] | None = None,
+    ) -> None:
+        self._user = user
+        self._offsets = offsets
+        self._addresses = addresses
+        self._innermost = innermost
+        self._state_words = state_words
+        self._symbols = Symbols()
+        self._kernel: dict[int, Symbol] = {}
+        self._kernel_asked: set[int] = set()
+        self.why_not: list[str] = []
+        self.unnamed = self.frames = 0
+
+    def watch(self, pids: Sequence[int]) -> None:
+        """Have the files of these processes opened, soon: then they have names when they have
+        ended, too."""
+        if self._user:
+            self._symbols.watch(pids)
+
+    def settle(self) -> None:
+        """Wait until the files of all watched processes are open."""
+        if self._user:
+            self._symbols.settle()
+
+    def close(self) -> None:
+        """End the child that looks names up."""
+        self._symbols.close()
+
+    def name(self, counted: Sequence[Counted], last: bool = False) -> Counter[NamedStack]:
+        """What was counted, by names. ``last`` says that no more stacks will be named: the files of
+        processes can be closed."""
+        self.why_not = []
+        user_names = self._user_names(counted, last)
+        kernel_names = self._kernel_names(counted)
+        found: Counter[NamedStack] = Counter()
+        no_names: dict[int, Symbol] = {}
+        self.unnamed = self.frames = 0
+        for each in counted:
+            user = self._named(each.user, user_names.get(each.pid, no_names), USER)
+            kernel = self._named(each.kernel, kernel_names, KERNEL)
+            self.unnamed += sum(frame.kind == UNNAMED for frame in (*user, *kernel))
+            self.frames += len(user) + len(kernel)
+            state = self._state_words(each.state) if self._state_words else None
+            found[NamedStack(each.pid, each.tid, each.comm, state, user, kernel)] += each.amount
+        return found
+
+    def _user_names(
+        self, counted: Sequence[Counted], last: bool
+    ) -> Mapping[int, Mapping[int, Symbol]]:
+        wanted: dict[int, set[int]] = {}
+        for each in counted if self._user else ():
+            if each.user:
+                wanted.setdefault(each.pid, set()).update(call_site(each.user))
+        names = self._symbols.resolve(wanted, last)
+        if wanted and self._symbols.why_not:
+            self.why_not.append(self._symbols.why_not)
+        return names
+
+    def _kernel_names(self, counted: Sequence[Counted]) -> Mapping[int, Symbol]:
+        wanted = {address for each in counted for address in call_site(each.kernel or [])}
+        new = wanted - self._kernel_asked
+        found = kernel_symbols(new) if new else {}
+        if found is None:
+            self.why_not.append(
+                "no names of the kernel's functions: it hides their addresses "
+                "(kernel.kptr_restrict), or has none (CONFIG_KALLSYMS)"
+            )
+        else:
+            self._kernel.update(found)
+            self._kernel_asked |= new
+        return self._kernel
+
+    def _named(
+        self, addresses: Sequence[int] | None, names: Mapping[int, Symbol], kind: str
+    ) -> tuple[Frame, ...]:
+        if addresses is None:
+            return (LOST,)
+        frames: list[Frame] = []
+        for address, site in zip(addresses, call_site(addresses)):
+            symbol = names.get(site)
+            name = "[unknown]" if symbol is None else symbol.name
+            if symbol is not None:
+                if kind == KERNEL and name == self._innermost:
+                    frames.clear()
+                if self._offsets:
+                    name += f"+{symbol.offset + address - site:#x}"
+                if kind == KERNEL and symbol.module:
+                    name += " " + symbol.module
+            if self._addresses:
+                name += f" [{address:#x}]"
+            frames.append(Frame(name, UNNAMED if symbol is None else kind))
+        return tuple(reversed(frames))

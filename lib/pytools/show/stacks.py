@@ -1,0 +1,78 @@
+"""Stacks that were counted, as text, as folded lines, as a flame graph and for speedscope."""
+from __future__ import annotations
+
+from typing import Iterator, Mapping, Sequence
+
+from pytools.base.text import escape
+from pytools.read.named_stacks import KERNEL, LABEL, Frame, NamedStack
+
+__all__ = ["StackForms"]
+
+BOUNDARY = Frame("--", LABEL)
+Amounts = Mapping[NamedStack, int]
+
+
+class StackForms:
+    """What becomes of stacks with their amounts, in that order. ``title`` and ``unit`` head flame
+    graphs; ``delimited`` puts -- between kernel and user stacks, ``annotated`` marks the kernel's
+    functions with _[k]."""
+
+    def __init__(
+        self, title: str, unit: str, delimited: bool = False, annotated: bool = False
+    ) -> None:
+        self._title = title
+        self._unit = unit
+        self._delimited = delimited
+        self._annotated = annotated
+
+    def text(self, stacks: Amounts) -> str:
+        """The functions of each a line, the innermost first; then whose stack it is; then the
+        amount."""
+        return "".join(self._text(stacks))
+
+    def folded(self, stacks: Amounts) -> str:
+        """A line for each stack."""
+        from pytools.show import flame
+
+        return "".join(flame.folded(self._lines(stacks)))
+
+    def svg(self, stacks: Amounts) -> str:
+        """A flame graph."""
+        from pytools.show import flame
+
+        return flame.svg(list(self._lines(stacks)), self._title, self._unit)
+
+    def speedscope(self, stacks: Amounts) -> str:
+        """A file for speedscope."""
+        from pytools.show import flame
+
+        return flame.speedscope(self._lines(stacks), self._title, self._unit)
+
+    def joined(self, frames: Sequence[Frame]) -> str | None:
+        """Functions with semicolons between them, the outermost first; None if there is none."""
+        return ";".join(frame.name for frame in map(self._shown, frames)) or None
+
+    def _text(self, stacks: Amounts) -> Iterator[str]:
+        for stack, amount in stacks.items():
+            for frame in reversed(self._frames(stack)):
+                yield f"    {escape(frame.name)}\n"
+            state = "" if stack.state is None else f", {stack.state}"
+            yield f"    {'-':<16} {escape(stack.comm)} ({stack.tid or stack.pid}){state}\n"
+            yield f"        {amount}\n\n"
+
+    def _lines(self, stacks: Amounts) -> Iterator[tuple[list[Frame], int]]:
+        for stack, amount in stacks.items():
+            start = [Frame(stack.comm, LABEL)]
+            if stack.state is not None:
+                start.append(Frame(stack.state, LABEL))
+            yield start + self._frames(stack), amount
+
+    def _frames(self, stack: NamedStack) -> list[Frame]:
+        """The functions of both stacks, outermost first."""
+        boundary = [BOUNDARY] if self._delimited and stack.user and stack.kernel else []
+        return [*stack.user, *boundary, *map(self._shown, stack.kernel)]
+
+    def _shown(self, frame: Frame) -> Frame:
+        if frame.kind == KERNEL and self._annotated:
+            return frame._replace(name=frame.name + "_[k]")
+        return frame

@@ -1,0 +1,101 @@
+"""Fields that tools about sockets and packets have: addresses and ports, namespace, bytes.
+
+Their values are named as in ``struct ends`` (``bpf/ends.h``); addresses are text
+(``internet.address``)."""
+from __future__ import annotations
+
+from pytools.tool import fields
+from pytools.tool.fields import Context, Field, Form, by_context, kept
+
+__all__ = [
+    "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",
+    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "TX", "WANTED", "wide",
+]  # fmt: skip
+
+# The members that the fields are of.
+ENDS = kept("struct ends ends")
+OWNER = kept("struct owner owner")  # bpf/socket_owner.h
+
+PID = fields.PID._replace(
+    member="", about="The process that connected or accepted, as the first PID namespace numbers "
+    "it.",
+)  # fmt: skip
+COMM = fields.COMM._replace(member="", width=12, about="The name of that process's thread.")
+CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
+WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
+
+
+def _known_port(port: int) -> int | None:
+    return port or None
+
+
+IP = Field(
+    "IP", "The version of the packets: 4 also for an IPv6 socket whose peer is an IPv4 address "
+    "(::ffff:192.0.2.1).", 2,
+)  # fmt: skip
+LADDR = Field(
+    "LADDR", "The local address. It is not known if the kernel has not chosen one.", 15,
+    of="laddr", type="string",
+)  # fmt: skip
+LPORT = Field(
+    "LPORT", "The local port. It is not known if the kernel has not chosen one.", -5, of="lport",
+    people=_known_port, raw=_known_port, help="print the local port",
+)  # fmt: skip
+RADDR = Field("RADDR", "The remote address.", 15, of="raddr", type="string")
+RPORT = Field("RPORT", "The remote port.", -5, of="rport")
+# As bcc's tools about connects call them.
+SADDR = LADDR._replace(heading="SADDR")
+DADDR = RADDR._replace(heading="DADDR")
+DPORT = RPORT._replace(heading="DPORT")
+# Those of packets, as programs get them: the source is what struct ends has as the local end.
+PACKET_ENDS = (
+    Field("", "The source address.", key="saddr", of="laddr", type="string"),
+    Field(
+        "", "The source port. It is not known if the protocol has no ports.", key="sport",
+        of="lport",
+    ),
+    Field("", "The destination address.", key="daddr", of="raddr", type="string"),
+    Field(
+        "", "The destination port. It is not known if the protocol has no ports.", key="dport",
+        of="rport",
+    ),
+)  # fmt: skip
+
+
+def wide(field: Field, width: int) -> tuple[Field, Field]:
+    """A field as it is, and in its place, with the option --wide, as wide as that."""
+    return (
+        field._replace(when=lambda options: not options.wide),
+        field._replace(when=lambda options: options.wide, width=width),
+    )
+
+
+def _name_of_namespace(context: Context) -> Form:
+    from pytools.domains.network_namespaces import Namespaces
+
+    return Namespaces().name
+
+
+NETNS = Field(
+    "NETNS", "The network namespace: init for that of process 1, else its name if ip or Docker "
+    "gave it one, else its number.", 12, of="netns", people=by_context(_name_of_namespace),
+    raw=by_context(_name_of_namespace), type="string", option=("--print-netns",),
+    help="print the network namespace",
+)  # fmt: skip
+
+
+def _kibibytes(count: int) -> str:
+    return f"{count / 1024:.0f}"
+
+
+TX = Field(
+    "TX_KB", "The data that was sent, without headers; in KiB for people. What had to be sent "
+    "again counts once. It is the socket's own counter bytes_sent, less bytes_retrans.", -5,
+    "u64 tx_bytes", key="tx_bytes", people=_kibibytes, unit="bytes", added="sum",
+)  # fmt: skip
+RX = Field(
+    "RX_KB", "The data that was received, without headers; in KiB for people. It is the socket's "
+    "own counter bytes_received, which counts the end of the peer's data (FIN) as a byte, less "
+    "that byte.", -5,
+    "u64 rx_bytes", key="rx_bytes", people=_kibibytes, unit="bytes", added="sum",
+)  # fmt: skip

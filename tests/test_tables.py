@@ -21,12 +21,16 @@ class Traced:
 
     def __init__(self, said: list[str]) -> None:
         self.said = said
+        self.closed = False
 
     def attach(self) -> None:
         self.said.append("attach")
 
     def detach(self) -> None:
         self.said.append("detach")
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Waiting:
@@ -206,6 +210,18 @@ def test_the_schema_has_a_field_once() -> None:
     found = made.schema()
     assert (found["tool"], found["kind"]) == ("rows", "table")
     assert [field["name"] for field in found["fields"]] == ["name", "count", "seconds"]
+
+
+def test_nothing_is_left_of_a_program_that_is_not_attached() -> None:
+    made = tool(NAME, COUNT)
+    traced: Any = Traced([])
+
+    def fail() -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        made.trace(parsed(made), traced, list, attach=fail)
+    assert (traced.said, traced.closed) == (["detach"], True)
 
 
 def test_what_is_done_after_an_interval_is_done_when_collected_too() -> None:

@@ -79,9 +79,8 @@ class TableTrace(Trace):
     people get, ``most_for_programs`` the same of programs; None is all. With ``refresh`` a table
     takes the place of the one before; with ``lines`` it is a line, and all intervals have one
     heading. ``attach`` and ``detach`` attach and detach the program, if those of ``Program`` do
-    not; what was attached before ``attach`` failed is detached, too. With ``whole`` the program is
-    detached before its rows are read for the last time. ``after`` is called after each interval but
-    the last."""
+    not; where attaching fails, the trace is closed. With ``whole`` the program is detached before
+    its rows are read for the last time. ``after`` is called after each interval but the last."""
 
     kind = "table"
 
@@ -124,7 +123,7 @@ class TableTrace(Trace):
         try:
             (attach or traced.attach)()
         except BaseException:
-            self.detach()
+            self.close()
             raise
         self._first = self._before = self.clock.monotonic()
 

@@ -109,11 +109,15 @@ class RingBuffer:
         return records
 
     def close(self) -> None:
+        self.unmap()
+        os.close(self.fd)
+
+    def unmap(self) -> None:
+        """Give the mapping back; the map itself stays."""
         for view in (self._headers, self._producer, self._consumer):
             view.release()
         self._pages.close()
         self._consumer_page.close()
-        os.close(self.fd)
 
 
 def _split(description: Any, size: int) -> tuple[Layout, str]:

@@ -40,6 +40,15 @@ class Trace:
         self._rows: list[Any] = []
         self._lost: Counter[str] = Counter()
 
+    def attach(self, *steps: Callable[[], object]) -> None:
+        """Attach, a step after the other; if one fails, nothing of the program is left."""
+        try:
+            for step in steps:
+                step()
+        except BaseException:
+            self.close()
+            raise
+
     def collect(self, cumulative: bool = False) -> Collected:
         """What it has seen since the last time, or with ``cumulative`` since its start: whoever
         wants that asks for it each time. Events are always those since the last time."""

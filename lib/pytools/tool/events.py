@@ -212,9 +212,7 @@ class EventTrace(Trace):
             more = (None,) * (len(self.values) - len(self._ring.members))
             made = cast(Any, namedtuple("Record", self.values))._make
             self._make = functools.partial(_made, made, more)
-        traced.attach()
-        if attach is not None:
-            attach()
+        self.attach(traced.attach, *([attach] if attach else []))
 
     def _shown(self, records: list[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
         return records if self._whole is None else self._whole(map(self._make, records))
@@ -246,6 +244,11 @@ class EventTrace(Trace):
                 rows.append(row)
         lost, beside = self._count_lost()
         return rows, {**({"lost": lost} if lost else {}), **beside}
+
+    def close(self) -> None:
+        self.detach()
+        self._ring.unmap()
+        super().close()
 
     # Printing.
 

@@ -3,6 +3,7 @@ printed every interval."""
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 
 from pytools.load.program import Program
@@ -188,7 +189,7 @@ class HistogramTrace(Trace):
         self._losses = losses(traced) if losses else None
         self._whole = whole
         self._doing = doing or tool.doing
-        attach(traced)
+        self.attach(functools.partial(attach, traced))
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         keyed, lost = self._histograms()

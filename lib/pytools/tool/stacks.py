@@ -3,6 +3,7 @@ share, from options to the trace, and to what is printed."""
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections import Counter
@@ -182,7 +183,7 @@ class StackTrace(Trace):
         }
         if options.pid:  # a process that ends has names from the start
             names.settle()
-        attach(traced)
+        self.attach(functools.partial(attach, traced))
 
     def _since_last(self, last: bool = False) -> dict[NamedStack, int]:
         """What was counted since the last call, in the tool's unit, the least first."""

@@ -120,11 +120,7 @@ class TableTrace(Trace):
         self._after, self._detached = after, False
         self._doing = doing or tool.doing
         assert traced is not None
-        try:
-            (attach or traced.attach)()
-        except BaseException:
-            self.close()
-            raise
+        self.attach(attach or traced.attach)
         self._first = self._before = self.clock.monotonic()
 
     def detach(self) -> None:

@@ -85,6 +85,8 @@ def linear(counts: Mapping[int, int], summarized: bool = False) -> Histogram:
 
     >>> linear({2: 5, 0: 1}).buckets
     [Bucket(lo=0, hi=0, amount=1), Bucket(lo=2, hi=2, amount=5)]
+    >>> linear({2: 5, 0: 1}, summarized=True).summary[:3]
+    (10, 1.667, 2)
     """
     buckets = [Bucket(value, value, counts[value]) for value in sorted(counts) if counts[value]]
     found = Histogram("linear", buckets, sum(counts.values()))

@@ -1,6 +1,7 @@
 """Words for what an IP packet has in it: addresses, ends, protocols."""
 from __future__ import annotations
 
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 
 __all__ = ["address", "end", "has_ports", "known_address", "protocol_name"]
@@ -14,6 +15,7 @@ _PROTOCOLS = {
 _WITH_PORTS = {6, 17, 33, 132, 136}
 
 
+@lru_cache(4096)  # events have the same ones again and again
 def address(data: bytes, family: int) -> str | None:
     """The text of an address in ``struct ends`` (``bpf/socket.h``); None where it is
     all zeros: not known.

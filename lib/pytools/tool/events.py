@@ -212,9 +212,13 @@ class EventTrace(Trace):
             more = (None,) * (len(self.values) - len(self._ring.members))
             made = cast(Any, namedtuple("Record", self.values))._make
             self._make = functools.partial(_made, made, more)
-        traced.attach()
-        if attach is not None:
-            attach()
+        try:
+            traced.attach()
+            if attach is not None:
+                attach()
+        except BaseException:
+            self.close()
+            raise
 
     def _shown(self, records: list[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
         return records if self._whole is None else self._whole(map(self._make, records))

@@ -138,7 +138,9 @@ def check(tool: str, collected: Any) -> None:
             continue
         fields = {field["name"]: field for field in schema["fields"]}
         assert set(row) - {"ts"} <= set(fields), tool
-        kinds = {"integer": (int,), "number": (int, float), "string": (str,)}
+        kinds = {
+            "integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,),
+        }  # fmt: skip
         for name, value in row.items():
             if name != "ts" and value is not None:
                 assert isinstance(value, kinds[fields[name]["type"]]), (tool, name, value)

@@ -96,7 +96,7 @@ class HistogramTool(Tool):
             "kind": HistogramTrace.kind,
             "scale": self.scale,
             "units": list(self.units),
-            "about": self.about_values,
+            "values": self.about_values,
             "counted": self.about_counts,
             "keys": [
                 {

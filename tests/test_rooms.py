@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,15 @@ def test_an_arrow_that_runs_back_and_a_circle_are_found() -> None:
     assert len(backward(arrows)) == 2 and circles(arrows) == []
     arrows["tool.waiting"] = {"base.errors"}
     assert sorted(circles(arrows)) == sorted(arrows)
+
+
+def test_a_warm_start_reads_neither_typing_nor_what_renders_and_compiles() -> None:
+    """They would take more time than all else."""
+    tool = str(ROOT / "tools" / "runqlat")
+    subprocess.run([tool, "-d", "0"], capture_output=True, check=True)
+    command = ["/usr/bin/python3", "-X", "importtime", tool, "-d", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    read = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "pytools.load.loader" in read
+    late = {"typing", "tabulate", "pytools.facts.btf", "pytools.compile.template"}
+    assert not read & {*late, "pytools.compile.compiler", "pytools.facts.differences"}

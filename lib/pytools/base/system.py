@@ -5,9 +5,13 @@ import ctypes
 import importlib
 import os
 import struct
-from typing import Any, Callable
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 
 __all__ = [
     "bpf", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",

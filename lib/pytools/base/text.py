@@ -2,7 +2,11 @@
 escaped before it may reach a terminal, JSON or CSV."""
 from __future__ import annotations
 
-from typing import Any
+from pytools.base.annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["csv_field", "escape", "escape_lines", "json_text", "text_of"]
 

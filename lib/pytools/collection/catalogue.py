@@ -4,9 +4,13 @@ from __future__ import annotations
 import ast
 import os
 import types
-from typing import Any, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.compile.unrendered import Unrendered
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["AREAS", "Declared", "load", "source", "tools"]
 

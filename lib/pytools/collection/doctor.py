@@ -11,8 +11,8 @@ import importlib.util
 import os
 import re
 import subprocess
-from typing import Callable, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import cache
 from pytools.collection import catalogue
 from pytools.facts import kernel
@@ -23,6 +23,10 @@ from pytools.base.errors import Failure
 from pytools.compile.image import Image, ProgramSpec
 from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import Hook, render
+
+if TYPE_CHECKING:
+    from typing import Callable
+
 
 __all__ = ["Finding", "machine", "tool"]
 

@@ -12,12 +12,16 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base import child
 from pytools.base.errors import Failure
 from pytools.compile.image import Image
 from pytools.compile.template import Rendered
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["Compiler", "require_headers"]
 

@@ -7,14 +7,17 @@ import json
 import os
 import struct
 import sys
-from typing import Any
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
+from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
 from pytools.compile import compiler, template  # noqa: E402
 from pytools.base import system  # noqa: E402
 from pytools.compile.image import Image, MapSpec, ProgramSpec  # noqa: E402
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def hide_kallsyms() -> None:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import binascii
 import json
-from typing import Any, NamedTuple
+
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["Image", "MapSpec", "ProgramSpec"]
 

@@ -2,7 +2,12 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Callable, Iterator
+
+from pytools.base.annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
 
 __all__ = ["Layout"]
 

@@ -57,16 +57,19 @@ import os
 import re
 from collections import Counter
 from string import Template
-from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.facts import differences
 from pytools.compile import usdt
 from pytools.base.errors import Failure
 from pytools.facts.kernel import Kernel, TracepointField
-from pytools.compile.unrendered import Unrendered, Value
+from pytools.compile.unrendered import Unrendered
 
 if TYPE_CHECKING:
+    from typing import Callable, Mapping, Sequence
+
     from pytools.facts.btf import Function
+    from pytools.compile.unrendered import Value
 
 __all__ = ["Hook", "Rendered", "literal", "render", "setting_number"]
 

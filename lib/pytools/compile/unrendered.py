@@ -1,11 +1,15 @@
 """What a tool wants to run, before it is rendered for a kernel."""
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple, Sequence, Union
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Mapping, Sequence, Union
+
+    Value = Union[bool, int, bytes]
+
 
 __all__ = ["Unrendered", "Value"]
-
-Value = Union[bool, int, bytes]
 
 
 class Unrendered(NamedTuple):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
+from pytools.base.annotations import NamedTuple
 from pytools.base.errors import Failure
 
 __all__ = ["Argument", "arguments"]

@@ -8,11 +8,15 @@ from __future__ import annotations
 import argparse
 import glob
 import os
-from typing import Callable, Mapping
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
 from pytools.read.growth import Growth
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Callable, Mapping
+
 
 __all__ = [
     "LETTERS", "Strays", "add_disk", "disk_name", "flag_words", "in_flight", "kind_words", "letter",

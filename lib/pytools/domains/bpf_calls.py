@@ -6,10 +6,17 @@ import glob
 import os
 import struct
 import sys
-from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple, Union
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.text import text_of
 from pytools.facts.kernel import Kernel
+
+if TYPE_CHECKING:
+    from typing import Any, Dict, Mapping, Sequence, Tuple, Union
+
+    Fields = Dict[str, Any]  # of a call, by name
+    Places = Dict[str, Union[int, Tuple[int, int]]]  # of its fields
+
 
 __all__ = ["DISABLE", "ENABLE", "FIELDS", "Names", "SET_BPF", "details", "short", "shown_name"]
 
@@ -72,8 +79,6 @@ FIELDS = {
         "uprobe.", "string",
     ),
 }  # fmt: skip
-Fields = Dict[str, Any]
-Places = Dict[str, Union[int, Tuple[int, int]]]
 
 # Where the attributes of bpf(2) have a field: its offset, as a u32; of names, with their
 # length (union bpf_attr in include/uapi/linux/bpf.h).

@@ -3,10 +3,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Callable, Iterable
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.domains.mapped_files import WatchedFiles
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Callable, Iterable
+
 
 __all__ = ["c_libraries"]
 

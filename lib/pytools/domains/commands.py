@@ -3,10 +3,14 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import Any, Callable, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Usage
 from pytools.base.text import text_of
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 
 __all__ = [
     "Arguments", "arguments", "command_line", "exact_line", "exit_code", "exit_signal",

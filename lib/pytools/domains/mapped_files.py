@@ -9,13 +9,17 @@ import os
 import re
 import time
 from collections import deque
-from typing import Any, Callable, Iterable, Iterator, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.base.text import text_of
 from pytools.facts.elf import File
 from pytools.facts.kernel import in_first_pid_namespace
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Sequence
+
 
 __all__ = ["MappedFiles", "WatchedFiles"]
 

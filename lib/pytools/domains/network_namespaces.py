@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import os
-from typing import Iterator
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
+
+if TYPE_CHECKING:
+    from typing import Iterator
+
 
 __all__ = ["Namespaces", "namespace", "namespaces"]
 

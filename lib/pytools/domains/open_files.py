@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import os
-from typing import Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
+
+if TYPE_CHECKING:
+    from typing import Sequence
+
 
 __all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "whole_path"]
 

@@ -7,14 +7,20 @@ import glob
 import os
 import re
 import shutil
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.facts import differences
 from pytools.facts.elf import File, Probe
 from pytools.base.errors import Failure, Usage, error_text
 from pytools.facts.kernel import Kernel
 from pytools.load.multi_attach import Target
 from pytools.domains.mapped_files import MappedFiles
+
+if TYPE_CHECKING:
+    from typing import Callable, Iterable, Iterator, List, Optional, Sequence
+
+    _Arguments = Callable[[Kernel], Callable[[str], Optional[List[str]]]]
+
 
 __all__ = [
     "Found", "KERNEL_KINDS", "Listed", "fentries", "file_of", "find", "find_all", "in_file",
@@ -202,7 +208,6 @@ def _hardware(kernel: Kernel) -> Sequence[str]:
     return ()  # as in most virtual machines
 
 
-_Arguments = Callable[[Kernel], Callable[[str], Optional[List[str]]]]
 # By kind: the names of all, and what looks the arguments of one up.
 _LISTS: dict[str, tuple[Callable[[Kernel], Sequence[str]], _Arguments | None]] = {
     "tracepoint": (tracepoints, _tracepoint_arguments),

@@ -1,11 +1,15 @@
 """The names of processes, also of those that have ended meanwhile (bpf/ended_names.h)."""
 from __future__ import annotations
 
-from typing import Callable
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import text_of
 from pytools.facts.kernel import in_first_pid_namespace
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Callable
+
 
 __all__ = ["names_now"]
 

@@ -5,10 +5,14 @@ import json
 import os
 import subprocess
 import time
-from typing import Callable, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import child
 from pytools.base.errors import Failure
+
+if TYPE_CHECKING:
+    from typing import Callable
+
 
 __all__ = ["OpenBefore", "Session", "sessions"]
 

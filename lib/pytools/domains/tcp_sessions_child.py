@@ -7,12 +7,16 @@ import os
 import sys
 import time
 from socket import AF_INET, AF_INET6
-from typing import Any
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
+from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
 from pytools.domains.network_namespaces import namespaces  # noqa: E402
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 INET_DIAG_INFO = 2  # of the extensions, which are asked for by bit (linux/inet_diag.h)
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, Callable, Iterator, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.domains.network_namespaces import namespaces
 from pytools.base.errors import Failure, Usage
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
 
 __all__ = ["Owner", "Traffic"]
 

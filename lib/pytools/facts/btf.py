@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import struct
 from array import array
-from typing import Iterable, Iterator, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
+
+if TYPE_CHECKING:
+    from typing import Iterable, Iterator
+
 
 __all__ = ["Btf", "Function", "Member"]
 

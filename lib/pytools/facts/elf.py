@@ -13,11 +13,15 @@ import stat
 import struct
 import sys
 from bisect import bisect_right
-from typing import Iterator, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import system
 from pytools.base.errors import Failure, error_text
 from pytools.base.text import text_of
+
+if TYPE_CHECKING:
+    from typing import Iterator
+
 
 __all__ = ["File", "Function", "Probe"]
 

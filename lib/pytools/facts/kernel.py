@@ -9,8 +9,8 @@ import gc
 import os
 import re
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import system
 from pytools.base.errors import Failure, error_text
 from pytools.base.system import sha256

@@ -15,7 +15,12 @@ import functools
 import os
 import re
 import sys
-from typing import Callable
+
+from pytools.base.annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
+
 
 __all__ = [
     "COMPAT", "UNKNOWN", "all_names", "error_name", "name", "number_of_function", "numbers",

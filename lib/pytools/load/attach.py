@@ -9,8 +9,8 @@ import functools
 import os
 import resource
 import struct
-from typing import TYPE_CHECKING, Callable, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.facts import kernel
 from pytools.base import system
 from pytools.base.errors import Failure
@@ -19,6 +19,8 @@ from pytools.facts.kernel import Kernel
 from pytools.load.loader import BPF_TRACE_UPROBE_MULTI, Loaded, refusal
 
 if TYPE_CHECKING:
+    from typing import Callable, Sequence
+
     from pytools.facts.elf import File
 
 __all__ = ["Attachment", "attach", "attach_user"]

@@ -6,13 +6,17 @@ import os
 import re
 import resource
 import struct
-from typing import Mapping
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.load import maps
 from pytools.base import system
 from pytools.base.errors import Failure, error_text
 from pytools.compile.image import Image, MapSpec, ProgramSpec
 from pytools.load.maps import Map
+
+if TYPE_CHECKING:
+    from typing import Mapping
+
 
 __all__ = [
     "EMPTY", "Loaded", "load", "load_program", "missed", "refusal", "require_permission",

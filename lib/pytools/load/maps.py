@@ -11,13 +11,17 @@ import errno
 import os
 import struct
 import sys
-from typing import Any, Callable, Iterator, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base import system
 from pytools.base.errors import Failure, error_text
 from pytools.compile.image import MapSpec
 from pytools.facts.kernel import possible_cpus
 from pytools.compile.layout import Layout
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Sequence
+
 
 __all__ = ["Map", "create"]
 

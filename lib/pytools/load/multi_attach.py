@@ -11,8 +11,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from typing import Callable, Mapping, NamedTuple, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.load import attach, loader
 from pytools.facts import differences, kernel, syscalls
 from pytools.base import system
@@ -22,6 +22,12 @@ from pytools.base.errors import Failure
 from pytools.compile.image import ProgramSpec
 from pytools.facts.kernel import Kernel
 from pytools.load.loader import BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loaded, refusal
+
+if TYPE_CHECKING:
+    from typing import Callable, Mapping, Sequence
+
+    Progress = Callable[[int, int], None]
+
 
 __all__ = ["COOKIE", "INDEX", "Target", "attach_many"]
 
@@ -33,7 +39,6 @@ CALL_ENDS = (("sys_enter", ENTERED_CALL, 0), ("sys_exit", RETURNING_CALL, CALLS)
 MOST_SINGLE_CALLS = 8  # they take a third of a second to go
 UNSUPPORTED = (errno.EOPNOTSUPP, 524)  # ENOTSUPP, which has no name in user space
 FORBIDDEN = (errno.EPERM, errno.EACCES)
-Progress = Callable[[int, int], None]
 
 
 class Target(NamedTuple):

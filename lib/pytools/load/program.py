@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from pytools import __version__
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base import cache
 from pytools.facts import kernel
 from pytools.load import loader
@@ -16,6 +16,8 @@ from pytools.load.maps import Map
 from pytools.compile.unrendered import Unrendered
 
 if TYPE_CHECKING:
+    from typing import Callable, Mapping, Sequence
+
     from pytools.facts.elf import File, Probe
     from pytools.load.multi_attach import Target
 

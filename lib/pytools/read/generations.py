@@ -7,12 +7,16 @@ the programs that still had the number of the old one have ended.
 """
 from __future__ import annotations
 
-from typing import Any
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.load import loader, maps
 from pytools.compile.image import MapSpec
 from pytools.load.maps import Map
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["Generations"]
 

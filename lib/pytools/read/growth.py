@@ -3,9 +3,13 @@ from __future__ import annotations
 
 import struct
 from operator import add, sub
-from typing import Any, Iterable, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.load.maps import Map
+
+if TYPE_CHECKING:
+    from typing import Any, Iterable, Sequence
+
 
 __all__ = ["Growth", "MappedGrowth", "RowsGrowth"]
 

@@ -1,7 +1,11 @@
 """Histograms as values: buckets, from counts; total, average and percentiles."""
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Mapping
+
 
 __all__ = [
     "Bucket",

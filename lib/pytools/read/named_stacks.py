@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Callable, Mapping, NamedTuple, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.read.stacks import Counted
 from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
+
+if TYPE_CHECKING:
+    from typing import Callable, Mapping, Sequence
+
 
 __all__ = ["Frame", "KERNEL", "LABEL", "NamedStack", "StackNames", "UNNAMED", "USER"]
 

@@ -1,7 +1,11 @@
 """Text that is longer than a record has room for: the records with its pieces become one."""
 from __future__ import annotations
 
-from typing import Any
+from pytools.base.annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["CUT", "LAST", "Pieces"]
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from typing import Any
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.compile.layout import Layout
 from pytools.load.maps import Map
 from pytools.base.system import page_size
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 __all__ = ["RingBuffer"]
 

@@ -3,12 +3,16 @@ has come into them since they were last read."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Callable, Collection
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.read import histogram as hist
 from pytools.read.histogram import Histogram
 from pytools.read.growth import Growth
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Callable, Collection
+
 
 __all__ = ["LinearSamples", "NANOSECONDS", "Samples"]
 

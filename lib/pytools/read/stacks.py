@@ -1,8 +1,8 @@
 """Stacks that a BPF program counts: their maps (bpf/stacks.h), and what is in them."""
 from __future__ import annotations
 
-from typing import NamedTuple
 
+from pytools.base.annotations import NamedTuple
 from pytools.read.growth import Growth
 from pytools.base.text import text_of
 from pytools.load.program import Program

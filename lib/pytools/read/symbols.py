@@ -14,13 +14,18 @@ import select
 import sys
 import time
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.base.text import text_of
 
 if TYPE_CHECKING:
+    from typing import Any, Iterable, Mapping, Sequence
+
     import subprocess
+
+    # Where the child says what it found, by pid, then by address.
+    Answer = Mapping[int, Mapping[int, "Symbol"]]
 
 __all__ = ["Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
 
@@ -30,8 +35,6 @@ CHUNK_BYTES = 1 << 20
 # The child answers within seconds. One that does not is stuck (a process may have
 # put a FIFO where its /tmp/perf-PID.map should be).
 PATIENCE_SECONDS = 30.0
-# Where the child says what it found, by pid, then by address.
-Answer = Mapping[int, Mapping[int, "Symbol"]]
 
 
 class Symbol(NamedTuple):

@@ -14,7 +14,12 @@ import resource
 import signal
 import sys
 import time
-from typing import Any
+
+from pytools.base.annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 NO_BCC = 3  # as in symbols.py, which is not imported: it is not needed for more
 

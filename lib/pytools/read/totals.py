@@ -1,8 +1,8 @@
 """How often something was, the sum and the maximum of its values, by two numbers (bpf/totals.h)."""
 from __future__ import annotations
 
-from typing import NamedTuple
 
+from pytools.base.annotations import NamedTuple
 from pytools.load.program import Program
 from pytools.read.generations import Generations
 

@@ -7,15 +7,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from pytools import __version__
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.text import escape
 from pytools.read.named_stacks import KERNEL, LABEL, UNNAMED, USER, Frame
 
-__all__ = ["Line", "folded", "speedscope", "svg"]
+if TYPE_CHECKING:
+    from typing import Iterable, Iterator, Sequence
 
-Line = tuple[Sequence[Frame], int]
+    Line = tuple[Sequence[Frame], int]
+
+
+__all__ = ["Line", "folded", "speedscope", "svg"]
 
 
 def folded(lines: Iterable[Line]) -> Iterator[str]:

@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Iterable, Iterator, Mapping
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import csv_field, escape
 from pytools.read.histogram import PERCENTILES, Bucket, Histogram, Summary
 from pytools.show.output import Output
+
+if TYPE_CHECKING:
+    from typing import Any, Iterable, Iterator, Mapping
+
 
 __all__ = ["HistogramWriter"]
 

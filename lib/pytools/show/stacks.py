@@ -1,15 +1,20 @@
 """Stacks that were counted, as text, as folded lines, as a flame graph and for speedscope."""
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import escape
 from pytools.read.named_stacks import KERNEL, LABEL, Frame, NamedStack
+
+if TYPE_CHECKING:
+    from typing import Iterator, Mapping, Sequence
+
+    Amounts = Mapping[NamedStack, int]
+
 
 __all__ = ["StackForms"]
 
 BOUNDARY = Frame("--", LABEL)
-Amounts = Mapping[NamedStack, int]
 
 
 class StackForms:

@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 from operator import getitem, itemgetter
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.show.output import Output
 from pytools.base.text import csv_field, escape, json_text, text_of
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Mapping, Sequence
+
 
 __all__ = ["Column", "EventWriter", "plain"]
 
@@ -41,7 +45,7 @@ class Column(NamedTuple):
         return not self.from_width or (output.terminal and output.width >= self.from_width)
 
 
-class _Texts(dict[Any, str]):
+class _Texts(dict):  # type: ignore[type-arg]  # a text by any value
     """What is written for each value of a column. A stream has the same pids,
     names and errors again and again: each is formatted and escaped once."""
 
@@ -58,7 +62,7 @@ class _Texts(dict[Any, str]):
 
 
 # As a function, and one of C: it is called for every value.
-_text_of_value: Callable[[_Texts, Any], str] = getitem
+_text_of_value: Callable[[Any, Any], str] = getitem
 
 
 class EventWriter:

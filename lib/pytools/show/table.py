@@ -1,11 +1,15 @@
 """Tables: one for each interval, as text, JSON lines or CSV."""
 from __future__ import annotations
 
-from typing import Any, Iterable, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.show.output import Output
 from pytools.base.text import escape
 from pytools.show.stream import Column, EventWriter
+
+if TYPE_CHECKING:
+    from typing import Any, Iterable, Sequence
+
 
 __all__ = ["TableWriter"]
 

@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, NoReturn
 
 from pytools import __version__
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.show.output import complain
 from pytools.tool import filters
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn
+
 
 __all__ = [
     "Formatter", "Parser", "add_container", "add_failed", "add_filters", "add_sockets",

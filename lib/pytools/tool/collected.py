@@ -1,7 +1,11 @@
 """What a trace has seen: for those who use a tool without printing."""
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Mapping
+
 
 __all__ = ["Collected"]
 

@@ -10,10 +10,10 @@ import argparse
 import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NoReturn, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
-from pytools.compile.unrendered import Unrendered, Value
+from pytools.compile.unrendered import Unrendered
 from pytools.load import program
 from pytools.load.program import Program
 from pytools.show.output import Clock, Output, complain
@@ -21,7 +21,12 @@ from pytools.tool import arguments, filters
 from pytools.tool.waiting import Waiting
 
 if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping, NoReturn, Sequence
+
     from pytools.tool.collected import Collected
+    from pytools.compile.unrendered import Value
+
+    Start = Callable[[argparse.Namespace], "Trace"]
 
 __all__ = ["Lines", "Start", "Tool", "Trace"]
 
@@ -101,9 +106,6 @@ class Lines(Trace):
 
     def print(self, output: Output, waiting: Waiting) -> None:
         output.write("".join(f"{line}\n" for line in self._lines))
-
-
-Start = Callable[[argparse.Namespace], Trace]
 
 
 class _Schema(argparse.Action):

@@ -6,9 +6,8 @@ import argparse
 import functools
 import time
 from collections import namedtuple
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence, cast
 
-from pytools.compile.unrendered import Value
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.facts.kernel import possible_cpus
 from pytools.load.program import Program
 from pytools.read.growth import Growth
@@ -21,7 +20,13 @@ from pytools.tool.fields import Context, Field
 from pytools.tool.waiting import LATEST_SECONDS, Waiting, announce
 
 if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+
     from pytools.tool.tables import Rows, TableTrace
+    from pytools.compile.unrendered import Value
+
+    # Makes of records those of which columns are made, or of many fewer or more.
+    Whole = Callable[[Iterable[Any]], Iterable[Any]]
 
 __all__ = ["EventTool", "EventTrace"]
 
@@ -29,9 +34,6 @@ RING_BYTES = 8 * 1024 * 1024
 TIME = "u64 ts"  # when an event was, which all have as their first member: bpf_ktime_get_ns()
 # Larger members first, so that nothing stands between them; strings last.
 _SIZES = ("u64", "s64", "struct", "u32", "s32", "u16", "s16", "u8", "s8", "bool", "char")
-
-# Makes of records those of which columns are made, or of many fewer or more.
-Whole = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class EventTool(Tool):
@@ -210,7 +212,7 @@ class EventTrace(Trace):
             others = [field.value for field in tool.fields if field.value not in self.values]
             self.values += dict.fromkeys(others)
             more = (None,) * (len(self.values) - len(self._ring.members))
-            made = cast(Any, namedtuple("Record", self.values))._make
+            made = namedtuple("Record", self.values)._make  # type: ignore
             self._make = functools.partial(_made, made, more)
         self.attach(traced.attach, *([attach] if attach else []))
 

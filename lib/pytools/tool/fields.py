@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import errno
-from typing import Any, Callable, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.show.output import PLAIN_WIDTH, Clock
 from pytools.show.stream import Column
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
+
+    Form = Callable[[Any], Any]
+
 
 __all__ = [
     "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
@@ -32,9 +38,6 @@ class Context:
         self.clock = clock
         self.start = start
         self.width = width
-
-
-Form = Callable[[Any], Any]
 
 
 class by_context:  # noqa: N801  (reads as a decorator)

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, Mapping, NamedTuple
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 
 if TYPE_CHECKING:
+    from typing import Callable, Mapping
+
     import argparse
 
 __all__ = ["Filter", "NO_FILTER", "process_exists", "sockets", "tasks", "thread_exists", "wanted"]

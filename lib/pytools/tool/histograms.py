@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.load.program import Program
 from pytools.read.histogram import Histogram, merged
 from pytools.read.samples import NANOSECONDS, LinearSamples, Samples
@@ -15,9 +15,14 @@ from pytools.tool import arguments
 from pytools.tool.definition import Tool, Trace
 from pytools.tool.waiting import Waiting, announce, intervals
 
+if TYPE_CHECKING:
+    from typing import Any, Callable, Collection, Mapping, Sequence
+
+    Keyed = list[tuple[dict[str, Any], Histogram]]  # the key says what tells one from the others
+
+
 __all__ = ["HistogramTool", "HistogramTrace", "Key"]
 
-Keyed = list[tuple[dict[str, Any], Histogram]]  # the key says what tells one from the others
 _UNITS = {"msecs": ("-m", "--milliseconds"), "nsecs": ("-N", "--nanoseconds")}
 
 

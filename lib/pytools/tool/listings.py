@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Iterable, Mapping, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import escape
 from pytools.show.output import Output
 from pytools.show.stream import EventWriter, plain
@@ -11,6 +11,10 @@ from pytools.tool import fields
 from pytools.tool.definition import Tool, Trace
 from pytools.tool.fields import Context, Field
 from pytools.tool.waiting import Waiting
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Mapping, Sequence
+
 
 __all__ = ["Listing", "ListingTool"]
 

@@ -2,13 +2,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.load.multi_attach import Target
 from pytools.load.program import Program
 from pytools.show.output import complain
 from pytools.tool.waiting import Progress
+
+if TYPE_CHECKING:
+    from typing import Sequence
+
 
 __all__ = ["attach", "detach"]
 

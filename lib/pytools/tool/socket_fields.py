@@ -4,8 +4,12 @@ Their values are named as in ``struct ends`` (``bpf/ends.h``); addresses are tex
 (``internet.address``)."""
 from __future__ import annotations
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.tool import fields
-from pytools.tool.fields import Context, Field, Form, by_context, kept
+from pytools.tool.fields import Context, Field, by_context, kept
+
+if TYPE_CHECKING:
+    from pytools.tool.fields import Form
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",

@@ -7,8 +7,8 @@ import functools
 import json
 import time
 from collections import Counter
-from typing import Any, Callable, Mapping, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
 from pytools.load.program import Program
 from pytools.read import stacks
@@ -24,6 +24,10 @@ from pytools.tool.arguments import number_from, positive
 from pytools.tool.definition import Tool, Trace
 from pytools.tool.fields import COMM, PID, TID, Context, Field
 from pytools.tool.waiting import Waiting, announce
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping, Sequence
+
 
 __all__ = ["StackTool", "StackTrace"]
 

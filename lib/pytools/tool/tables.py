@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import operator
-from typing import Any, Callable, Iterable, Mapping, Sequence
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.load.program import Program
 from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import Column, EventWriter, plain
@@ -17,11 +17,16 @@ from pytools.tool.definition import Tool, Trace
 from pytools.tool.fields import Context, Field
 from pytools.tool.waiting import Waiting, announce, intervals
 
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Mapping, Sequence
+
+    Rows = Iterable[Sequence[Any]]
+
+
 __all__ = ["TableTool", "TableTrace"]
 
 ROWS = 20
 _ADDED: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max}
-Rows = Iterable[Sequence[Any]]
 
 
 class TableTool(Tool):

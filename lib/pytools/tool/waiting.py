@@ -7,9 +7,13 @@ import select
 import signal
 import sys
 import time
-from typing import Iterator
 
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.show.output import complain
+
+if TYPE_CHECKING:
+    from typing import Iterator
+
 
 __all__ = ["LATEST_SECONDS", "Progress", "Waiting", "announce", "intervals", "wait"]
 

@@ -149,7 +149,8 @@ def one_of_each_kind() -> list[Any]:
 def needed(tool: str, arguments: Sequence[str]) -> list[str]:
     """The arguments, and those before them without which the tool is not started."""
     given = any(":" in argument for argument in arguments) or "--help" in arguments
-    return [*([] if given else DECLARED[tool].try_with), *arguments]
+    declared = DECLARED.get(tool)  # None for a script that starts one
+    return [*([] if given or declared is None else declared.try_with), *arguments]
 
 
 def in_shell(tool: str, *arguments: str) -> str:

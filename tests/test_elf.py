@@ -255,7 +255,6 @@ def test_no_text_of_a_file_s_reaches_c(description: str, machine: str) -> None:
 PUT = r"""
 #include <linux/ptrace.h>
 
-#include "wakeup.h"
 struct event {
 	s64 first;
 	s64 second;
@@ -263,10 +262,12 @@ struct event {
 	u64 pid;
 };
 EVENTS(events, struct event);
+BPF_PERCPU_ARRAY(lost, u64, 1);
+#include "events.h"
 
 static inline int put(s64 first, s64 second, u64 which)
 {
-	struct event *event = events.ringbuf_reserve(sizeof(*event));
+	struct event *event = reserve_event();
 
 	if (!event)
 		return 0;
@@ -274,7 +275,7 @@ static inline int put(s64 first, s64 second, u64 which)
 	event->second = second;
 	event->which = which;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
-	events.ringbuf_submit(event, NO_WAKEUP);
+	submit_event(event);
 	return 0;
 }
 """

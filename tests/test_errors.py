@@ -419,7 +419,7 @@ RENDERED_OR_COMPILED = [
     ("template.replace('PERF_EVENT', '$NOWHERE PERF_EVENT', 1)", "$NOWHERE is not replaced"),
     ("template.replace('$LENGTH', '')", "no placeholder $LENGTH"),
     ("template + '$'", "begins no placeholder"),
-    ("template.replace('lost.increment(0)', 'lost.increment(0);}')", "cannot compile"),
+    ("template.replace('return 0;', 'return 0;}')", "cannot compile"),
 ]
 
 

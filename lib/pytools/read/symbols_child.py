@@ -15,11 +15,9 @@ import signal
 import sys
 import time
 
-from pytools.base.annotations import TYPE_CHECKING
-
+TYPE_CHECKING = False  # nothing of the library is imported: none of it is needed
 if TYPE_CHECKING:
     from typing import Any
-
 
 NO_BCC = 3  # as in symbols.py, which is not imported: it is not needed for more
 

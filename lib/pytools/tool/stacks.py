@@ -224,7 +224,8 @@ class StackTrace(Trace):
         return rows, {"lost": lost} if lost else {}
 
     def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
-        unit, sums = self._tool.unit, Counter[tuple[Any, ...]]()
+        unit = self._tool.unit
+        sums: Counter[tuple[Any, ...]] = Counter()
         for row in (*before, *rows):
             sums[tuple((name, value) for name, value in row.items() if name != unit)] += row[unit]
         return [{**dict(key), unit: amount} for key, amount in sums.items()]

@@ -41,6 +41,8 @@ USERLAND_PACKAGES = (
 
 # What it takes to read a disk. Some kernels have one or the other built in.
 DISK_MODULES = ("virtio_pci", "virtio_blk")
+# Debian's cloud kernels have it built in, others as a module.
+FILE_SYSTEM = "ext4"
 
 # Room that tests find on the root disk, beside what the packages fill.
 USERLAND_FREE = 256 << 20
@@ -246,7 +248,11 @@ def arrange(tree: Path, stage: Path, tool: Tools, log: Path) -> None:
 
 
 def needed_modules(modules: Path) -> list[Path]:
-    """The modules below ``modules`` that read disks, those that another needs first."""
+    """The modules below ``modules`` that read disks, those that another needs first.
+
+    modules.dep has those whose symbols a module uses, modules.softdep those that it asks for by
+    name when it runs: ext4 of crc32c until Linux 6.14.
+    """
     builtin = {
         Path(line).name.partition(".")[0].replace("-", "_")
         for line in (modules / "modules.builtin").read_text().splitlines()
@@ -260,6 +266,20 @@ def needed_modules(modules: Path) -> list[Path]:
         needs[name] = [
             Path(other).name.partition(".")[0].replace("-", "_") for other in others.split()
         ]
+    wishes: dict[str, list[str]] = {}
+    soft = modules / "modules.softdep"
+    for line in soft.read_text().splitlines() if soft.exists() else []:
+        words = line.split()
+        if words[:1] == ["softdep"] and "pre:" in words:
+            first = " ".join(words[words.index("pre:") + 1 :]).partition("post:")[0]
+            wishes[words[1].replace("-", "_")] = first.replace("-", "_").split()
+    # What a module asks for may be another's alias: crc32c is crc32c_generic, where that is one.
+    aliases: dict[str, list[str]] = {}
+    alias_file = modules / "modules.alias"
+    for line in alias_file.read_text().splitlines() if alias_file.exists() else []:
+        words = line.split()
+        if len(words) == 3:
+            aliases.setdefault(words[1].replace("-", "_"), []).append(words[2].replace("-", "_"))
     order: list[str] = []
 
     def add(name: str) -> None:
@@ -269,8 +289,12 @@ def needed_modules(modules: Path) -> list[Path]:
             raise ImageError(f"the kernel has no module {name}")
         for other in needs[name]:
             add(other)
+        for wish in wishes.get(name, []):
+            for other in [wish, *aliases.get(wish, [])]:
+                if other in where:
+                    add(other)
         order.append(name)
 
-    for name in DISK_MODULES:
+    for name in (*DISK_MODULES, FILE_SYSTEM):
         add(name)
     return [modules / where[name] for name in order]

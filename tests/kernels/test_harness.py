@@ -209,13 +209,31 @@ def test_pinned_parts_are_found_by_package_name(
 
 
 def test_modules_come_after_those_they_need(tmp_path: Path) -> None:
-    (tmp_path / "modules.builtin").write_text("kernel/drivers/virtio/virtio_pci.ko\n")
+    builtin = "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/ext4/ext4.ko\n"
+    (tmp_path / "modules.builtin").write_text(builtin)
     (tmp_path / "modules.dep").write_text(
         "k/virtio_blk.ko.xz: k/virtio.ko.xz k/virtio-ring.ko.xz\n"
         "k/virtio.ko.xz: k/virtio-ring.ko.xz\nk/virtio-ring.ko.xz:\nk/unrelated.ko.xz:\n"
     )
     names = [path.name for path in needed_modules(tmp_path)]
     assert names == ["virtio-ring.ko.xz", "virtio.ko.xz", "virtio_blk.ko.xz"]
+
+
+def test_a_file_system_that_is_a_module_comes_with_all_that_it_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "modules.builtin").write_text("k/virtio_pci.ko\nk/virtio_blk.ko\n")
+    (tmp_path / "modules.dep").write_text(
+        "k/ext4.ko.xz: k/jbd2.ko.xz k/mbcache.ko.xz\nk/jbd2.ko.xz:\nk/mbcache.ko.xz:\n"
+        "k/crc32c_generic.ko.xz:\nk/crc32c-intel.ko.xz:\nk/unrelated.ko.xz:\n"
+    )
+    (tmp_path / "modules.softdep").write_text("softdep ext4 pre: crc32c post: unrelated\n")
+    (tmp_path / "modules.alias").write_text(
+        "alias crc32c crc32c_intel\nalias crc32c crc32c_generic\nalias crypto-x unrelated\n"
+    )
+    names = [path.name.partition(".")[0] for path in needed_modules(tmp_path)]
+    assert names == ["jbd2", "mbcache", "crc32c-intel", "crc32c_generic", "ext4"]
+    (tmp_path / "modules.dep").write_text("k/jbd2.ko.xz:\n")
+    with pytest.raises(ImageError, match="the kernel has no module ext4"):
+        needed_modules(tmp_path)
 
 
 # What a machine is given.

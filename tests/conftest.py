@@ -53,11 +53,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "PYTOOLS_KERNEL" in os.environ:
-        sys.path.append(str(HERE / "kernels"))
-        import fork_server
-
-        fork_server.install()
     # With -n: what one of the processes has running is no other's. See programs.py.
     if hasattr(config, "workerinput"):
         os.setpgrp()

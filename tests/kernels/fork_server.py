@@ -73,9 +73,10 @@ def of_python(environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-def request_of(call: dict[str, Any]) -> dict[str, Any] | None:
+def request_of(call: dict[str, Any], started_with: dict[str, str]) -> dict[str, Any] | None:
     """What the server is asked for in place of a call of ``Popen._execute_child``; None for what
-    takes a real exec: another program, a shell, code to be run before, other options of Python."""
+    takes a real exec: another program, a shell, code to be run before, other options of Python than
+    those that the server was ``started_with``."""
     words = call["args"]
     if isinstance(words, (str, bytes, os.PathLike)):
         return None
@@ -104,7 +105,7 @@ def request_of(call: dict[str, Any]) -> dict[str, Any] | None:
         for name, value in (os.environ if given is None else given).items()
     }
     folder = os.fspath(call["cwd"]) if call["cwd"] is not None else os.getcwd()
-    if of_python(environment) != of_python(dict(os.environ)) or not os.path.isdir(folder):
+    if of_python(environment) != of_python(started_with) or not os.path.isdir(folder):
         return None
     return {
         "kind": kind,
@@ -128,6 +129,7 @@ class Server:
 
     def __init__(self) -> None:
         self.attributes = attributes()
+        self.environment = dict(os.environ)
         self.lock = threading.Lock()
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -166,7 +168,7 @@ def install(started: Callable[[str], None] = lambda tool: None) -> Server:
 
     def execute(self: subprocess.Popen[Any], *given: Any) -> None:
         call = signature.bind(self, *given).arguments
-        request = request_of(call)
+        request = request_of(call, server.environment)
         for tool in tools_named(call["args"]):
             started(tool)
         pid = None

@@ -2,7 +2,8 @@
 # First process in the userland of a test machine: sets up what the tests count on, runs them, hands
 # the results over, powers off. job.sh, written for each run, says what to do: row, release, options,
 # action (test, compare, bench, installed or shell), tests (bench: parts) and seconds (from the start),
-# compiler (host, or none for the machine itself), rows and columns.
+# compiler (host, or none for the machine itself), rows and columns; of a test, the modules with the
+# tests, the marks that select them, and the units that are proved and need not run (units.py).
 
 . /run/job.sh
 # The first process has its environment from the kernel's command line and from the initramfs.
@@ -96,24 +97,14 @@ elif [ "$action" = installed ]; then # a Debian package
 	set -- -m pytest -v -p no:cacheprovider --junitxml=/run/results/junit.xml -o junit_family=xunit2
 	set -- "$@" tests/packages/in_machine.py
 else
-	# -v: should the machine die, the last line names the test. What is marked host_only or rendering
-	# depends on no running kernel.
+	# -v: should the machine die, the last line names the test.
 	set -- -m pytest -v --durations=40 -o cache_dir=/run/pytest -o faulthandler_timeout=300
-	set -- "$@" -o junit_family=xunit2 --ignore=tests/kernels
-	selection="not rendering and not host_only"
-	case " $options " in
-	*" no-btf "*)
-		# Kernel and userland are those of the row with BTF, which has proved all that no type is read for.
-		selection="$selection and not any_types"
-		set -- "$@" tests/test_compiler.py tests/test_errors.py
-		for tool in tools/*; do
-			[ -f "tests/test_${tool#tools/}.py" ] && set -- "$@" "tests/test_${tool#tools/}.py"
-		done
-		;;
-	*) set -- "$@" tests ;;
-	esac
-	set -- "$@" -m "$selection"
+	set -- "$@" -o junit_family=xunit2 -p tests.kernels.units
+	# shellcheck disable=SC2086
+	set -- "$@" $modules -m "$marks"
 	[ -n "$tests" ] && set -- "$@" -k "$tests"
+	echo "$proved" >/run/proved
+	export PYTOOLS_PROVED=/run/proved
 fi
 if [ "${compiler:-}" = host ]; then
 	ln -s "$(port compiler)" /run/compiler

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +106,13 @@ class Tools:
     def check_ext4(self, image: Path, log: Path) -> None:
         run(self.command("sbin/e2fsck", "-fn", image), log, "e2fsck")
 
+    def read_ext4(self, image: Path, path: str) -> str:
+        """The text of a file in an ext4 file system; empty if there is none."""
+        command = self.command("sbin/debugfs", "-R", f"cat {path}", image)
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        ).stdout.decode(errors="replace")
+
 
 def tools(say: Callable[[str], None]) -> Tools:
     """QEMU and what else the host need not have.
@@ -134,6 +142,17 @@ class Userland:
 
     def __init__(self, place: Path) -> None:
         self.image = place / "root.ext4"
+
+    def packages(self, tool: Tools) -> list[str]:
+        """Its packages with their versions, sorted, as its own dpkg knows them.
+
+        :raises ImageError: if the image doesn't say.
+        """
+        status = tool.read_ext4(self.image, "/var/lib/dpkg/status")
+        found = re.findall(r"^Package: (.*)\n(?:.+\n)*?Version: (.*)$", status, re.M)
+        if not found:
+            raise ImageError(f"{self.image} has no list of its packages")
+        return sorted(f"{name} {version}" for name, version in found)
 
 
 def userland(
@@ -169,6 +188,11 @@ class Kernel:
         self.vmlinuz = place / "vmlinuz"
         self.image = place / "kernel.ext4"
         self.modules = place / "modules"
+        self.list = place / "packages"
+
+    def packages(self) -> list[str]:
+        """Its packages with their versions."""
+        return self.list.read_text().splitlines()
 
 
 def kernel(row: Row, tool: Tools, say: Callable[[str], None]) -> Kernel:
@@ -208,7 +232,7 @@ def kernel(row: Row, tool: Tools, say: Callable[[str], None]) -> Kernel:
         filled = sum((path.lstat().st_size + 8191) & ~4095 for path in stage.rglob("*"))
         tool.make_ext4(result.image, int(filled * 1.02) + (16 << 20), scratch / "mke2fs.log", stage)
         tool.check_ext4(result.image, scratch / "e2fsck.log")
-        (place / "packages").write_text(
+        result.list.write_text(
             "".join(f"{name} {apt.field(name, 'Version')}\n" for name in packages)
         )
 

@@ -7,7 +7,7 @@ KERNELS_RUN := $(PYTHON) tests/kernels/run.py
 
 # make test-kernels  the tests on all kernels, or KERNELS=6.12,7.3; TESTS='opensnoop and not json'
 test-kernels:
-	@packaging/install-packages kernels
+	@packaging/install-packages run test kernels
 	@$(KERNELS_RUN) test
 
 # make compare-kernels  bcc's own tools beside ours on each kernel: docs/compared-with-bcc.md

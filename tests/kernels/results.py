@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from matrix import Row
 
@@ -22,6 +22,9 @@ class Result:
     test: str
     outcome: str
     reason: str = ""
+    unit: str = ""  # what it is a part of, in the record (units.py)
+    started: tuple[str, ...] = ()  # the tools that it has started
+    partial: bool = False  # not all tests of its unit were selected
 
 
 @dataclass
@@ -32,13 +35,14 @@ class RowResult:
     seconds: float
     results: list[Result] = field(default_factory=list)
     trouble: str | None = None
-    before: bool = False  # it passed in an earlier run, and nothing has changed since
+    proved: int = 0  # units that have passed in an earlier run, and nothing has changed since
+    proofs: str = ""  # when they have
 
     @property
     def passed(self) -> bool:
         return (
             self.trouble is None
-            and bool(self.results)
+            and bool(self.results or self.proved)
             and all(result.outcome != FAIL for result in self.results)
         )
 
@@ -85,12 +89,23 @@ def second_time(first: Sequence[Result], again: Sequence[Result]) -> list[Result
     for result in first:
         second = by_test.get(result.test)
         if result.outcome == FAIL and second is not None:
-            result = Result(result.test, AGAIN, result.reason) if second.outcome == PASS else second
+            result = replace(result, outcome=AGAIN) if second.outcome == PASS else second
         results.append(result)
     return results
 
 
 def judge(test: str, case: ElementTree.Element, row: Row) -> Result:
+    said = [(each.get("name"), each.get("value", "")) for each in case.iter("property")]
+    units = [value for name, value in said if name == "unit"]
+    return replace(
+        outcome(test, case, row),
+        unit=units[0] if units else "",
+        started=tuple(value for name, value in said if name == "started"),
+        partial=any(name == "partial" for name, _ in said),
+    )
+
+
+def outcome(test: str, case: ElementTree.Element, row: Row) -> Result:
     for tag in ("failure", "error"):
         child = case.find(tag)
         if child is not None:
@@ -134,8 +149,8 @@ def summary(rows: Sequence[RowResult]) -> str:
         )
     lines.append(["(seconds)", *(f"{row.seconds:.0f}" for row in rows)])
     lines.append(["(kernel)", *(PASS if row.passed else FAIL for row in rows)])
-    if any(row.before for row in rows):
-        lines.append(["(run)", *("before" if row.before else "now" for row in rows)])
+    if any(row.proved for row in rows):
+        lines.append(["(units proved before)", *(str(row.proved) for row in rows)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
@@ -154,6 +169,9 @@ def summary(rows: Sequence[RowResult]) -> str:
                 f"  {test} [{', '.join(where)}]: {reason}"
                 for (test, reason), where in reasons.items()
             ]
+    if any(row.proofs for row in rows):
+        text += ["", "proved before, with the same inputs:"]
+        text += [f"  {row.row.name}: {row.proofs}" for row in rows if row.proofs]
     troubled = [row for row in rows if row.trouble is not None]
     if troubled:
         text += ["", "proved nothing:"]

@@ -25,7 +25,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,13 +34,15 @@ from typing import IO
 
 sys.dont_write_bytecode = True
 
-import passed  # noqa: E402
+import proved  # noqa: E402
 from cache import cache_directory  # noqa: E402
 from comparison import Compared, page, read_comparison  # noqa: E402
 from debian import ImageError, MissingPackage  # noqa: E402
+from inputs import Asked, Checkout, NotCollected, ask, unit_key  # noqa: E402
 from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
 from machine import Machine, write_checkout  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
+from proved import Proof  # noqa: E402
 from results import RowResult, read_junit, second_time, summary  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -113,13 +116,13 @@ class Images:
             self.build(row)
         return self
 
-    def names(self, row: Row) -> list[str]:
-        """What the row's machine is made of, by names that change with the contents."""
-        return [
-            self.tools.root.name,
-            self.userland(row).image.parent.name,
-            self.kernels[row.name].image.parent.name,
-        ]
+    def packages(self, row: Row) -> list[str]:
+        """What the row's machine is made of: ``"linux-image-6.12.90 6.12.90-1"``, the packages of
+        its kernel and of its userland with their versions.
+
+        :raises ImageError: if an image doesn't say.
+        """
+        return [*self.kernels[row.name].packages(), *self.userland(row).packages(self.tools)]
 
     def command(self, machine: Machine, checkout: Path, **job: str) -> list[str]:
         """Write the machine's files; the command that starts it, without its console."""
@@ -197,33 +200,130 @@ def checkout_disk() -> Iterator[Path]:
         yield disk
 
 
+def units_of(asked: Asked, row: Row, tools: Collection[str]) -> list[str]:
+    """The units that a row has.
+
+    Kernel and userland of a row without types are those of the row with them, which has proved all
+    that no type is read for: there only the tools' own tests run, and those of what goes wrong.
+    """
+    modules = {"test_compiler", "test_errors", *(f"test_{tool}" for tool in tools)}
+    return [
+        unit
+        for unit, parts in asked.units.items()
+        if "no-btf" not in row.options or unit.split()[0] in modules and parts["tests"]
+    ]
+
+
+class Proving:
+    """What has to run on each row, and what is written down of it.
+
+    ``snapshot`` is a copy of the checkout as the machines have it, whatever is edited meanwhile.
+    """
+
+    def __init__(self, images: Images, snapshot: Path, tests: str, fresh: bool) -> None:
+        self.images = images
+        self.tests = tests
+        self.fresh = fresh
+        self.checkout = Checkout(snapshot)
+        self.asked = ask(snapshot)
+        self.record = proved.read(proved.RECORD)
+        self.commit = proved.commit_of(CHECKOUT)
+        self.keys: dict[str, dict[str, str]] = {}  # by row and unit
+        self.before: dict[str, list[Proof]] = {}
+
+    def look(self, row: Row) -> None:
+        """See what of a row is proved, once it has its images."""
+        packages = self.images.packages(row)
+        self.keys[row.name] = {
+            unit: unit_key(self.checkout, self.asked, row, packages, unit)
+            for unit in units_of(self.asked, row, self.checkout.tools)
+        }
+        found = proved.proofs_of(self.record, row.name, self.keys[row.name])
+        self.before[row.name] = [] if self.fresh else found
+
+    def left(self, row: Row) -> list[str]:
+        """The units that are to run on a row."""
+        before = {proof.unit for proof in self.before[row.name]}
+        return [unit for unit in self.keys[row.name] if unit not in before]
+
+    def summary(self, row: Row) -> str:
+        """When what is proved of a row was."""
+        whens = Counter((proof.day, proof.commit) for proof in self.before[row.name])
+        parts = [f"{whens[when]} on {when[0]} at {when[1]}" for when in sorted(whens)]
+        return ", ".join(parts)
+
+    def job(self, row: Row, seconds: int) -> dict[str, str]:
+        """What the machine of a row is told."""
+        marks = "not rendering and not host_only"
+        if "no-btf" in row.options:
+            marks += " and not any_types"
+        modules = sorted({unit.split()[0] for unit in self.left(row)})
+        return {
+            "action": "test",
+            "tests": self.tests,
+            "seconds": str(seconds),
+            "marks": marks,
+            "modules": " ".join(f"tests/{module}.py" for module in modules),
+            "proved": "\n".join(proof.unit for proof in self.before[row.name]),
+        }
+
+    def keep(self, result: RowResult) -> None:
+        """Write down what a run of a row has proved, and strike out what it has not."""
+        row = result.row
+        units = self.left(row)
+        tools = {unit: self.checkout.tools_of(unit) for unit in units}
+        good, complaints = proved.passed_units(result, units, tools, bool(self.tests))
+        if Checkout(CHECKOUT).machine() != self.checkout.machine():
+            good, complaints = [], ["what the machines are made of has changed: not recorded"]
+        for complaint in complaints:
+            say(f"{row.name}: {complaint}")
+        for unit in units:
+            tried = not self.tests or any(test.unit == unit for test in result.results)
+            known = self.record.get((row.name, unit))
+            if tried and known is not None and known.key == self.keys[row.name][unit]:
+                del self.record[row.name, unit]
+        today = proved.today()
+        new = [
+            Proof(row.name, unit, self.keys[row.name][unit], self.commit, today) for unit in good
+        ]
+        self.record.update({(proof.row, proof.unit): proof for proof in new})
+        rows = {each.name for each in read(TABLE.read_text())}
+        proofs = [
+            proof
+            for proof in self.record.values()
+            if proof.row in rows and proof.unit in self.asked.units
+        ]
+        proved.write(proved.RECORD, proofs)
+
+
 def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) -> int:
     """Run the tests on ``rows`` and print the table; 0 if every row passed.
 
-    A row that has passed with the same files runs again only if ``fresh``.
+    What is proved of a row, by the record, runs again only if ``fresh``.
     """
     images = Images()
     # Those that have fewer tests last: none that takes long runs alone at the end.
     in_order = sorted(rows, key=lambda row: "no-btf" in row.options)
     machines = [Machine(row, RESULTS / row.name, timeout) for row in in_order]
-    inputs: dict[str, list[str]] = {}
     done: dict[str, RowResult] = {}
 
     def ended(machine: Machine) -> None:
-        result = RowResult(machine.row, machine.seconds, trouble=machine.unpack())
+        row = machine.row
+        result = RowResult(row, machine.seconds, trouble=machine.unpack())
         try:
             if machine.report.exists():
-                result.results = read_junit(machine.report.read_bytes(), machine.row)
+                result.results = read_junit(machine.report.read_bytes(), row)
             if machine.again.exists():
-                again = read_junit(machine.again.read_bytes(), machine.row)
+                again = read_junit(machine.again.read_bytes(), row)
                 result.results = second_time(result.results, again)
         except ValueError as error:
             result.trouble = result.trouble or str(error)
-        done[machine.row.name] = result
-        if result.passed and not machine.again.exists():
-            passed.keep(machine.row.name, inputs[machine.row.name], machine.report, machine.seconds)
+        result.proved = len(proving.before[row.name])
+        result.proofs = proving.summary(row)
+        done[row.name] = result
+        proving.keep(result)
         say(
-            f"{machine.row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s"
+            f"{row.name}: {'pass' if result.passed else 'FAIL'} in {machine.seconds:.0f} s"
             + (f": {result.trouble}" if result.trouble else "")
         )
         if result.trouble is not None:
@@ -231,26 +331,31 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) ->
                 say(f"  | {line}")
 
     with checkout_disk() as disk:
-        files = passed.content(disk)
+        snapshot = disk.with_name("checkout")
+        with tarfile.open(disk) as tar:
+            tar.extractall(snapshot)
+        proving = Proving(images, snapshot, tests, fresh)
 
         def start(machine: Machine) -> None:
             row = machine.row
+            # What an earlier run left there says nothing of this one.
+            shutil.rmtree(RESULTS / row.name, ignore_errors=True)
             try:
                 images.build(row)
+                proving.look(row)
             except ImageError as error:
                 done[row.name] = RowResult(row, 0.0, trouble=str(error))
-                # What an earlier run left there says nothing of this one.
-                shutil.rmtree(RESULTS / row.name, ignore_errors=True)
                 say(f"{row.name}: FAIL: {error}")
                 return
-            inputs[row.name] = [files, tests, *images.names(row), *sorted(row.options)]
-            seconds = None if fresh else passed.found(row.name, inputs[row.name], machine.report)
-            if seconds is not None:
-                results_before = read_junit(machine.report.read_bytes(), row)
-                done[row.name] = RowResult(row, seconds, results_before, before=True)
-                say(f"{row.name}: pass before, with the same files; FRESH=1 runs it again")
+            left = proving.left(row)
+            if not left:
+                done[row.name] = RowResult(
+                    row, 0.0, proved=len(proving.before[row.name]), proofs=proving.summary(row)
+                )
+                say(f"{row.name}: proved before, with the same inputs; FRESH=1 runs it again")
                 return
-            job = {"action": "test", "tests": tests, "seconds": str(machine.test_seconds)}
+            say(f"{row.name}: {len(left)} units to run, {len(proving.before[row.name])} proved")
+            job = proving.job(row, machine.test_seconds)
             if os.geteuid() == 0:
                 job["compiler"] = "host"
             command = images.command(machine, disk, **job)
@@ -464,7 +569,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "--fresh",
         action="store_true",
         default=environment.get("FRESH", "") not in ("", "0"),
-        help="run rows again that have passed with the same files (default: $FRESH)",
+        help="run what is proved as well (default: $FRESH)",
     )
     return parser.parse_args(arguments)
 
@@ -474,7 +579,7 @@ def main(arguments: list[str]) -> int:
     try:
         with interruptible():
             return act(chosen)
-    except (MatrixError, ImageError) as error:
+    except (MatrixError, ImageError, NotCollected) as error:
         say(f"kernels: {error}")
     except OSError as error:
         say(f"kernels: {error.strerror}: {error.filename}")

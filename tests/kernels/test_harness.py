@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,12 +26,16 @@ sys.path.insert(0, str(HERE))
 import cache  # noqa: E402
 import compare  # noqa: E402
 import debian  # noqa: E402
-import passed  # noqa: E402
+import fork_server  # noqa: E402
+import inputs  # noqa: E402
+import proved  # noqa: E402
 from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
+from inputs import Asked, Checkout, unit_key  # noqa: E402
 from machine import Machine, clock_arguments, write_checkout, write_initramfs  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
+from proved import Proof  # noqa: E402
 from results import Result, RowResult, kernel_reason, read_junit, second_time, summary  # noqa: E402
 import run  # noqa: E402
 from run import Images, run_machines  # noqa: E402
@@ -506,39 +512,532 @@ def test_a_client_that_was_killed_leaves_the_next_one_its_own_reply(
         assert client.wait() == 3
 
 
-# Rows that passed before.
+# What a unit of tests depends on.
+
+FILES = {
+    "setup.cfg": "[tool:pytest]\naddopts = -ra\n[flake8]\nmax-line-length = 100\n",
+    "lib/pytools/__init__.py": "",
+    "lib/pytools/base/__init__.py": "",
+    "lib/pytools/base/errors.py": "class Failure(Exception): pass\n",
+    "lib/pytools/facts/__init__.py": "",
+    "lib/pytools/facts/btf.py": "",
+    "lib/pytools/facts/differences.py": "from pytools.facts import btf\n",
+    "lib/pytools/compile/__init__.py": "",
+    "lib/pytools/compile/template.py": "from pytools.facts import differences\n",
+    "lib/pytools/compile/compiler.py": 'CHILD = "compiler_child.py"\n',
+    "lib/pytools/compile/compiler_child.py": "",
+    "lib/pytools/compile/include/linux/types.h": "",
+    "lib/pytools/compile/bpf/outer.h": '#include "inner.h"\n',
+    "lib/pytools/compile/bpf/inner.h": "",
+    "lib/pytools/compile/bpf/other.h": "",
+    "lib/pytools/load/__init__.py": "",
+    "lib/pytools/load/loader.py": "from ..base.errors import Failure\n"
+    "from pytools.compile import compiler, template\n",
+    "lib/pytools/domains/__init__.py": "",
+    "lib/pytools/domains/net.py": "",
+    "lib/pytools/domains/block.py": "",
+    "tools/alpha": 'from pytools.load import loader\nTEMPLATE = """\n#include "outer.h"\n"""\n',
+    "tools/beta": "from pytools.load.loader import Failure\n"
+    "def main():\n    from pytools.domains import net\n    return '#include \"other.h\"'\n",
+    "tests/conftest.py": "",
+    "tests/support.py": 'NEEDED = {"beta": []}\ndef all_tools(): pass\n'
+    "def some(): return all_tools()\n",
+    "tests/load.py": "",
+    "tests/test_alpha.py": "from support import Tool\nimport load\n"
+    'def test_it(): Tool("alpha", "-v")\n',
+    "tests/test_beta.py": '"""Not alpha."""\ndef test_it(): run("cd tools; ./beta -v")\n',
+    "tests/test_shared.py": "from support import some\ndef test_it(tool): pass\n",
+    "tests/test_all.py": "from support import some\ndef test_it(): some()\n",
+    "tests/test_net.py": "def test_it():\n    from pytools.domains.net import x\n",
+    "tests/test_block.py": 'CODE = """\nfrom pytools.domains import block\n"""\n',
+    "tests/test_differences.py": "from pytools.facts.differences import x\n",
+    "tests/test_docs.py": 'PAGE = ROOT / "docs" / "page.md"\n',
+    "docs/page.md": "",
+    "docs/other.md": "",
+    **{name: "" for name in inputs.MACHINE_FILES},
+}
+ALPHA = {"test_alpha", "test_shared alpha", "test_all"}
+BETA = {"test_beta", "test_shared beta", "test_all"}
+LIBRARY = {"test_net", "test_block", "test_differences", "test_docs"}
+EVERY = ALPHA | BETA | LIBRARY
+NEWER = Row("6.12-rt", "p", "s", "u")
+PACKAGES = ("linux-image-6.12 6.12.90-1", "libc6 2.41-12")
 
 
-def packed(path: Path, files: dict[str, str], moment: int) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, text in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(text), moment
-            tar.addfile(member, io.BytesIO(text.encode()))
-    return path
+def asked(**changed: str) -> Asked:
+    """What Python says of a checkout of `FILES`."""
+    rendered = {
+        tool: {release: f"{tool} for {release}" for release in ("5.10", "5.10 headers", "6.12")}
+        for tool in ("alpha", "beta")
+    }
+    for tool, text in changed.items():
+        rendered[tool]["6.12"] = text
+    return Asked({unit: {"tests": ["test_it"], "typed": []} for unit in EVERY}, rendered)
 
 
-def test_a_checkout_is_known_by_what_is_in_it(tmp_path: Path) -> None:
-    same = [packed(tmp_path / str(time), {"a": "1", "b": "2"}, time) for time in (1, 2)]
-    assert passed.content(same[0]) == passed.content(same[1])
-    for other in {"a": "1", "b": "3"}, {"a": "1", "c": "2"}, {"a": "1"}, {"a": "12"}:
-        assert passed.content(packed(tmp_path / "other", other, 1)) != passed.content(same[0])
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A checkout of `FILES`."""
+    root = tmp_path / "small"
+    for name, text in FILES.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for tool in ("alpha", "beta"):
+        (root / "tools" / tool).chmod(0o755)
+    return root
 
 
-def test_a_row_that_passed_is_found_until_anything_changes(tmp_path: Path) -> None:
-    report = tmp_path / "6.1" / "junit.xml"
-    report.parent.mkdir()
-    report.write_text("<testsuites/>")
-    again = tmp_path / "again" / "junit.xml"
-    assert passed.found("6.1", ["files", "tests"], again) is None
-    passed.keep("6.1", ["files", "tests"], report, 12.5)
-    assert passed.found("6.1", ["files", "tests"], again) == 12.5
-    assert again.read_text() == "<testsuites/>"
-    assert passed.found("6.1", ["files", "other"], again) is None
-    assert passed.found("6.12", ["files", "tests"], again) is None
-    for number in range(passed.MOST):
-        passed.keep("6.1", ["files", str(number)], report, 1)
-    assert passed.found("6.1", ["files", "tests"], again) is None
+def keys_of(
+    root: Path,
+    said: Asked | None = None,
+    row: Row = NEWER,
+    packages: tuple[str, ...] = PACKAGES,
+) -> dict[str, str]:
+    checkout = Checkout(root)
+    said = said or asked()
+    return {unit: unit_key(checkout, said, row, packages, unit) for unit in said.units}
+
+
+@pytest.mark.parametrize(
+    "changed, units",
+    [
+        # A tool, and what only it needs.
+        ("tools/alpha", ALPHA),
+        ("tools/beta", BETA),
+        ("lib/pytools/compile/bpf/outer.h", ALPHA),
+        ("lib/pytools/compile/bpf/inner.h", ALPHA),
+        ("lib/pytools/compile/bpf/other.h", BETA),
+        ("lib/pytools/domains/net.py", BETA | {"test_net"}),
+        ("lib/pytools/domains/block.py", {"test_block"}),
+        # What all tools share: by a relative import, by a package, as a child, for the compiler.
+        ("lib/pytools/load/loader.py", ALPHA | BETA),
+        ("lib/pytools/load/__init__.py", ALPHA | BETA),
+        ("lib/pytools/base/errors.py", ALPHA | BETA),
+        ("lib/pytools/compile/compiler_child.py", ALPHA | BETA),
+        ("lib/pytools/compile/include/linux/types.h", ALPHA | BETA),
+        ("lib/pytools/__init__.py", EVERY - {"test_docs"}),
+        # What only renders counts by what it renders, and where a test asks for it.
+        ("lib/pytools/facts/differences.py", {"test_differences"}),
+        ("lib/pytools/facts/btf.py", set()),
+        ("lib/pytools/compile/template.py", set()),
+        # Tests.
+        ("tests/test_alpha.py", {"test_alpha"}),
+        ("tests/test_shared.py", {"test_shared alpha", "test_shared beta"}),
+        ("tests/load.py", {"test_alpha"}),
+        ("tests/support.py", {"test_alpha", "test_shared alpha", "test_shared beta", "test_all"}),
+        ("tests/conftest.py", EVERY),
+        # Machines.
+        ("tests/kernels/guest.sh", EVERY),
+        ("tests/kernels/compile_server.py", EVERY),
+        # Others.
+        ("docs/page.md", {"test_docs"}),
+        ("docs/other.md", set()),
+    ],
+)
+def test_a_changed_file_reruns_what_depends_on_it(
+    small: Path, changed: str, units: set[str]
+) -> None:
+    before = keys_of(small)
+    with (small / changed).open("a") as file:
+        file.write("/* changed */\n" if changed.endswith(".h") else "# changed\n")
+    after = keys_of(small)
+    assert {unit for unit in EVERY if before[unit] != after[unit]} == units
+
+
+def test_a_new_file_that_nothing_needs_reruns_nothing(small: Path) -> None:
+    before = keys_of(small)
+    for name in ("tools/gamma", "lib/pytools/domains/new.py", "tests/test_gamma.py"):
+        (small / name).write_text("# new\n")
+    assert keys_of(small) == before
+    (small / "tools/gamma").chmod(0o755)
+    # One that goes through all tools has one more.
+    after = asked()
+    after.rendered["gamma"] = {}
+    changed = keys_of(small, after)
+    assert {unit for unit in EVERY if before[unit] != changed[unit]} == {"test_all"}
+
+
+def test_what_a_template_is_rendered_to_reruns_the_tool_s_tests(small: Path) -> None:
+    before = keys_of(small)
+    after = keys_of(small, asked(beta="with another difference"))
+    assert {unit for unit in EVERY if before[unit] != after[unit]} == BETA
+    older = Row("5.10", "p", "s", "u")
+    assert keys_of(small, row=older) == keys_of(small, asked(beta="another"), row=older)
+
+
+def test_another_kernel_or_userland_or_option_is_another_row(small: Path) -> None:
+    before = keys_of(small)
+    for packages in (
+        ("linux-image-6.12 6.12.91-1", PACKAGES[1]),
+        (PACKAGES[0], "libc6 2.41-13"),
+        (*PACKAGES, "strace 6.13-1"),
+    ):
+        after = keys_of(small, packages=packages)
+        assert all(before[unit] != after[unit] for unit in EVERY)
+    assert keys_of(small, packages=PACKAGES[::-1]) == before
+    row = Row("6.12-rt", "p", "s", "u", frozenset({"headers"}))
+    assert all(before[unit] != key for unit, key in keys_of(small, row=row).items())
+    # Where a package comes from says nothing of it.
+    assert keys_of(small, row=Row("6.12-rt", "q", "r", "u")) == before
+
+
+def test_pytest_s_settings_rerun_all_and_those_of_others_nothing(small: Path) -> None:
+    before = keys_of(small)
+    config = FILES["setup.cfg"]
+    (small / "setup.cfg").write_text(config.replace("100", "99"))
+    assert keys_of(small) == before
+    (small / "setup.cfg").write_text(config.replace("-ra", "-rA"))
+    assert all(before[unit] != key for unit, key in keys_of(small).items())
+
+
+def test_a_test_that_joins_or_leaves_a_unit_reruns_it(small: Path) -> None:
+    before = keys_of(small)
+    more = asked()
+    more.units["test_shared alpha"]["tests"].append("test_other")
+    more.units["test_beta"]["typed"].append("test_of_types")
+    after = keys_of(small, more)
+    changed = {"test_shared alpha", "test_beta"}
+    assert {unit for unit in EVERY if before[unit] != after[unit]} == changed
+    headers = Row("5.10-headers", "p", "s", "u", frozenset({"headers", "no-btf"}))
+    before, after = keys_of(small, row=headers), keys_of(small, more, row=headers)
+    assert {unit for unit in EVERY if before[unit] != after[unit]} == {"test_shared alpha"}
+
+
+def test_the_rows_that_are_recorded_stand_for_those_that_are_not() -> None:
+    recorded = ["5.10", "5.10 headers", "6.1", "6.12", "7.0", "7.3"]
+    for name, expected in {
+        "6.1": ["6.1"],
+        "6.12-rt": ["6.12"],
+        "7.2": ["7.0", "7.3"],
+        "7.4": ["7.3"],
+        "5.4": ["5.10"],
+    }.items():
+        assert inputs.stand_ins(Row(name, "p", "s", "u"), recorded) == expected
+    headers = Row("5.10-headers", "p", "s", "u", frozenset({"no-btf"}))
+    assert inputs.stand_ins(headers, recorded) == ["5.10 headers"]
+
+
+def test_this_checkout_s_own_inputs_are_found() -> None:
+    checkout = Checkout(HERE.parents[1])
+    assert checkout.named_tools("test_runqlat") == {"runqlat"}
+    assert checkout.named_tools("test_shared_options") == checkout.tools
+    files = checkout.of_tool("runqlat")
+    names = {path.rpartition("/")[2] for path in files}
+    assert {"runqlat", "run_queue.h", "loader.py", "ringbuf.py", "compiler_child.py"} <= names
+    assert not {"block.h", "block.py", "tcplife"} & names
+    assert all((HERE.parents[1] / path).is_file() for path in inputs.RENDERING_ONLY)
+    assert not files & set(inputs.RENDERING_ONLY)
+
+
+# The record.
+
+PROOF = Proof("6.1", "test_shared alpha", "0123456789abcdef", "47ddadd70e", "2026-11-29")
+
+
+def test_a_proof_is_a_line_and_read_back(tmp_path: Path) -> None:
+    other = PROOF._replace(unit="test_alpha", commit="47ddadd70e+")
+    proved.write(tmp_path / "proved.txt", [PROOF, other])
+    text = (tmp_path / "proved.txt").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == [
+        "6.1 test_alpha - 0123456789abcdef 47ddadd70e+ 2026-11-29",
+        "6.1 test_shared alpha 0123456789abcdef 47ddadd70e 2026-11-29",
+    ]
+    found = proved.read(tmp_path / "proved.txt")
+    assert set(found.values()) == {PROOF, other}
+    assert proved.read(tmp_path / "none") == {}
+
+
+def test_a_proof_whose_hash_does_not_match_is_never_believed() -> None:
+    record = {(PROOF.row, PROOF.unit): PROOF}
+    assert proved.proofs_of(record, "6.1", {PROOF.unit: PROOF.key}) == [PROOF]
+    for key in ("0123456789abcdee", "", "0123456789abcde", PROOF.key.upper()):
+        assert proved.proofs_of(record, "6.1", {PROOF.unit: key}) == []
+    assert proved.proofs_of(record, "6.12", {PROOF.unit: PROOF.key}) == []
+    assert proved.proofs_of(record, "6.1", {"test_shared beta": PROOF.key}) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "<<<<<<< HEAD",
+        "6.1 test_shared alpha 0123456789abcde 47ddadd70e 2026-11-29",
+        "6.1 test_shared alpha 0123456789abcdef 47ddadd70e",
+        "6.1 test_shared 0123456789abcdef 47ddadd70e 2026-11-29",
+        "# 6.1 test_shared alpha 0123456789abcdef 47ddadd70e 2026-11-29",
+    ],
+)
+def test_a_line_that_is_no_proof_proves_nothing(tmp_path: Path, line: str) -> None:
+    (tmp_path / "proved.txt").write_text(f"{line}\n")
+    assert proved.read(tmp_path / "proved.txt") == {}
+
+
+def test_only_a_unit_that_passed_as_a_whole_at_once_is_proved() -> None:
+    def test_of(unit: str, outcome: str = "pass", **facts: Any) -> Result:
+        return Result(f"{unit}::t", outcome, unit=unit, **facts)
+
+    results = [
+        test_of("passes", started=("alpha",)),
+        test_of("passes", "skip"),
+        test_of("fails"),
+        test_of("fails", "FAIL"),
+        test_of("again", "again"),
+        test_of("partial", partial=True),
+        test_of("stranger", started=("alpha", "beta")),
+    ]
+    units = ["passes", "fails", "again", "partial", "stranger", "none"]
+    tools = {unit: {"alpha"} for unit in units}
+    found = proved.passed_units(RowResult(ROW, 1, results), units, tools, chosen=False)
+    assert found[0] == ["passes", "none"]
+    assert found[1] == ["stranger starts beta, and doesn't name it: not recorded"]
+    found = proved.passed_units(RowResult(ROW, 1, results), units, tools, chosen=True)
+    assert found[0] == ["passes"]
+    trouble = RowResult(ROW, 1, results, trouble="kernel panic")
+    assert proved.passed_units(trouble, units, tools, chosen=False) == ([], [])
+
+
+def test_a_commit_is_marked_when_files_are_not_those_of_it(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "proved.txt").touch()
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "x"], check=True)
+    commit = proved.commit_of(tmp_path)
+    assert len(commit) == 10
+    (tmp_path / "proved.txt").write_text("the record itself is no input\n")
+    assert proved.commit_of(tmp_path) == commit
+    (tmp_path / "new").touch()
+    assert proved.commit_of(tmp_path) == commit + "+"
+
+
+TESTS_OF_UNITS = """
+import subprocess, pytest
+
+@pytest.mark.parametrize("tool", ["opensnoop", "runqlen"])
+def test_of_each(tool):
+    subprocess.run([f"{TOOLS}/{tool}", "--version"], check=True)
+
+@pytest.mark.parametrize("tool", ["pliers"])
+def test_of_others(tool):
+    subprocess.run(["sh", "-c", f"cd {TOOLS}; ./runqlat --version"], check=True)
+
+@pytest.mark.any_types
+def test_of_any_types(): pass
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("tool", ["profile"])
+def test_of_the_host(tool): pass
+"""
+
+
+def run_units(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run pytest with the plugin on `TESTS_OF_UNITS`; its JUnit XML."""
+    tools = str(HERE.parents[1] / "tools")
+    (folder / "test_units.py").write_text(f"TOOLS = {tools!r}\n{TESTS_OF_UNITS}")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    any_types\n    host_only\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.kernels.units", *arguments]
+    result = subprocess.run(
+        [*command, "-m", "not host_only", f"--rootdir={folder}", f"-c{folder}/pytest.ini"]
+        + [f"--junitxml={folder}/junit.xml", "-o", "junit_family=xunit2", str(folder)],
+        cwd=HERE.parents[1],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        check=False,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+    return (folder / "junit.xml").read_text() if (folder / "junit.xml").exists() else ""
+
+
+def test_units_are_collected(tmp_path: Path) -> None:
+    run_units(tmp_path, "--collect-only", PYTOOLS_COLLECTED=str(tmp_path / "units"))
+    assert json.loads((tmp_path / "units").read_text()) == {
+        "test_units opensnoop": {"tests": ["test_of_each"], "typed": []},
+        "test_units runqlen": {"tests": ["test_of_each"], "typed": []},
+        "test_units": {"tests": ["test_of_others"], "typed": ["test_of_any_types"]},
+    }
+
+
+def test_units_are_in_the_results_and_proved_ones_are_not_run(tmp_path: Path) -> None:
+    (tmp_path / "proved").write_text("test_units opensnoop\n")
+    place = {"PYTOOLS_PROVED": str(tmp_path / "proved")}
+    results = read_junit(run_units(tmp_path, **place).encode(), ROW)
+    assert [(each.test, each.unit, each.started, each.partial) for each in results] == [
+        ("test_units::test_of_each[runqlen]", "test_units runqlen", ("runqlen",), False),
+        ("test_units::test_of_others[pliers]", "test_units", ("runqlat",), False),
+        ("test_units::test_of_any_types", "test_units", (), False),
+    ]
+    (tmp_path / "proved").write_text("")
+    results = read_junit(run_units(tmp_path, "-k", "of_any or runqlen", **place).encode(), ROW)
+    assert [(each.unit, each.partial) for each in results] == [
+        ("test_units runqlen", False),
+        ("test_units", True),
+    ]
+
+
+# Starts by fork.
+
+# Says what a process finds when it starts.
+FACTS = """
+import json, os, resource, signal, stat, sys
+def lines(path, *names):
+    return [line for line in open(path) if line.startswith(names)]
+print(json.dumps({
+    "argv": sys.argv, "name": __name__, "path": sys.path[0],
+    "main": sys.modules["__main__"].__dict__ is globals(),
+    "folder": os.getcwd(), "environment": dict(os.environ), "parent": os.getppid(),
+    "leader": os.getsid(0) == os.getpid(), "group": os.getpgid(0) == os.getpid(),
+    "descriptors": {n: stat.S_IFMT(os.fstat(int(n)).st_mode) for n in os.listdir("/proc/self/fd")
+                    if os.path.exists("/proc/self/fd/" + n)},
+    "inheritable": [n for n in range(64) if os.path.exists(f"/proc/self/fd/{n}")
+                    and os.get_inheritable(n)],
+    "signals": [str(signal.getsignal(n)).split(" at ")[0] for n in signal.valid_signals()],
+    "status": lines("/proc/self/status", "Name", "Umask", "Sig", "Shd", "Cap", "Cpus_allowed"),
+    "limits": [resource.getrlimit(n) for n in range(16)],
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "streams": [[s.name, s.encoding, s.errors, s.line_buffering, s.isatty()]
+                for s in (sys.stdin, sys.stdout, sys.stderr)],
+    "thread": __import__("threading").get_native_id() == os.getpid(),
+    "threads": __import__("threading").active_count(),
+    "hook": sys.excepthook is sys.__excepthook__,
+    "library": [name for name in sys.modules if name.startswith("pytools")],
+}))
+"""
+# Runs that, and how programs end, by Popen; with the word fork by the fork server.
+STARTS = f"""
+import json, os, signal, subprocess, sys
+if "fork" in sys.argv:
+    import fork_server
+    fork_server.install()
+def run(code, *words, **more):
+    child = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, stdin=subprocess.PIPE, **more)
+    out, err = child.communicate(b"input\\n")
+    return child.returncode, out.decode(), err.decode().splitlines()[-1:]
+facts = {FACTS!r}
+out = [
+    run(facts, "a", "b c"),
+    run(facts, cwd="/", env={{**os.environ, "WORD": "x", "TZ": "Asia/Tokyo"}}),
+    run(facts, start_new_session=True),
+]
+reading, writing = os.pipe()
+writing = os.dup2(writing, 40)
+out.append(run(facts, pass_fds=[writing]))
+out.append(run("import os, sys; os.write(int(sys.argv[1]), b'handed on')", str(writing),
+               pass_fds=[writing]))
+out.append(os.read(reading, 100).decode())
+out += [
+    run("print(input())"), run("import sys; sys.exit(3)"), run("import sys; sys.exit('words')"),
+    run("1/0"), run("this is no Python"), run("raise KeyboardInterrupt"),
+    run("import os; os._exit(7)"), run("import os, signal; os.kill(os.getpid(), signal.SIGTERM)"),
+    run("import atexit; atexit.register(print, 'at exit'); print('end')"),
+    run("import threading, time\\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()"),
+    run("import os, sys; os.close(1); sys.exit(0)"),
+    run("import os; pid = os.fork(); print(os.waitpid(pid, 0)[1] if pid else 'child', flush=True)"),
+]
+subprocess.run([sys.executable, "-c", "print('inherited', flush=True)"])
+waiting = subprocess.Popen([sys.executable, "-c", "print('up', flush=True)\\nwhile True: pass"],
+                           stdout=subprocess.PIPE)
+waiting.stdout.readline()
+waiting.send_signal(signal.SIGINT)
+out.append(waiting.wait())
+print(json.dumps([os.getpid(), out]))
+"""
+
+
+def plain_environment() -> dict[str, str]:
+    """Ours, without what Python is told by it, but with the place of fork_server.py."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**ours, "PYTHONPATH": str(HERE)}
+
+
+def test_a_start_by_fork_is_as_one_by_exec(tmp_path: Path) -> None:
+    found = []
+    for how in ("exec", "fork"):
+        result = subprocess.run(
+            [sys.executable, "-c", STARTS, how],
+            env=plain_environment(),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            text=True,
+        )
+        first, _, last = result.stdout.rstrip("\n").partition("\n")
+        assert first == "inherited"
+        pid, out = json.loads(last)
+        for number, entry in enumerate(out[:4]):
+            facts = json.loads(entry[1])
+            assert facts.pop("parent") == pid
+            out[number] = [entry[0], facts, entry[2]]
+        found.append(out)
+    for by_exec, by_fork in zip(*found):
+        if isinstance(by_exec, list) and isinstance(by_exec[1], dict):
+            for fact, value in by_exec[1].items():
+                assert (fact, by_fork[1][fact]) == (fact, value)
+        assert by_fork == by_exec
+
+
+def test_a_tool_that_is_forked_is_the_tool(tmp_path: Path) -> None:
+    tool = str(HERE.parents[1] / "tools" / "runqlat")
+    code = f"""
+import os, subprocess, sys
+import fork_server
+if "fork" in sys.argv:
+    fork_server.install()
+for words in (["--version"], ["--help"], ["--nonsense"], ["-p", "x"], ["1", "2", "3"]):
+    result = subprocess.run([{tool!r}, *words], capture_output=True, text=True)
+    print(result.returncode, result.stdout, result.stderr)
+child = subprocess.Popen([{tool!r}, "--version"])
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+print(open(f"/proc/{{child.pid}}/comm").read())
+"""
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code, how],
+            env={**plain_environment(), "COLUMNS": "90"},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for how in ("exec", "fork")
+    ]
+    assert printed[0] == printed[1]
+    assert printed[0].endswith(b"runqlat\n\n")
+
+
+@pytest.mark.parametrize(
+    "change, forked",
+    [
+        ({}, True),
+        ({"args": ["/usr/bin/python3", "-c", "pass", "word"]}, True),
+        ({"args": ["/usr/bin/python3", "script.py"]}, False),
+        ({"args": ["/usr/bin/python3", "-I", "-c", "pass"]}, False),
+        ({"args": ["setpriv", "--reuid=1", "{tool}"]}, False),
+        ({"args": "{tool}", "shell": True}, False),
+        ({"args": ["/elsewhere/tools/runqlat"]}, False),
+        ({"preexec_fn": print}, False),
+        ({"env": {"PYTHONUTF8": "0"}}, False),
+        ({"env": {"LC_ALL": "C.other"}}, False),
+        ({"cwd": "/nonexistent"}, False),
+        ({"close_fds": False}, False),
+        ({"umask": 0o77}, False),
+        ({"uid": 12345}, False),
+        ({"executable": "/bin/true"}, False),
+    ],
+)
+def test_what_takes_an_exec_is_no_fork(change: dict[str, Any], forked: bool) -> None:
+    tool = str(HERE.parents[1] / "tools" / "runqlat")
+    call: dict[str, Any] = {"args": [tool, "-v"], "executable": None, "preexec_fn": None}
+    call.update({"close_fds": True, "cwd": None, "env": None, "shell": False, "umask": -1})
+    call.update({"restore_signals": True, "uid": None, "gid": None, "gids": None})
+    call.update({"start_new_session": False}, **change)
+    if isinstance(call["args"], list):
+        call["args"] = [word.format(tool=tool) for word in call["args"]]
+    if call["env"] is not None:
+        call["env"] = {**os.environ, **call["env"]}
+    assert (fork_server.request_of(call, dict(os.environ)) is not None) == forked
 
 
 # What came back.
@@ -796,37 +1295,125 @@ def test_rows_that_lack_an_image_are_named_and_the_others_have_theirs(
         images.require(read(FOUR))
 
 
-def test_a_kernel_that_cannot_be_built_is_a_failed_row(
-    without_7_0: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    report = '<testsuites><testcase classname="tests.t" name="a"/></testsuites>'
-    results = RESULTS.format(status=0).replace("<testsuites/>", report)
+@pytest.fixture
+def small_matrix(
+    without_7_0: list[str], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, str]]:
+    """Machines that pass the one test of each unit that they are to run, of the checkout `small`;
+    what they were told."""
+    jobs: list[dict[str, str]] = []
 
-    def prepare(self: Machine, *rest: object) -> list[str]:
+    def prepare(self: Machine, tools: object, kernel: object, userland: object, *rest: Any) -> Any:
+        jobs.append({"row": self.row.name, **rest[-1]})
         self.temporary.mkdir(parents=True)
-        return ["sh", "-c", results, "sh", str(self.directory)]
+        left_out = rest[-1]["proved"].splitlines()
+        cases = "".join(
+            f'<testcase classname="tests.{unit.split()[0]}" name="test_it[{unit.split()[-1]}]">'
+            f'<properties><property name="unit" value="{unit}"/></properties></testcase>'
+            for unit in sorted(EVERY)
+            if unit not in left_out
+        )
+        report = f"<testsuites>{cases}</testsuites>"
+        text = RESULTS.format(status=0).replace("<testsuites/>", report)
+        return ["sh", "-c", text, "sh", str(self.directory)]
 
-    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    git = ["git", "-C", str(small), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "--quiet", str(small)], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "x"], check=True)
+    monkeypatch.setattr(run, "CHECKOUT", small)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(run, "ask", lambda root: asked())
+    monkeypatch.setattr(run, "TABLE", tmp_path / "matrix.txt")
+    (tmp_path / "matrix.txt").write_text(FOUR)
+    monkeypatch.setattr(proved, "RECORD", small / "proved.txt")
     monkeypatch.setattr(Machine, "prepare", prepare)
     monkeypatch.setattr(Machine, "ports", lambda self: [])
-    monkeypatch.setattr(Images, "names", lambda self, row: [row.name])
+    monkeypatch.setattr(Images, "packages", lambda self, row: [f"linux-image {row.release}"])
     monkeypatch.setattr(Images, "compiler", lambda self, machine, checkout: [])
+    return jobs
+
+
+def test_a_kernel_that_cannot_be_built_is_a_failed_row(
+    small_matrix: list[dict[str, str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     rows = choose(read(FOUR), "6.18 7.0")
-    (tmp_path / "7.0").mkdir()
-    (tmp_path / "7.0" / "junit.xml").write_text("of an earlier run")
+    (tmp_path / "results" / "7.0").mkdir(parents=True)
+    (tmp_path / "results" / "7.0" / "junit.xml").write_text("of an earlier run")
     assert run.test(rows, "", 2, 60, False) == 1
     text = capfd.readouterr().out
-    assert "(pass)     1     0\n" in text
-    assert "(kernel)   pass  FAIL\n" in text
+    assert re.search(rf"^\(pass\) +{len(EVERY)} +0$", text, re.M)
+    assert re.search(r"^\(kernel\) +pass +FAIL$", text, re.M)
     assert "proved nothing:\n  7.0: cannot build kernel 7.0: no package\n" in text
-    assert not (tmp_path / "7.0").exists()
-    for fresh, when in (False, "before"), (True, ""):
-        assert run.test(rows[:1], "", 2, 60, fresh) == 0
-        text = capfd.readouterr().out
-        assert "(pass)     1\n" in text and ("(run)      before\n" in text) == bool(when)
+    assert not (tmp_path / "results" / "7.0").exists()
+
+
+def test_what_is_proved_is_not_run_again_until_its_inputs_change(
+    small: Path, small_matrix: list[dict[str, str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = choose(read(FOUR), "6.18")
+    assert run.test(rows, "", 2, 60, False) == 0
+    record = proved.read(proved.RECORD)
+    assert set(record) == {("6.18", unit) for unit in EVERY}
+    commit = proved.commit_of(small)
+    assert {proof.commit for proof in record.values()} == {commit}
+    # Nothing has changed: no machine starts.
+    assert run.test(rows, "", 2, 60, False) == 0
+    assert len(small_matrix) == 1
+    text = capfd.readouterr().out
+    assert f"\n  6.18: {len(EVERY)} on {proved.today()} at {commit}\n" in text
+    # A header has: the units of the tool that includes it run.
+    with (small / "lib/pytools/compile/bpf/inner.h").open("a") as header:
+        header.write("/* changed */\n")
+    assert run.test(rows, "", 2, 60, False) == 0
+    job = small_matrix[1]
+    assert job["modules"].split() == [
+        "tests/test_all.py", "tests/test_alpha.py", "tests/test_shared.py",
+    ]  # fmt: skip
+    assert set(job["proved"].splitlines()) == EVERY - ALPHA
+    after = proved.read(proved.RECORD)
+    assert {unit for _, unit in after if after["6.18", unit].commit == commit + "+"} == ALPHA
+    # FRESH=1 believes nothing.
+    assert run.test(rows, "", 2, 60, True) == 0
+    assert small_matrix[2]["proved"] == ""
+    assert {proof.commit for proof in proved.read(proved.RECORD).values()} == {commit + "+"}
+
+
+def test_what_fails_is_struck_from_the_record(
+    small_matrix: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = choose(read(FOUR), "6.18")
+    assert run.test(rows, "", 2, 60, False) == 0
+    monkeypatch.setattr(Machine, "unpack", lambda self: "kernel panic: oops")
+    assert run.test(rows, "", 2, 60, True) == 1
+    assert proved.read(proved.RECORD) == {}
+
+
+def test_what_is_edited_while_machines_run_is_not_what_they_proved(
+    small: Path, small_matrix: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = keys_of(small, row=choose(read(FOUR), "6.18")[0], packages=("linux-image 6.18",))
+    built = Images.build
+
+    def build(self: Images, row: Row) -> None:
+        with (small / "tools/alpha").open("a") as tool:
+            tool.write("# edited\n")
+        built(self, row)
+
+    monkeypatch.setattr(Images, "build", build)
+    rows = choose(read(FOUR), "6.18")
+    assert run.test(rows, "", 2, 60, False) == 0
+    assert {proof.unit: proof.key for proof in proved.read(proved.RECORD).values()} == before
+    # Of what a machine is made of, the newest text was in it: that proves nothing.
+    proved.RECORD.unlink()
+
+    def rebuild(self: Images, row: Row) -> None:
+        (small / "tests/kernels/guest.sh").write_text("edited\n")
+        built(self, row)
+
+    monkeypatch.setattr(Images, "build", rebuild)
+    assert run.test(rows, "", 2, 60, False) == 0
+    assert proved.read(proved.RECORD) == {}
 
 
 def test_list_prints_the_names_in_the_table() -> None:

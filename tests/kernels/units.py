@@ -1,0 +1,174 @@
+"""A plugin of pytest: which unit of the record (proved.py) each test belongs to.
+
+    PYTOOLS_COLLECTED=FILE pytest -p tests.kernels.units --collect-only    on the host
+    PYTOOLS_PROVED=FILE pytest -p tests.kernels.units                      in a machine
+
+On the host it writes the units of all tests that are selected, as JSON. In a machine it leaves out
+the tests of the units that FILE names, a line each; has tools started by the fork server; and puts
+into JUnit's XML, as properties of each test, what decides whether its unit is proved:
+
+    unit      module, and the tool that the test's parameter ``tool`` names, if any
+    started   a tool that the test has started
+    partial   there, if not all tests of the unit were selected (pytest's -k)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+TOOLS = HERE.parents[1] / "tools"
+# What no machine runs, and what a row whose types come from headers doesn't.
+NEVER = ("rendering", "host_only")
+ANY_TYPES = "any_types"
+# Inodes of namespaces and cgroups, which differ from machine to machine.
+NUMBERS = re.compile(r"\b402653\d{4}\b|\b40265\d{5}\b")
+
+
+def unit_of(item: pytest.Item) -> str:
+    """``"test_opensnoop"``, or ``"test_errors opensnoop"`` of a test that is given a tool."""
+    module = item.nodeid.partition("::")[0].rpartition("/")[2].partition(".")[0]
+    callspec = getattr(item, "callspec", None)
+    tool = callspec.params.get("tool") if callspec is not None else None
+    return f"{module} {tool}" if isinstance(tool, str) and (TOOLS / tool).is_file() else module
+
+
+class Units:
+    """What one run of pytest knows of its units."""
+
+    def __init__(self) -> None:
+        self.all: Counter[str] = Counter()
+        self.partial: set[str] = set()
+        self.item: pytest.Item | None = None
+
+    def started(self, tool: str) -> None:
+        """Of the test that runs, that it starts a tool."""
+        if self.item is not None and ("started", tool) not in self.item.user_properties:
+            self.item.user_properties.append(("started", tool))
+
+    @pytest.hookimpl(tryfirst=True)  # type: ignore[misc]
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        self.item = item
+        unit = unit_of(item)
+        item.user_properties.append(("unit", unit))
+        if unit in self.partial:
+            item.user_properties.append(("partial", unit))
+
+
+class Before:
+    """Hooks that run before others leave out tests."""
+
+    def __init__(self, units: Units) -> None:
+        self.units = units
+
+    @pytest.hookimpl(tryfirst=True)  # type: ignore[misc]
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        expression = config.option.markexpr
+        unwanted = [name for name in (*NEVER, ANY_TYPES) if f"not {name}" in expression]
+        for item in items:
+            if not any(item.get_closest_marker(name) for name in unwanted):
+                self.units.all[unit_of(item)] += 1
+
+
+class After:
+    """Hooks that run when others have left out tests."""
+
+    def __init__(self, units: Units) -> None:
+        self.units = units
+
+    @pytest.hookimpl(trylast=True)  # type: ignore[misc]
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        selected = Counter(map(unit_of, items))
+        self.units.partial = {
+            unit for unit, number in self.units.all.items() if selected[unit] != number
+        }
+        if "PYTOOLS_PROVED" in os.environ:
+            proved = set(Path(os.environ["PYTOOLS_PROVED"]).read_text().splitlines())
+            left_out = [item for item in items if unit_of(item) in proved]
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if unit_of(item) not in proved]
+        if "PYTOOLS_COLLECTED" in os.environ:
+            Path(os.environ["PYTOOLS_COLLECTED"]).write_text(json.dumps(collected(items)))
+        if "PYTOOLS_RENDERED" in os.environ:
+            Path(os.environ["PYTOOLS_RENDERED"]).write_text(json.dumps(rendered()))
+
+
+def collected(items: list[pytest.Item]) -> dict[str, dict[str, Any]]:
+    """By unit: the names of its tests, without parameters, and of those that only rows with the
+    kernel's types run."""
+    units: dict[str, dict[str, Any]] = {}
+    for item in items:
+        unit = units.setdefault(unit_of(item), {"tests": [], "typed": []})
+        name = getattr(item, "originalname", None) or item.name
+        part = unit["typed" if item.get_closest_marker(ANY_TYPES) else "tests"]
+        if name not in part:
+            part.append(name)
+    return units
+
+
+def rendered() -> dict[str, dict[str, str]]:
+    """By tool and recorded kernel: hash of what the tool's templates are rendered to, with each of
+    its options. ``5.10 headers`` is a kernel whose types come from headers."""
+    import capture
+    from pytools.base import child
+    from pytools.base.errors import Failure
+    from pytools.compile.template import render
+    from pytools.facts.kernel import Kernel
+    from support import tool_names
+
+    sys.path.append(str(HERE))
+    import matrix
+
+    kernels = {release: capture.recorded(release) for release in capture.RECORDED}
+    for row in matrix.read(matrix.TABLE.read_text()):
+        if "no-btf" in row.options:
+            tracefs = str(capture.FIXTURES / "kernels" / row.release)
+            kernels[f"{row.release} headers"] = Kernel(row.release, "/none", tracefs, "/none")
+
+    def idle(*arguments: object) -> subprocess.Popen[bytes]:
+        """In the place of what reads symbols for a tool: nothing is asked of it."""
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    found: dict[str, dict[str, str]] = {}
+    with mock.patch.object(child, "start", idle):
+        for tool in tool_names():
+            lines = capture.command_lines(tool)
+            found[tool] = {}
+            for name, kernel in kernels.items():
+                state = sha256()
+                for line in lines:
+                    try:
+                        text = render(capture.capture(tool, line, kernel), kernel).text
+                    except Failure as failure:
+                        text = str(failure)
+                    # A namespace's number is another one the next time.
+                    text = NUMBERS.sub("N", text)
+                    state.update(f"{line} {text}\n".replace(str(os.getpid()), "PID").encode())
+                found[tool][name] = state.hexdigest()[:16]
+    return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    units = Units()
+    for number, hooks in enumerate((units, Before(units), After(units))):
+        config.pluginmanager.register(hooks, f"pytools-units-{number}")
+    if not config.option.collectonly:
+        sys.path.append(str(HERE))
+        import fork_server
+
+        fork_server.install(units.started)

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"
 PYTHONS = {sys.executable, "/usr/bin/python3"}
 TOOL_NAME = re.compile(rf"(?:(?<!\S)\./|{re.escape(str(TOOLS))}/)([\w-]+)")
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "user", "uts")
 LIMITS = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
 # A request is one datagram; the kernel's usual limit is 208 KiB.
 LONGEST = 100_000
@@ -50,18 +51,22 @@ PR_SET_NAME, PR_GET_TID_ADDRESS = 15, 40
 # In the process of the tests.
 
 
-def attributes() -> list[object]:
+def attributes(pid: int) -> dict[str, object]:
     """What a process leaves to its children, beside what a request says."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    wanted = ("Umask", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "SigBlk", "Cap", "Cpus_all")
-    return [
-        [line for line in status if line.startswith(wanted)],
-        Path("/proc/self/cgroup").read_text(),
-        [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "pid", "user", "uts")],
-        [resource.getrlimit(getattr(resource, name)) for name in LIMITS],
-        [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), os.getsid(0), os.getpgid(0)],
-        os.readlink("/proc/self/root"),
-    ]
+    place = Path(f"/proc/{pid or 'self'}")
+    names = ("Umask", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Cap")
+    return {
+        "status": [
+            line for line in (place / "status").read_text().splitlines() if line.startswith(names)
+        ],
+        "cgroup": (place / "cgroup").read_text(),
+        "root": os.readlink(place / "root"),
+        "processors": sorted(os.sched_getaffinity(pid)),
+        "scheduler": [os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)],
+        "group": [os.getsid(pid), os.getpgid(pid)],
+        "limits": [resource.prlimit(pid, getattr(resource, name)) for name in LIMITS],
+        **{name: os.readlink(place / "ns" / name) for name in NAMESPACES},
+    }
 
 
 def of_python(environment: dict[str, str]) -> dict[str, str]:
@@ -128,7 +133,6 @@ class Server:
     """The server, seen from the tests' process, whose child it is."""
 
     def __init__(self) -> None:
-        self.attributes = attributes()
         self.environment = dict(os.environ)
         self.lock = threading.Lock()
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -144,7 +148,8 @@ class Server:
         """The id of a process that does what is asked for, and has of our ``descriptors`` each
         under the number that is its key; None if that is to be done by exec."""
         message = json.dumps({**request, "numbers": list(descriptors)}).encode("ascii")
-        if len(message) > LONGEST or self.attributes != attributes():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        if len(message) > LONGEST or blocked or attributes(0) != attributes(self.process.pid):
             return None
         with self.lock:
             try:

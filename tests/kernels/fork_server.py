@@ -36,7 +36,7 @@ TOOLS = ROOT / "tools"
 PYTHONS = {sys.executable, "/usr/bin/python3"}
 TOOL_NAME = re.compile(rf"(?:(?<!\S)\./|{re.escape(str(TOOLS))}/)([\w-]+)")
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "user", "uts")
-LIMITS = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 # A request is one datagram; the kernel's usual limit is 208 KiB.
 LONGEST = 100_000
 # Above those that a program may be handed by number.
@@ -64,7 +64,6 @@ def attributes(pid: int) -> dict[str, object]:
         "processors": sorted(os.sched_getaffinity(pid)),
         "scheduler": [os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)],
         "group": [os.getsid(pid), os.getpgid(pid)],
-        "limits": [resource.prlimit(pid, getattr(resource, name)) for name in LIMITS],
         **{name: os.readlink(place / "ns" / name) for name in NAMESPACES},
     }
 
@@ -119,6 +118,8 @@ def request_of(call: dict[str, Any], started_with: dict[str, str]) -> dict[str, 
         "folder": os.fsdecode(folder),
         "session": bool(call["start_new_session"]),
         "group": call.get("process_group", -1),
+        # The tests' process may have raised its own since the server started.
+        "limits": {number: resource.getrlimit(number) for number in LIMITS},
     }
 
 
@@ -286,6 +287,8 @@ def become(request: dict[str, Any], received: Sequence[int], connection: socket.
     for number, given in high.items():
         os.dup2(given, number)
         os.close(given)
+    for limit, values in request["limits"].items():
+        resource.setrlimit(int(limit), tuple(values))
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -893,7 +893,7 @@ print(json.dumps({
     "inheritable": [n for n in range(64) if os.path.exists(f"/proc/self/fd/{n}")
                     and os.get_inheritable(n)],
     "signals": [str(signal.getsignal(n)).split(" at ")[0] for n in signal.valid_signals()],
-    "status": lines("/proc/self/status", "Name", "Umask", "Sig", "Shd", "Cap", "Cpus_allowed"),
+    "status": lines("/proc/self/status", "Name", "Umask", "SigB", "SigI", "SigC", "Cap", "Cpus_allowed"),
     "limits": [resource.getrlimit(n) for n in range(16)],
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
     "streams": [[s.name, s.encoding, s.errors, s.line_buffering, s.isatty()]

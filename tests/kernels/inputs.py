@@ -54,8 +54,11 @@ MACHINE_FILES = tuple(
 
 # Tables of what is said of tools: a name there starts none.
 TABLES = ("tests/support.py", "tests/capture.py", "tests/conftest.py")
-# Functions of the tests' own that go through all tools.
+# What goes through all tools: a function of support.py with all that call it, a table there, a
+# module of the library by its function tools().
 LIST_OF_TOOLS = "all_tools"
+DECLARATIONS = "DECLARED"
+CATALOGUE = "catalogue"
 # It goes through all tools as well.
 COMMAND = "sbin/pytools"
 
@@ -261,7 +264,7 @@ class Checkout:
         for path in self.test_files(module):
             if path in TABLES or path.startswith("tests/kernels/"):
                 continue
-            if names_in(self.tree(path)) & (self.listing() | {"catalogue"}):
+            if goes_through_tools(self.tree(path), self.listing()):
                 return self.tools
             for text in strings(self.tree(path), docstrings=False):
                 found |= self.tools & set(re.findall(r"[\w-]+", text))
@@ -322,6 +325,18 @@ def names_in(tree: ast.AST) -> set[str]:
     """The names that a tree uses, those of attributes too."""
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return names | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def goes_through_tools(tree: ast.AST, listing: frozenset[str]) -> bool:
+    """Whether a tree uses one of the functions in ``listing``, or asks the catalogue for the tools
+    in a folder."""
+    return bool(names_in(tree) & (listing | {DECLARATIONS})) or any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "tools"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == CATALOGUE
+        for node in ast.walk(tree)
+    )
 
 
 def path_below_root(node: ast.AST) -> list[str]:

@@ -724,7 +724,7 @@ def test_this_checkout_s_own_inputs_are_found() -> None:
     assert checkout.named_tools("test_shared_options") == checkout.tools
     files = checkout.of_tool("runqlat")
     names = {path.rpartition("/")[2] for path in files}
-    assert {"runqlat", "run_queue.h", "loader.py", "ringbuf.py", "compiler_child.py"} <= names
+    assert {"runqlat", "run_queue.h", "loader.py", "samples.py", "compiler_child.py"} <= names
     assert not {"block.h", "block.py", "tcplife"} & names
     assert all((HERE.parents[1] / path).is_file() for path in inputs.RENDERING_ONLY)
     assert not files & set(inputs.RENDERING_ONLY)
@@ -893,7 +893,8 @@ print(json.dumps({
     "inheritable": [n for n in range(64) if os.path.exists(f"/proc/self/fd/{n}")
                     and os.get_inheritable(n)],
     "signals": [str(signal.getsignal(n)).split(" at ")[0] for n in signal.valid_signals()],
-    "status": lines("/proc/self/status", "Name", "Umask", "SigB", "SigI", "SigC", "Cap", "Cpus_allowed"),
+    "status": lines("/proc/self/status", "Name", "Umask", "SigB", "SigI", "SigC", "Cap",
+                    "Cpus_allowed"),
     "limits": [resource.getrlimit(n) for n in range(16)],
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
     "streams": [[s.name, s.encoding, s.errors, s.line_buffering, s.isatty()]

@@ -2,10 +2,11 @@
 in memory already: emulated, it takes Python half a second to get there.
 
 `install` makes `subprocess.Popen` do so for a tool's script and for ``python3 -c``. The server is a
-process of its own, with one thread, that only imports. For each start it makes a child, which is
-the test's own child (CLONE_PARENT), is given the descriptors, working directory, environment,
-session and name that it would have after exec, and then runs the script from its first line as
-``__main__``. It ends as any Python does. What exec alone can do is done by exec: `request_of`.
+process of its own, with one thread, that only imports, and reads the kernel's types. For each start
+it makes a child, which is the test's own child (CLONE_PARENT), is given the descriptors, working
+directory, environment, session and name that it would have after exec, and then runs the script
+from its first line as ``__main__``. It ends as any Python does. What exec alone can do is done by
+exec: `request_of`.
 """
 
 from __future__ import annotations
@@ -249,6 +250,39 @@ def import_library() -> None:
                 pass  # a name in a module, or what not every Python has
 
 
+def read_types() -> None:
+    """Read the kernel's types, and have children find them read as long as the file is the same:
+    they are as many for each tool, and a machine has one kernel."""
+    from pytools.base.errors import Failure
+    from pytools.facts import btf, kernel
+
+    try:
+        read = btf.Btf.read(kernel.BTF_PATH)
+    except (OSError, Failure):
+        return  # tools say so
+    # The tables of names that a template's first question would make.
+    for kind in (btf.STRUCT, btf.UNION, btf.ENUM, btf.TYPEDEF, btf.FUNC):
+        read.ids("task_struct", kind)
+    known = identity(kernel.BTF_PATH)
+    from_file = btf.Btf.read
+
+    def read_or_known(path: str, index: bytes | None = None) -> Any:
+        same = path == kernel.BTF_PATH and identity(path) == known
+        return read if same else from_file(path, index)
+
+    btf.Btf.read = read_or_known  # type: ignore[assignment]
+
+
+def identity(path: str) -> tuple[int, int, int, int] | None:
+    """What tells a file from another that is mounted over it; None if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Start(NamedTuple):
     """What a child is to run."""
 
@@ -478,6 +512,7 @@ if __name__ == "__main__":
     sys.path[0] = str(TOOLS)
     import_library()
     fork_compilers()
+    read_types()
     # What is there by now is no garbage, of which a child need know nothing.
     gc.collect()
     gc.freeze()

@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,24 @@ class Units:
             item.user_properties.append(("partial", unit))
 
 
+class Unwanted:
+    """Hooks that leave out functions which no machine runs before they become a test for each of
+    their parameters: most of a machine's collection otherwise."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = set(names)
+
+    @pytest.hookimpl(tryfirst=True)  # type: ignore[misc]
+    def pytest_pycollect_makeitem(self, name: str, obj: object) -> list[pytest.Item] | None:
+        marks = getattr(obj, "pytestmark", []) if name.startswith("test") else []
+        return [] if {getattr(mark, "name", "") for mark in marks} & self.names else None
+
+
+def unwanted_marks(config: pytest.Config) -> list[str]:
+    """The marks that pytest's -m leaves out."""
+    return [name for name in (*NEVER, ANY_TYPES) if f"not {name}" in config.option.markexpr]
+
+
 class Before:
     """Hooks that run before others leave out tests."""
 
@@ -76,8 +95,7 @@ class Before:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        expression = config.option.markexpr
-        unwanted = [name for name in (*NEVER, ANY_TYPES) if f"not {name}" in expression]
+        unwanted = unwanted_marks(config)
         for item in items:
             if not any(item.get_closest_marker(name) for name in unwanted):
                 self.units.all[unit_of(item)] += 1
@@ -165,7 +183,8 @@ def rendered() -> dict[str, dict[str, str]]:
 
 def pytest_configure(config: pytest.Config) -> None:
     units = Units()
-    for number, hooks in enumerate((units, Before(units), After(units))):
+    unwanted = Unwanted(unwanted_marks(config))
+    for number, hooks in enumerate((units, unwanted, Before(units), After(units))):
         config.pluginmanager.register(hooks, f"pytools-units-{number}")
     if not config.option.collectonly:
         sys.path.append(str(HERE))

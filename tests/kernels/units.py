@@ -167,11 +167,16 @@ def rendered() -> dict[str, dict[str, str]]:
         for tool in tool_names():
             lines = capture.command_lines(tool)
             found[tool] = {}
+            module = capture.load(tool)
             for name, kernel in kernels.items():
                 state = sha256()
                 for line in lines:
+                    # The name that a tool has imported is its own.
+                    own = {"running": lambda: kernel} if hasattr(module, "running") else {}
                     try:
-                        text = render(capture.capture(tool, line, kernel), kernel).text
+                        with mock.patch.dict(module.__dict__, own):
+                            source = capture.capture(tool, line, kernel)
+                        text = render(source, kernel).text
                     except Failure as failure:
                         text = str(failure)
                     # A namespace's number is another one the next time.

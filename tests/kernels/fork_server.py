@@ -66,7 +66,6 @@ def attributes(pid: int) -> dict[str, object]:
         ],
         "cgroup": (place / "cgroup").read_text(),
         "root": os.readlink(place / "root"),
-        "processors": sorted(os.sched_getaffinity(pid)),
         "scheduler": [os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)],
         "group": [os.getsid(pid), os.getpgid(pid)],
         **{name: os.readlink(place / "ns" / name) for name in NAMESPACES},
@@ -128,8 +127,9 @@ def request_of(call: dict[str, Any], started_with: dict[str, str]) -> dict[str, 
         "folder": os.fsdecode(folder),
         "session": bool(call["start_new_session"]),
         "group": call.get("process_group", -1),
-        # The tests' process may have raised its own since the server started.
+        # The tests' process may have changed its own since the server started.
         "limits": {number: resource.getrlimit(number) for number in LIMITS},
+        "processors": sorted(os.sched_getaffinity(0)),
     }
 
 
@@ -421,6 +421,7 @@ def become(request: dict[str, Any], received: Sequence[int], connection: socket.
     keep_only(dict(zip(request["numbers"], received)))
     for limit, (soft, hard) in request["limits"].items():
         resource.setrlimit(int(limit), (soft, hard))
+    os.sched_setaffinity(0, request["processors"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -1,6 +1,7 @@
 """funccount against programs that count their own calls, and its ways to attach."""
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -338,14 +339,15 @@ def test_a_kernel_without_kprobe_multi_gets_one_by_one(monkeypatch: pytest.Monke
 def test_names_of_what_is_refused_are_on_standard_error(capsys: Any) -> None:
     names = [f"f{number}" for number in range(20)]
     refused = [Target("function", name, number) for number, name in enumerate(names)]
-    many_probes.name_refused("funccount", refused[:2], names)
+    person = argparse.Namespace(tool="funccount", waiting=True)
+    many_probes.name_refused(person, refused[:2], names)
     assert capsys.readouterr().err == (
         "funccount: the kernel lets nobody attach to 2 of them: f0, f1\n"
     )
-    many_probes.name_refused("funccount", [], names)
+    many_probes.name_refused(person, [], names)
     assert capsys.readouterr().err == ""
     with pytest.raises(Failure, match="there is nothing to count"):
-        many_probes.name_refused("funccount", refused, names)
+        many_probes.name_refused(person, refused, names)
     assert capsys.readouterr().err.endswith(
         ": f0, f1, f10, f11, f12, f13, f14, f15, f16, f17, ...\n"
     )

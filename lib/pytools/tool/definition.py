@@ -143,6 +143,7 @@ class Tool:
         self.doing = doing
         self.try_with = list(try_with)
         self.traces = traces
+        self.person = False  # whether it runs for one, at a prompt or in a script
         self.parser = arguments.parser(text or "", intervals, traces, schema=_Schema)
         self.parser.tool = self
         self.add_argument = self.parser.add_argument
@@ -173,8 +174,10 @@ class Tool:
         return {"tool": self.name, "about": self.about}
 
     def message(self, text: str) -> None:
-        """Say something to a person, on standard error."""
-        complain(f"{self.name}: {text}")
+        """Say something to a person, if one is there: who only collects is told by what is
+        collected."""
+        if self.person:
+            complain(f"{self.name}: {text}")
 
     # Starting.
 
@@ -233,7 +236,7 @@ class Tool:
 
         def main() -> None:
             options = self.options()
-            options.interactive = True
+            options.interactive = self.person = True
             output = Output(self.name)
             trace = start(options)
             try:

@@ -11,7 +11,7 @@ from pytools.show.output import complain
 from pytools.tool.waiting import Progress
 
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Callable, Sequence
 
 
 __all__ = ["attach", "detach"]
@@ -30,20 +30,31 @@ def attach(
     of its name. Says which of them the kernel refuses; raises Failure where it refuses all, and
     KeyboardInterrupt when the user does not want to wait."""
     program.attach()
-    progress = Progress(options.tool, "attached to", options.waiting)
-    name_refused(options.tool, program.attach_many(label, targets, progress), names)
+    refused = program.attach_many(label, targets, _progress(options, "attached to"))
+    name_refused(options, refused, names)
 
 
 def detach(options: argparse.Namespace, program: Program) -> None:
     """Detach it: one after the other, if that is how it was attached."""
-    program.detach(Progress(options.tool, "detached from"))
+    program.detach(_progress(options, "detached from", ends=False))
 
 
-def name_refused(tool: str, refused: Sequence[Target], names: Sequence[str]) -> None:
+def _progress(options: argparse.Namespace, text: str, ends: bool = True) -> Callable[..., None]:
+    """Tells a person how far it is, if one is there; ``ends`` says that Ctrl-C ends it."""
+    if options.waiting is None:
+        return lambda done, total: None
+    return Progress(options.tool, text, options.waiting if ends else None)
+
+
+def name_refused(
+    options: argparse.Namespace, refused: Sequence[Target], names: Sequence[str]
+) -> None:
     """Say which were not attached to. Raises Failure where that is all."""
     missing = sorted({names[target.number] for target in refused})
     if missing:
         some = ", ".join([*missing[:MOST_NAMED], *["..."][: len(missing) > MOST_NAMED]])
-        complain(f"{tool}: the kernel lets nobody attach to {len(missing)} of them: {some}")
+        if options.waiting is not None:
+            what = f"the kernel lets nobody attach to {len(missing)} of them: {some}"
+            complain(f"{options.tool}: {what}")
         if len(missing) == len(names):
             raise Failure("there is nothing to count")

@@ -271,6 +271,8 @@ class Proving:
         """Write down what a run of a row has proved, and strike out what it has not."""
         row = result.row
         units = self.left(row)
+        # Another run may have written to it.
+        self.record = proved.read(proved.RECORD)
         tools = {unit: self.checkout.tools_of(unit) for unit in units}
         good, complaints = proved.passed_units(result, units, tools, bool(self.tests))
         if Checkout(CHECKOUT).machine() != self.checkout.machine():

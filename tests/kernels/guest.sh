@@ -58,6 +58,9 @@ case " $options " in
 *" headers "*) [ -d "/lib/modules/$(uname -r)/build/include" ] || broken "no kernel headers" ;;
 *) [ ! -e "/lib/modules/$(uname -r)/build/include" ] || broken "kernel headers in a row without them" ;;
 esac
+case " $options " in
+*" real-time "*) [ "$(cat /sys/kernel/realtime 2>/dev/null)" = 1 ] || broken "no real-time kernel" ;;
+esac
 
 modprobe virtio_console 2>/dev/null # built in since 6.x
 for module in veth loop; do

@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["MatrixError", "Row", "TABLE", "choose", "read"]
 
 TABLE = Path(__file__).with_name("matrix.txt")
-OPTIONS = frozenset({"headers", "no-btf"})
+OPTIONS = frozenset({"headers", "no-btf", "real-time"})
 
 
 class MatrixError(Exception):

@@ -271,6 +271,8 @@ class Proving:
         """Write down what a run of a row has proved, and strike out what it has not."""
         row = result.row
         units = self.left(row)
+        # Another run may have written to it.
+        self.record = proved.read(proved.RECORD)
         tools = {unit: self.checkout.tools_of(unit) for unit in units}
         good, complaints = proved.passed_units(result, units, tools, bool(self.tests))
         if Checkout(CHECKOUT).machine() != self.checkout.machine():
@@ -603,7 +605,8 @@ def act(chosen: argparse.Namespace) -> int:
         return shell(choose(rows, chosen.kernel)[0])
     if chosen.action == "compare":
         # Without BTF there are fewer of ours to compare: the fallback is the same reading.
-        rows = [row for row in rows if "no-btf" not in row.options]
+        # A real-time kernel is another build of the same.
+        rows = [row for row in rows if not {"no-btf", "real-time"} & row.options]
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
     if chosen.action == "bench":

@@ -59,6 +59,7 @@ def test_table_has_the_kernels_that_count() -> None:
     without_btf = [row for row in rows if "no-btf" in row.options]
     assert {row.release for row in without_btf} >= {"5.10", "6.1"}
     assert all("headers" in row.options for row in without_btf)
+    assert all(("-rt-" in row.package) == ("real-time" in row.options) for row in rows)
 
 
 def test_a_line_is_a_row() -> None:

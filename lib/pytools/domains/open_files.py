@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "whole_path"]
 
-UNKNOWN_FLAGS = 2**64 - 1  # flags that could not be read
+UNKNOWN_FLAGS = -1  # they could not be read
 ACCESS_MODES = 3  # O_ACCMODE: these two bits are a number
 # Of flags that are parts of others, the whole comes first.
 FLAGS = {

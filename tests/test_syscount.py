@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -303,7 +304,7 @@ def test_list_and_names() -> None:
 
 @pytest.mark.host_only
 def test_names_without_libseccomp_and_headers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syscalls, "_libseccomp", lambda compat: None)
+    monkeypatch.setattr(syscalls, "_of_libseccomp", lambda compat: {})
     monkeypatch.setattr(syscalls, "_of_headers", lambda compat: {})
     syscalls._by_number.cache_clear()
     try:
@@ -313,6 +314,46 @@ def test_names_without_libseccomp_and_headers(monkeypatch: pytest.MonkeyPatch) -
         assert syscalls.name(64 + syscalls.COMPAT) == "[64] (32-bit)"
     finally:
         syscalls._by_number.cache_clear()
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64", "riscv64", "s390x", "loongarch64", "?"])
+def test_a_failure_of_what_knows_names_is_a_number(
+    machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> Any:
+        raise AttributeError("what was expected is not there")
+
+    release = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*release[:4], machine)))
+    monkeypatch.setattr("ctypes.CDLL", fail)
+    monkeypatch.setattr("platform.machine", lambda: machine)  # of bcc's module
+    for failing in ([], ["_of_headers"], ["_of_headers", "_of_bcc"]):
+        for name in failing:
+            monkeypatch.setattr(syscalls, name, fail)
+        syscalls._by_number.cache_clear()
+        try:
+            assert syscalls.name(1999) == "[1999]"
+            assert re.fullmatch(r"\[39\]|[a-z0-9_]+", syscalls.name(39))
+            assert re.fullmatch(r"(\[20\]|[a-z0-9_]+) \(32-bit\)", syscalls.name(20 + 2048))
+        finally:
+            syscalls._by_number.cache_clear()
+    assert not failing or syscalls.name(39) == "[39]"
+    syscalls._by_number.cache_clear()
+
+
+@pytest.mark.host_only
+@pytest.mark.skipif(
+    not os.path.exists("/usr/include/asm-generic/unistd.h"), reason="no headers of the C library"
+)
+def test_another_machine_s_calls_have_the_names_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*release[:4], "aarch64")))
+    found = syscalls._of_headers(False)
+    # include/uapi/asm-generic/unistd.h
+    known = {39: "umount2", 25: "fcntl", 62: "lseek", 79: "newfstatat", 173: "getppid"}
+    assert {number: found[number] for number in known} == known
+    assert set(range(403, 424)).isdisjoint(found)
 
 
 @pytest.mark.host_only

@@ -1,26 +1,23 @@
 """System calls by number, as the running architecture numbers them.
 
-libseccomp knows them, which systemd brings to nearly every system; it is asked
+libseccomp knows them, which systemd brings to nearly every system; its names come
 first. What a kernel has that is newer than the library is looked up in the C
-library's headers, if those are installed, and then in bcc's own table.
+library's headers, if those are installed, and then in bcc's own table, which is of
+x86-64. Each of them may be missing, or be another than expected: then a number
+stands in place of the name.
 
 A 32-bit program on a 64-bit kernel has numbers of its own: here those have
 COMPAT added, and " (32-bit)" behind their names.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
 import os
 import re
 import sys
-
-from pytools.base.annotations import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Callable
-
 
 __all__ = [
     "COMPAT", "UNKNOWN", "all_names", "error_name", "name", "number_of_function", "numbers",
@@ -38,6 +35,11 @@ _ARCHITECTURES = {
     "riscv64": (0xC00000F3, 0),
     "s390x": (0x80000016, 0x00000016),
 }
+# Machines whose calls have the numbers of include/uapi/asm-generic/unistd.h.
+_GENERIC = ("aarch64", "riscv64")
+_GENERIC_HEADER = "/usr/include/asm-generic/unistd.h"
+_NO_CALLS = ("arch_specific_syscall", "syscalls")  # which that file has as well
+_ONLY_32_BIT = range(403, 424)  # those with 64-bit times
 # Results by which the kernel asks itself to make a call again (include/linux/errno.h).
 _RESTARTS = {
     512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK",
@@ -111,58 +113,75 @@ def _by_name() -> dict[str, int]:
 
 @functools.lru_cache(maxsize=None)
 def _by_number(compat: bool) -> dict[int, str]:
-    found = {} if compat else _of_bcc()
-    found.update(_of_headers(compat))
-    ask = _libseccomp(compat)
-    if ask is not None:
-        found.update({n: known for n, known in ((n, ask(n)) for n in range(1024)) if known})
+    found: dict[int, str] = {}
+    # The first one that knows a number is believed.
+    for source in (_of_libseccomp, _of_headers, _of_bcc):
+        # Whatever is the matter with a library or a file of others, a name is not worth a tool.
+        with contextlib.suppress(Exception):
+            for number, known in source(compat).items():
+                found.setdefault(number, known)
     return found
 
 
-def _libseccomp(compat: bool) -> Callable[[int], str | None] | None:
+def _of_libseccomp(compat: bool) -> dict[int, str]:
     architecture = _ARCHITECTURES.get(os.uname().machine, (0, 0))[compat]
-    try:
-        library = ctypes.CDLL("libseccomp.so.2")
-    except OSError:
-        return None
+    if not architecture:
+        return {}
+    library = ctypes.CDLL("libseccomp.so.2")
     resolve = library.seccomp_syscall_resolve_num_arch
     resolve.argtypes, resolve.restype = [ctypes.c_uint32, ctypes.c_int], ctypes.c_void_p
     release = ctypes.CDLL(None).free
     release.argtypes = [ctypes.c_void_p]
-
-    def ask(number: int) -> str | None:
+    found = {}
+    for number in range(1024):
         place = resolve(architecture, number)
-        if not place:
-            return None
-        text = ctypes.string_at(place).decode()
-        release(place)
-        return text
-
-    return ask if architecture else None
+        if place:
+            found[number] = ctypes.string_at(place).decode()
+            release(place)
+    return found
 
 
 def _of_headers(compat: bool) -> dict[int, str]:
-    bits = 32 if compat else 64
+    machine, bits = os.uname().machine, 32 if compat else 64
     # Not those of other architectures, which are there for cross compilers.
-    for folder in (f"/usr/include/{os.uname().machine}-linux-gnu", "/usr/include"):
+    paths = [
+        f"{folder}/asm/unistd_{bits}.h"
+        for folder in (f"/usr/include/{machine}-linux-gnu", "/usr/include")
+    ]
+    if machine in _GENERIC and not compat:
+        paths.append(_GENERIC_HEADER)
+    for path in paths:
         try:
-            with open(f"{folder}/asm/unistd_{bits}.h") as lines:
-                found = re.findall(r"^#define __NR_(\w+) (\d+)$", lines.read(), re.M)
+            with open(path) as file:
+                text = file.read()
         except OSError:
             continue
-        return {int(number): known for known, number in found}
+        pattern = r"^#define __NR(?:3264)?_(\w+) (\d+)$"
+        found = {int(number): known for known, number in re.findall(pattern, text, re.M)}
+        # What is another call in 32-bit programs has a number first, and then its names, of which
+        # the first is that of 64-bit programs.
+        numbers = {known: number for number, known in found.items()}
+        for known, first in reversed(re.findall(r"^#define __NR_(\w+) __NR3264_(\w+)$", text, re.M)):
+            if first in numbers:
+                found[numbers[first]] = known
+        if path == _GENERIC_HEADER:
+            found = {
+                number: known
+                for number, known in found.items()
+                if number not in _ONLY_32_BIT and known not in _NO_CALLS
+            }
+        return found
     return {}
 
 
-def _of_bcc() -> dict[int, str]:
-    # Its file alone: the whole of bcc takes 100 MiB.
+def _of_bcc(compat: bool) -> dict[int, str]:
+    # The text of its table alone: the whole of bcc takes 100 MiB, and its module runs ausyscall.
+    if compat or os.uname().machine != "x86_64":
+        return {}
     for folder in sys.path:
         path = os.path.join(folder, "bcc", "syscall.py")
         if os.path.exists(path):
-            table: dict[str, object] = {"__name__": "bcc.syscall"}
             with open(path) as file:
-                exec(compile(file.read(), path, "exec"), table)
-            known = table["syscalls"]
-            assert isinstance(known, dict)
-            return {number: text.decode() for number, text in known.items()}
+                found = re.findall(r'^\s*(\d+): *b"(\w+)",$', file.read(), re.M)
+            return {int(number): known for number, known in found}
     return {}

@@ -1,11 +1,8 @@
 """Symbols, folded lines, flame graphs and speedscope files, without a program in the kernel."""
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -129,19 +126,6 @@ def test_a_child_that_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_
     names = Symbols()
     assert names.resolve({pid: range(4096) for pid in range(1, 60)}) == {}
     assert names.why_not.endswith("does not answer")
-
-
-@pytest.mark.host_only
-def test_without_libbcc_the_child_says_so() -> None:
-    code = (
-        "import ctypes, runpy, sys\n"
-        "def fail(name): raise OSError(name)\n"
-        "ctypes.CDLL = fail\n"
-        "runpy.run_path(sys.argv[1], run_name='__main__')\n"
-    )
-    child = str(Path(symbols.HERE) / "symbols_child.py")
-    result = subprocess.run([sys.executable, "-c", code, child], stdin=subprocess.DEVNULL)
-    assert result.returncode == symbols.NO_BCC
 
 
 @pytest.mark.host_only
@@ -320,16 +304,6 @@ def test_a_file_keeps_what_is_in_it_until_it_is_written(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     with pytest.raises(Failure, match="cannot write to /nowhere/a: No such file or directory"):
         OutputFile("/nowhere/a")
-
-
-@pytest.mark.host_only
-def test_the_child_reads_bcc_symbols_as_bcc_lays_them_out() -> None:
-    sys.path.insert(0, symbols.HERE)
-    try:
-        from pytools.read.symbols_child import BccSymbol
-    finally:
-        sys.path.remove(symbols.HERE)
-    assert ctypes.sizeof(BccSymbol) == 32
 
 
 # Collecting.

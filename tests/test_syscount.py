@@ -328,6 +328,7 @@ def test_a_failure_of_what_knows_names_is_a_number(
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((*release[:4], machine)))
     monkeypatch.setattr("ctypes.CDLL", fail)
     monkeypatch.setattr("platform.machine", lambda: machine)  # of bcc's module
+    failing: list[str]
     for failing in ([], ["_of_headers"], ["_of_headers", "_of_bcc"]):
         for name in failing:
             monkeypatch.setattr(syscalls, name, fail)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "bpf", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
+    "bpf", "call", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
     "bind_mount", "open_by_inode", "sha256",
 ]  # fmt: skip
 
@@ -45,7 +45,8 @@ _CLONE_NEWNS = 0x20000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 
 
-def _syscall(number: int, *arguments: object) -> int:
+def call(number: int, *arguments: object) -> int:
+    """The result of a system call by its number; raises OSError."""
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         code = ctypes.get_errno()
@@ -57,13 +58,13 @@ def bpf(command: int, attributes: bytearray) -> int:
     """bpf(2): returns its result, writes results into ``attributes``; raises OSError."""
     size = len(attributes)
     buffer = (ctypes.c_char * size).from_buffer(attributes)
-    return _syscall(_BPF, ctypes.c_int(command), buffer, ctypes.c_uint(size))
+    return call(_BPF, ctypes.c_int(command), buffer, ctypes.c_uint(size))
 
 
 def perf_event_open(attributes: bytes, cpu: int, pid: int = -1) -> int:
     """perf_event_open(2) for every process on one CPU, or for one process on all
     (cpu -1): a file descriptor."""
-    return _syscall(
+    return call(
         _PERF_EVENT_OPEN,
         attributes,
         ctypes.c_int(pid),
@@ -76,10 +77,10 @@ def perf_event_open(attributes: bytes, cpu: int, pid: int = -1) -> int:
 def detached_mount(filesystem: str) -> int:
     """A file descriptor on the root of a file system that is mounted nowhere,
     and gone when the descriptor is closed; raises OSError."""
-    context = _syscall(_FSOPEN, filesystem.encode(), ctypes.c_uint(_CLOEXEC))
+    context = call(_FSOPEN, filesystem.encode(), ctypes.c_uint(_CLOEXEC))
     try:
-        _syscall(_FSCONFIG, context, ctypes.c_uint(_FSCONFIG_CMD_CREATE), None, None, 0)
-        return _syscall(_FSMOUNT, context, ctypes.c_uint(_CLOEXEC), ctypes.c_uint(0))
+        call(_FSCONFIG, context, ctypes.c_uint(_FSCONFIG_CMD_CREATE), None, None, 0)
+        return call(_FSMOUNT, context, ctypes.c_uint(_CLOEXEC), ctypes.c_uint(0))
     finally:
         os.close(context)
 

@@ -15,7 +15,7 @@ import sys
 from bisect import bisect_right
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
-from pytools.base import system
+from pytools.base import process_files, system
 from pytools.base.errors import Failure, error_text
 from pytools.base.text import text_of
 
@@ -33,16 +33,27 @@ MOST_EXPORTED_BYTES = 1 << 24  # .dynsym
 MOST_NAME_BYTES = 1 << 14
 MOST_NOTE_BYTES = 1 << 24
 
-_HEADER = "HHIQQQIHHHHHH"  # behind e_ident
-_SECTION = "IIQQQQIIQQ"
-_SEGMENT = "IIQQQQQQ"
-_SYMBOL = "IBBHQQ"
+
+class _Layout(NamedTuple):
+    """The structs of a class of ELF files; ``header`` is what stands behind e_ident."""
+
+    header: str
+    section: str
+    segment: str
+    symbol: str
+
+
+_LAYOUTS = {
+    1: _Layout("HHIIIIIHHHHHH", "IIIIIIIIII", "IIIIIIII", "IIIBBH"),
+    2: _Layout("HHIQQQIHHHHHH", "IIQQQQIIQQ", "IIQQQQQQ", "IBBHQQ"),
+}
 PT_LOAD, PT_INTERP = 1, 3
 SHT_SYMTAB, SHT_NOTE, SHT_DYNSYM = 2, 7, 11
 SHT_GNU_VERDEF, SHT_GNU_VERSYM = 0x6FFFFFFD, 0x6FFFFFFF
 STT_FUNC, STT_GNU_IFUNC = 2, 10
 VERSION_HIDDEN = 0x8000
 NT_STAPSDT = 3
+NT_GNU_BUILD_ID = 3
 # Of a machine, as os.uname() has it: e_machine.
 _MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243, "s390x": 22, "ppc64le": 21}
 
@@ -97,12 +108,19 @@ class File:
     ...     places = [f.offset for f in file.functions() if f.name == "readline"]
     """
 
-    def __init__(self, path: str, shown: str = "") -> None:
-        """``shown`` is the name in messages, where the path is not one for people."""
+    def __init__(
+        self, path: str, shown: str = "", descriptor: int = -1, any_program: bool = False
+    ) -> None:
+        """``shown`` is the name in messages, where the path is not one for people. A
+        ``descriptor`` that is open is the file's from now on: nothing is opened by the path.
+        ``any_program`` takes those of 32 bits and of other machines, too."""
         self.path = shown or path
+        self._any = any_program
         try:
-            # A FIFO must not keep it waiting.
-            self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            # Nothing that is no regular file is opened: a FIFO would keep it waiting.
+            self.fd = process_files.open_regular(path) if descriptor < 0 else descriptor
+        except process_files.NotRegular:
+            raise self._failure("not a regular file") from None
         except OSError as error:
             raise self._failure(error_text(error.errno or 0)) from None
         except ValueError:
@@ -112,6 +130,19 @@ class File:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def of_process(cls, pid: int, path: str) -> File:
+        """The file to which a path leads in the root directory of a process. Raises Failure."""
+        try:
+            descriptor = process_files.open_in_root(pid, path)
+        except process_files.NotRegular:
+            raise Failure(f"cannot read {path}: not a regular file") from None
+        except OSError as error:
+            raise Failure(f"cannot read {path}: {error_text(error.errno or 0)}") from None
+        except ValueError:
+            raise Failure(f"cannot read {path}: no file has such a name") from None
+        return cls(path, descriptor=descriptor)
 
     def __enter__(self) -> File:
         return self
@@ -165,18 +196,21 @@ class File:
             self.identity = (
                 0, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
             )  # fmt: skip
-        if self._size < 64 or self._read(0, 4, "head") != b"\x7fELF":
+        if self._size < 52 or self._read(0, 4, "head") != b"\x7fELF":
             raise self._failure("not an ELF file")
         ident = self._read(0, 16, "head")
-        if ident[4] != 2:
+        if ident[4] != 2 and (ident[4] != 1 or not self._any):
             raise self._failure("not a 64-bit program")
+        self._layout = layout = _LAYOUTS[ident[4]]
         if ident[5] != (1 if sys.byteorder == "little" else 2):
             raise self._failure("of a machine with another byte order")
         (
             _, machine, _, _, segments, sections, _, _, segment_size, segment_count, section_size,
             section_count, names,
-        ) = struct.unpack("=" + _HEADER, self._read(16, 48, "head"))  # fmt: skip
-        if machine != _MACHINES.get(os.uname().machine, machine):
+        ) = struct.unpack(
+            "=" + layout.header, self._read(16, struct.calcsize("=" + layout.header), "head")
+        )  # fmt: skip
+        if not self._any and machine != _MACHINES.get(os.uname().machine, machine):
             raise self._failure("of another kind of machine")
         if segment_count > MOST_SEGMENTS:
             raise self._damaged(f"{segment_count} segments")
@@ -184,8 +218,13 @@ class File:
         loads: list[tuple[int, int, int, bool]] = []
         self.interpreter = ""
         if segment_count:
-            for entry in self._table(_SEGMENT, segments, segment_size, segment_count, "segments"):
-                kind, flags, offset, address, _, size, _, _ = struct.unpack("=" + _SEGMENT, entry)
+            for entry in self._table(
+                layout.segment, segments, segment_size, segment_count, "segments"
+            ):
+                members = struct.unpack("=" + layout.segment, entry)
+                if ident[4] == 1:  # the flags stand before the alignment
+                    members = (members[0], members[6], *members[1:6], members[7])
+                kind, flags, offset, address, _, size, _, _ = members
                 if kind == PT_LOAD:
                     loads.append((address, offset, size, bool(flags & 1)))
                 elif kind == PT_INTERP and 0 < size <= 4096:
@@ -204,12 +243,12 @@ class File:
         if not offset:
             return []
         if not count:  # there are too many for the head's field
-            first = self._table(_SECTION, offset, entry, 1, "sections")[0]
-            count = _Section(*struct.unpack("=" + _SECTION, first)).size
+            first = self._table(self._layout.section, offset, entry, 1, "sections")[0]
+            count = _Section(*struct.unpack("=" + self._layout.section, first)).size
         if count > MOST_SECTIONS:
             raise self._damaged(f"{count} sections")
-        entries = self._table(_SECTION, offset, entry, count, "sections")
-        return [_Section(*struct.unpack("=" + _SECTION, data)) for data in entries]
+        entries = self._table(self._layout.section, offset, entry, count, "sections")
+        return [_Section(*struct.unpack("=" + self._layout.section, data)) for data in entries]
 
     def _content(self, section: _Section, most: int, what: str) -> bytes:
         if section.size > most:
@@ -258,6 +297,14 @@ class File:
             found.add(text_of(name))
         return found
 
+    def code(self) -> Iterator[tuple[int, int, bytes]]:
+        """(address, size, name) of all functions that have both, by the program's own
+        addresses; some twice. Quicker than ``functions``."""
+        for kind in (SHT_DYNSYM, SHT_SYMTAB):
+            for name, _, what, address, size, _ in self._symbols(kind):
+                if size and what in (STT_FUNC, STT_GNU_IFUNC):
+                    yield address, size, name
+
     def _functions(self, kind: int) -> Iterator[Function]:
         versions = self._versions() if kind == SHT_DYNSYM else {}
         for name, number, what, address, size, _ in self._symbols(kind):
@@ -278,7 +325,8 @@ class File:
         section = next((s for s in self._sections if s.type == kind), None)
         if section is None:
             return
-        size = struct.calcsize("=" + _SYMBOL)
+        layout = "=" + self._layout.symbol
+        size = struct.calcsize(layout)
         if section.entry != size or not section.link < len(self._sections):
             raise self._damaged("symbols")
         most = MOST_EXPORTED_BYTES if kind == SHT_DYNSYM else MOST_TABLE_BYTES
@@ -286,8 +334,11 @@ class File:
         strings = self._content(self._sections[section.link], 4 * most, "symbols' names")
         data = data[: len(data) // size * size]
         named = 0
-        for number, symbol in enumerate(struct.iter_unpack("=" + _SYMBOL, data)):
-            start, info, _, place, address, length = symbol
+        for number, symbol in enumerate(struct.iter_unpack(layout, data)):
+            if size == 24:
+                start, info, _, place, address, length = symbol
+            else:
+                start, address, length, info, _, place = symbol
             if place == 0 or not start:  # SHN_UNDEF: another file's
                 continue
             name = _string(strings, start)
@@ -332,6 +383,36 @@ class File:
                 break
             position += step
         return names
+
+    # What leads to its debug file.
+
+    def build_id(self) -> str:
+        """The build id in hexadecimal; empty where it has none."""
+        section = self._named(b".note.gnu.build-id")
+        if section is None or section.type != SHT_NOTE:
+            return ""
+        data = self._content(section, 4096, "build id")
+        if len(data) < 16:
+            return ""
+        owner_size, size, kind = struct.unpack_from("=III", data)
+        if kind != NT_GNU_BUILD_ID or owner_size != 4 or data[12:16] != b"GNU\0":
+            return ""
+        return data[16 : 16 + size].hex()
+
+    def debug_link(self) -> tuple[str, int]:
+        """The name of its debug file, and the CRC-32 of that; an empty name where it has none."""
+        section = self._named(b".gnu_debuglink")
+        data = b"" if section is None else self._content(section, 8192, "debug link")
+        name = data.partition(b"\0")[0]
+        place = len(name) + 4 & ~3
+        if not name or b"/" in name or len(data) < place + 4:
+            return "", 0
+        return text_of(name), int(struct.unpack_from("=I", data, place)[0])
+
+    def small_debug_data(self) -> bytes:
+        """.gnu_debugdata, an ELF file that is compressed as xz does; empty where it has none."""
+        section = self._named(b".gnu_debugdata")
+        return b"" if section is None else self._content(section, MOST_NOTE_BYTES, "debug data")
 
     # Probes.
 

@@ -161,7 +161,8 @@ def _of_headers(compat: bool) -> dict[int, str]:
         # What is another call in 32-bit programs has a number first, and then its names, of which
         # the first is that of 64-bit programs.
         numbers = {known: number for number, known in found.items()}
-        for known, first in reversed(re.findall(r"^#define __NR_(\w+) __NR3264_(\w+)$", text, re.M)):
+        others = re.findall(r"^#define __NR_(\w+) __NR3264_(\w+)$", text, re.M)
+        for known, first in reversed(others):
             if first in numbers:
                 found[numbers[first]] = known
         if path == _GENERIC_HEADER:

@@ -1,8 +1,8 @@
 """From the addresses of instructions to the names of functions.
 
 The kernel's names are read from /proc/kallsyms when they are asked for. Those of
-processes come from bcc's symbol cache (ELF files and their debug files,
-/tmp/perf-PID.map), in a child process, for it brings LLVM with it. The child is
+processes come from the files that they have mapped (process_symbols.py), in a child
+process: whatever is in such a file, or in its way, the tool goes on. The child is
 told of processes while they live, and keeps their files open.
 """
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
 HERE = os.path.dirname(os.path.realpath(__file__))
 KALLSYMS = "/proc/kallsyms"
 CHUNK_BYTES = 1 << 20
-# The child answers within seconds. One that does not is stuck (a process may have
-# put a FIFO where its /tmp/perf-PID.map should be).
+# The child answers within seconds. One that does not is stuck (a file may be on a file system that
+# does not answer).
 PATIENCE_SECONDS = 30.0
 
 
@@ -178,8 +178,6 @@ class Symbols:
             status = self._child.wait(1)
         except subprocess.TimeoutExpired:
             return "does not answer"
-        if status == NO_BCC:
-            return "found no libbcc: install bcc"
         return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
     def _give_up(self, why: str) -> None:
@@ -192,6 +190,3 @@ class Symbols:
             self._child.kill()
             self._child.wait()
             self._child = None
-
-
-NO_BCC = 3  # the child's exit status when it finds no libbcc

@@ -5,6 +5,7 @@ import os
 import re
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.process_files import open_in_root
 from pytools.domains.mapped_files import WatchedFiles
 from pytools.load.program import Program
 
@@ -37,5 +38,8 @@ def _library(pid: int, path: str, name: str) -> tuple[str, str] | None:
     if match is None or not match["loader"]:
         return path, name
     name = f"{os.path.dirname(name)}/libc.so.6"
-    path = f"/proc/{pid}/root{name}"
-    return (path, name) if os.path.exists(path) else None
+    try:
+        os.close(open_in_root(pid, name))
+    except OSError:
+        return None
+    return "", name

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Sequence
 
 
-__all__ = ["MappedFiles", "WatchedFiles"]
+__all__ = ["MappedFiles", "WatchedFiles", "opened"]
 
 # A line of /proc/PID/maps: code that a file was mapped for.
 _LINE = re.compile(
@@ -36,11 +36,17 @@ STARTED = 255
 MOST_PLACES = 8  # of one function in a file: versions of its symbol
 
 
+def opened(pid: int, path: str, name: str) -> File:
+    """The file of a process, by a path of this process's own; without one, by its name in the root
+    directory of the process. Raises Failure."""
+    return File(path, name) if path else File.of_process(pid, name)
+
+
 class MappedFiles:
     """Tells of each file whose path ``pattern`` matches (from its start) once:
     ``found(pid, path, name)`` with a process that has it mapped, a path to open it by
-    now, and its name as that process has it. ``complain`` is told of a Failure that this
-    raises, where the file is still there."""
+    now (``opened``), and its name as that process has it. ``complain`` is told of a
+    Failure that this raises, where the file is still there."""
 
     def __init__(
         self,
@@ -77,10 +83,10 @@ class MappedFiles:
             if self._pattern.match(name):
                 # By its mapping, for there may be another file of that name by now;
                 # which takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE.
-                opened = f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}"
-                if not os.access(opened, os.R_OK):
-                    opened = f"/proc/{pid}/root{name}"
-                if not self._tell(pid, opened, name):
+                mapping = f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}"
+                if not os.access(mapping, os.R_OK):
+                    mapping = ""
+                if not self._tell(pid, mapping, name):
                     self._known.discard(known)  # another process may have it, too
 
     def _tell(self, pid: int, path: str, name: str) -> bool:
@@ -88,7 +94,7 @@ class MappedFiles:
         try:
             self._found(pid, path, name)
         except Failure as failure:
-            if not os.path.exists(path):  # the process has ended
+            if not os.path.exists(path or f"/proc/{pid}"):  # the process has ended
                 return False
             self._complain(failure)
         return True
@@ -129,8 +135,8 @@ class WatchedFiles:
     first the one that users know. ``complain`` is told why a file cannot be watched, and the
     ``consequence``, a clause. ``installed`` are patterns of paths as in glob(3): files that are
     watched even if no process has them mapped. ``instead`` says which file is watched in place of
-    one that was found: of (pid, path, name) it makes a path and a name, or None. With ``only``, the
-    file of that path is watched, and no other one."""
+    one that was found: of (pid, path, name) it makes a path and a name, or None. With ``only``,
+    these files are watched, which are open, and no other ones."""
 
     def __init__(
         self,
@@ -141,7 +147,7 @@ class WatchedFiles:
         consequence: str,
         installed: Sequence[str] = (),
         instead: Callable[[int, str, str], tuple[str, str] | None] | None = None,
-        only: str | None = None,
+        only: Sequence[File] | None = None,
     ) -> None:
         self._program = program
         self._functions = list(functions)
@@ -155,11 +161,12 @@ class WatchedFiles:
 
     def look_at_all(self) -> None:
         """Watch what processes have mapped now and what is installed, once the program is attached;
-        or the only file. Raises Failure if that one cannot be watched."""
+        or the only files. Raises Failure if one of these cannot be watched."""
         if self._only:
-            with File(self._only) as file:
-                if not self._watch(file):
-                    raise Failure(f"{self._only} has no function {self._functions[0]}")
+            for file in self._only:
+                with file:
+                    if not self._watch(file):
+                        raise Failure(f"{file.path} has no function {self._functions[0]}")
             return
         self._mapped.look_at_all()
         for pattern in self._installed:
@@ -191,6 +198,6 @@ class WatchedFiles:
             if found is None:
                 return
             path, name = found
-        with File(path, name) as file:
+        with opened(pid, path, name) as file:
             if not self._watch(file) and not file.interpreter:
                 raise Failure(f"{name} has no function {self._functions[0]}: linked statically")

@@ -6,7 +6,6 @@ import fnmatch
 import glob
 import os
 import re
-import shutil
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.facts import differences
@@ -14,7 +13,7 @@ from pytools.facts.elf import File, Probe
 from pytools.base.errors import Failure, Usage, error_text
 from pytools.facts.kernel import Kernel
 from pytools.load.multi_attach import Target
-from pytools.domains.mapped_files import MappedFiles
+from pytools.domains.programs import files_of
 
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Iterator, List, Optional, Sequence
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Found", "KERNEL_KINDS", "Listed", "fentries", "file_of", "find", "find_all", "in_file",
-    "in_kernel", "kprobes", "mapped_files", "matcher", "raw_tracepoints", "tracepoints",
+    "Found", "KERNEL_KINDS", "Listed", "fentries", "find", "find_all", "in_file",
+    "in_kernel", "kprobes", "matcher", "raw_tracepoints", "tracepoints",
 ]  # fmt: skip
 
 KERNEL_KINDS = (
@@ -236,44 +235,6 @@ def in_file(file: File, arguments: bool = False) -> Iterator[Listed]:
         yield Listed("usdt", f"{file.path}:{name}", found)
 
 
-def file_of(name: str) -> str:
-    """The path of a program or library: of a path itself; of a name, the program of
-    that name, or else the library (``c``: libc.so.6). Raises Usage."""
-    if "/" in name:
-        return name
-    found = shutil.which(name)
-    if found:
-        return os.path.realpath(found)
-    machine = f"{os.uname().machine}-linux-gnu"
-    for folder in ("/lib64", "/usr/lib64", "/usr/local/lib", f"/usr/lib/{machine}",
-                   f"/lib/{machine}", "/usr/lib", "/lib"):  # fmt: skip
-        for path in sorted(glob.glob(f"{folder}/{glob.escape(f'lib{name}')}.so*"), reverse=True):
-            with open(path, "rb") as file:
-                if file.read(4) == b"\x7fELF":  # no linker script
-                    return os.path.realpath(path)
-    raise Usage(f"there is no program and no library {name}: give its path")
-
-
-def mapped_files(pid: int) -> list[tuple[str, str]]:
-    """The files that a process runs code of: (the path to open, the name that the
-    process knows it by), each once. Raises Usage where there is no such process,
-    Failure where it can't be looked at."""
-    try:
-        open(f"/proc/{pid}/maps").close()
-    except (FileNotFoundError, ProcessLookupError):
-        raise Usage(f"there is no process {pid}") from None
-    except OSError as error:
-        raise Failure(f"cannot look at process {pid}: {error_text(error.errno or 0)}") from None
-    found: list[tuple[str, str]] = []
-
-    def add(_: int, path: str, name: str) -> None:
-        found.append((path, name))
-
-    # Adding to a list raises nothing to complain of.
-    MappedFiles(re.compile("/"), add, lambda failure: None).look(pid)
-    return found
-
-
 # Patterns.
 
 
@@ -285,11 +246,21 @@ class Found(NamedTuple):
     places: list[Target]
 
 
-def find(kernel: Kernel, pattern: str, regex: bool = False) -> list[Found]:
+def here(name: str) -> list[File]:
+    """The file of a path or a name, whichever process it is about."""
+    return files_of(name, None, lambda text: None)
+
+
+def find(
+    kernel: Kernel,
+    pattern: str,
+    regex: bool = False,
+    files: Callable[[str], list[File]] = here,
+) -> list[Found]:
     """What a pattern of bcc's form stands for, by name: ``FUNCTION`` or ``p:FUNCTION`` of
     the kernel, ``t:CATEGORY:NAME``, ``LIBRARY:FUNCTION`` or ``p:LIBRARY:FUNCTION``,
     ``u:LIBRARY:PROBE`` or ``u:LIBRARY:PROVIDER:PROBE``; the last part with * and ?, or
-    a regular expression that matches its beginning. The files of user functions stay
+    a regular expression that matches its beginning. The ``files`` of a LIBRARY stay
     open. Raises Usage, Failure where there is nothing of the kind."""
     kind, colon, rest = pattern.partition(":")
     if not colon or kind not in ("p", "t", "u"):
@@ -298,9 +269,9 @@ def find(kernel: Kernel, pattern: str, regex: bool = False) -> list[Found]:
         category, _, name = rest.partition(":")
         found = _find_tracepoints(kernel, category, name, regex)
     elif kind == "u":
-        found = _find_usdt(*_library(pattern, rest), regex)
+        found = _in_files(_find_usdt, pattern, rest, regex, files)
     elif ":" in rest.lstrip(":"):
-        found = _find_user_functions(*_library(pattern, rest), regex)
+        found = _in_files(_find_user_functions, pattern, rest, regex, files)
     else:
         found = _find_functions(kernel, rest.lstrip(":"), regex)
     if not found:
@@ -309,14 +280,23 @@ def find(kernel: Kernel, pattern: str, regex: bool = False) -> list[Found]:
 
 
 def find_all(
-    kernel: Kernel, patterns: Iterable[str], regex: bool = False
+    kernel: Kernel,
+    patterns: Iterable[str],
+    regex: bool = False,
+    files: Callable[[str], list[File]] = here,
 ) -> tuple[list[str], list[Target]]:
     """What any of the patterns stands for (``find``), each once: the names, and the places,
     whose numbers are those of their names in the list."""
     by_name: dict[str, list[Target]] = {}
+    seen = set()
     for pattern in patterns:
-        for one in find(kernel, pattern, regex):
-            by_name.setdefault(one.name, one.places)
+        for one in find(kernel, pattern, regex, files):
+            places = by_name.setdefault(one.name, [])
+            for place in one.places:  # Files of one name may be several.
+                known = place.kind, place.name, place.file and place.file.identity, place.offset
+                if known not in seen:
+                    seen.add(known)
+                    places.append(place)
     targets = [
         place._replace(number=number)
         for number, places in enumerate(by_name.values())
@@ -325,12 +305,18 @@ def find_all(
     return list(by_name), targets
 
 
-def _library(pattern: str, rest: str) -> tuple[File, str]:
-    """The file of LIBRARY:NAME, and the name."""
+def _in_files(
+    find_in: Callable[[File, str, bool], list[Found]],
+    pattern: str,
+    rest: str,
+    regex: bool,
+    files: Callable[[str], list[File]],
+) -> list[Found]:
+    """What is found in the files of LIBRARY:NAME."""
     library, colon, name = rest.partition(":")
     if not library or not colon or not name:
         raise Usage(f"{pattern}: a program or library and a name are missing")
-    return File(file_of(library)), name
+    return [found for file in files(library) for found in find_in(file, name, regex)]
 
 
 def _name_matcher(pattern: str, regex: bool) -> Callable[[str], object]:

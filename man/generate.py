@@ -42,7 +42,21 @@ that has a controller.
     "--tid": "Separate several by commas.\n",
     "--comm": """\
 .Ar NAME
-must be the whole name; the kernel keeps only 15 bytes of a name.
+is what
+.Ql ps -o comm=
+shows for the process: the name of its first thread, of which the kernel keeps 15 bytes.
+It may be a shell pattern with *, ? and [...], as in
+.Ql nginx-* .
+""",
+    "--thread": """\
+A thread has the name of its process until it gets its own, as threads of Java do.
+.Ar NAME
+may be a shell pattern, as with
+.Fl \\-comm .
+""",
+    "--thread-names": """\
+A flame graph has the threads of a name above their process.
+Otherwise, all threads of a process are together.
 """,
     "--pidns": """\
 Any process of a container stands for the container.

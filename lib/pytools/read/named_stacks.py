@@ -30,11 +30,12 @@ LOST = Frame("[lost]", UNNAMED)
 
 class NamedStack(NamedTuple):
     """Whose stack it is, and its functions, outermost first. ``state`` is None if the tool does not
-    tell states apart."""
+    tell states apart, ``thread`` if it does not tell the names of threads apart."""
 
     pid: int
     tid: int
     comm: str
+    thread: str | None
     state: str | None
     user: tuple[Frame, ...]
     kernel: tuple[Frame, ...]
@@ -98,7 +99,9 @@ class StackNames:
             self.unnamed += sum(frame.kind == UNNAMED for frame in (*user, *kernel))
             self.frames += len(user) + len(kernel)
             state = self._state_words(each.state) if self._state_words else None
-            found[NamedStack(each.pid, each.tid, each.comm, state, user, kernel)] += each.amount
+            thread = each.thread or None
+            stack = NamedStack(each.pid, each.tid, each.comm, thread, state, user, kernel)
+            found[stack] += each.amount
         return found
 
     def _user_names(

@@ -25,13 +25,15 @@ LOSSES = (
 
 
 class Counted(NamedTuple):
-    """A count, and whose it is. Addresses of instructions are innermost first; None
+    """A count, and whose it is: the names of the process, and of the thread, which is empty if
+    threads are not told apart by it. Addresses of instructions are innermost first; None
     for a stack that was lost."""
 
     pid: int
     tid: int
     state: int
     comm: str
+    thread: str
     user: list[int] | None
     kernel: list[int] | None
     amount: int
@@ -66,9 +68,10 @@ class Stacks:
         return [
             Counted(
                 pid, tid, state, text_of(comm.partition(b"\0")[0]),
-                self._stack(user), self._stack(kernel), amount,
+                text_of(thread.partition(b"\0")[0]), self._stack(user), self._stack(kernel), amount,
             )
-            for (pid, tid, user, kernel, state, comm), amount in self._growth.since_last().items()
+            for key, amount in self._growth.since_last().items()
+            for pid, tid, user, kernel, state, comm, thread in [key]
         ]  # fmt: skip
 
     def _stack(self, number: int) -> list[int] | None:

@@ -20,15 +20,21 @@ BOUNDARY = Frame("--", LABEL)
 class StackForms:
     """What becomes of stacks with their amounts, in that order. ``title`` and ``unit`` head flame
     graphs; ``delimited`` puts -- between kernel and user stacks, ``annotated`` marks the kernel's
-    functions with _[k]."""
+    functions with _[k], ``threads`` names the threads, too."""
 
     def __init__(
-        self, title: str, unit: str, delimited: bool = False, annotated: bool = False
+        self,
+        title: str,
+        unit: str,
+        delimited: bool = False,
+        annotated: bool = False,
+        threads: bool = False,
     ) -> None:
         self._title = title
         self._unit = unit
         self._delimited = delimited
         self._annotated = annotated
+        self._threads = threads
 
     def text(self, stacks: Amounts) -> str:
         """The functions of each a line, the innermost first; then whose stack it is; then the
@@ -62,15 +68,20 @@ class StackForms:
             for frame in reversed(self._frames(stack)):
                 yield f"    {escape(frame.name)}\n"
             state = "" if stack.state is None else f", {stack.state}"
-            yield f"    {'-':<16} {escape(stack.comm)} ({stack.tid or stack.pid}){state}\n"
+            who = " / ".join(map(escape, self._whose(stack)))
+            yield f"    {'-':<16} {who} ({stack.tid or stack.pid}){state}\n"
             yield f"        {amount}\n\n"
 
     def _lines(self, stacks: Amounts) -> Iterator[tuple[list[Frame], int]]:
         for stack, amount in stacks.items():
-            start = [Frame(stack.comm, LABEL)]
+            start = [Frame(name, LABEL) for name in self._whose(stack)]
             if stack.state is not None:
                 start.append(Frame(stack.state, LABEL))
             yield start + self._frames(stack), amount
+
+    def _whose(self, stack: NamedStack) -> list[str]:
+        """The names of the process, and of the thread if that is asked for."""
+        return [stack.comm, *([stack.thread or ""] if self._threads else [])]
 
     def _frames(self, stack: NamedStack) -> list[Frame]:
         """The functions of both stacks, outermost first."""

@@ -116,7 +116,7 @@ def add_filters(
     if name:
         group.add_argument(
             "-n", "--name", dest="name_part", metavar="NAME",
-            help="only commands with NAME in their name",
+            help="only processes with NAME in their name (a shell pattern)",
         )  # fmt: skip
     if kinds:
         either = group.add_mutually_exclusive_group()
@@ -128,7 +128,13 @@ def add_filters(
             "-k", "--kernel-threads-only", dest="kind", action="store_const", const="kernel",
             help="only kernel threads",
         )  # fmt: skip
-    group.add_argument("--comm", metavar="NAME", help="only commands of this name")
+    group.add_argument(
+        "--comm", metavar="NAME",
+        help="only processes of this name, as ps has it (a shell pattern)",
+    )  # fmt: skip
+    group.add_argument(
+        "--thread", metavar="NAME", help="only threads of this name (a shell pattern)"
+    )
     group.add_argument("--cgroup", metavar="PATH", help="only tasks in this cgroup or below it")
     group.add_argument(
         "--pidns", metavar="PID", type=pid,

@@ -224,6 +224,9 @@ class Tool:
         for name, keys in wanted.entries.items() if wanted else ():
             for key in keys:
                 prepared.maps[name].add(key)
+        for name, table in wanted.numbers.items() if wanted else ():
+            for key, number in table.items():
+                prepared.maps[name].put(key, number)
         if "interactive" in vars(options):  # before anything is attached
             options.waiting = Waiting()
         return prepared

@@ -51,7 +51,7 @@ class EventTool(Tool):
     ``draft_of(program)``, ``submit_draft(draft, size)``
         the same for events whose last member is as long as its text (drafts.h)
     ``describe_current_task(event)``
-        sets the time, and what is declared of pid, tid, uid, comm and cgroup
+        sets the time, and what is declared of pid, tid, uid, comm, thread and cgroup
     """
 
     def __init__(
@@ -166,7 +166,8 @@ class EventTool(Tool):
         lines = [line for name, line in fields.CURRENT_TASK.items() if name in names]
         thread = "\tu64 thread = bpf_get_current_pid_tgid();\n\n" if names & {"pid", "tid"} else ""
         return (
-            "static inline void describe_current_task(struct event *event)\n{\n"
+            '#include "process_name.h"\n' * ("comm" in names)
+            + "static inline void describe_current_task(struct event *event)\n{\n"
             + thread
             + "".join(f"\t{line}\n" for line in ("event->ts = bpf_ktime_get_ns();", *lines))
             + "}\n"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
-    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD_IF_ASKED", "TID", "TIME", "TIME_OF_DAY", "UID",
+    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD", "THREAD_IF_ASKED", "TID", "TIME", "TIME_OF_DAY",
+    "UID",
     "by_context",
     "columns", "error_name", "in_words", "kept", "known", "milliseconds", "schema", "since_start",
 ]  # fmt: skip
@@ -249,8 +250,12 @@ UID = Field(
     help="print the user's number",
 )  # fmt: skip
 COMM = Field(
-    "COMM", "The name of the command, as the kernel has it for the thread: up to 15 bytes.", 16,
+    "COMM", "The name of the process: what ps -o comm= shows, up to 15 bytes.", 16,
     "char comm[16]", type="string",
+)  # fmt: skip
+THREAD = Field(
+    "", "The name of the thread, up to 15 bytes. Most threads have the name of their process.", 0,
+    "char thread[16]", key="thread", type="string",
 )  # fmt: skip
 
 
@@ -314,5 +319,6 @@ CURRENT_TASK = {
     "pid": "event->pid = thread >> 32;",
     "tid": "event->tid = thread;",
     "uid": "event->uid = bpf_get_current_uid_gid();",
-    "comm": "bpf_get_current_comm(event->comm, sizeof(event->comm));",
+    "comm": "current_process_name(event->comm);",
+    "thread": "bpf_get_current_comm(event->thread, sizeof(event->thread));",
 }

@@ -5,10 +5,11 @@ Each takes what the user typed, checks it, and gives code for a template.
 from __future__ import annotations
 
 import os
-import sys
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
+from pytools.base.text import escape
+from pytools.show.output import complain
 
 if TYPE_CHECKING:
     from typing import Callable, Mapping
@@ -21,13 +22,15 @@ __all__ = ["Filter", "NO_FILTER", "process_exists", "sockets", "tasks", "thread_
 class Filter(NamedTuple):
     """``code`` is C for the top of a template: ``function(task)`` says whether a
     task passes. ``settings`` belong to its placeholders, ``entries`` are keys to put
-    into its maps before it is attached, ``values`` become literals."""
+    into its maps before it is attached, ``values`` become literals; ``numbers`` are the
+    entries of arrays."""
 
     code: str
     settings: Mapping[str, int] = {}
     entries: Mapping[str, list[int]] = {}
     function: str = "wanted"
     values: Mapping[str, bytes] = {}
+    numbers: Mapping[str, Mapping[int, int]] = {}
 
 
 NO_FILTER = Filter("")
@@ -46,8 +49,7 @@ def tasks(options: argparse.Namespace) -> Filter:
             _parent(getattr(options, "ppid", None)),
             _user(getattr(options, "uid", None)),
             _kind(getattr(options, "kind", None)),
-            _comm(options.comm),
-            _part_of_comm(getattr(options, "name_part", None)),
+            *_names(options),
             _pid_namespace(options.pidns),
             _mount_namespace(getattr(options, "mntns", None)),
             _cgroup(options.cgroup),
@@ -59,14 +61,16 @@ def tasks(options: argparse.Namespace) -> Filter:
     settings: dict[str, int] = {}
     entries: dict[str, list[int]] = {}
     values: dict[str, bytes] = {}
+    numbers: dict[str, Mapping[int, int]] = {}
     for part in parts:
         settings.update(part.settings)
         entries.update(part.entries)
         values.update(part.values)
+        numbers.update(part.numbers)
     code = "".join(part.code for part in parts)
     tests = " && ".join(f"{part.function}(task)" for part in parts)
     code += f"#define wanted(task) ({tests})"
-    return Filter(code, settings, entries, values=values)
+    return Filter(code, settings, entries, values=values, numbers=numbers)
 
 
 def wanted(options: argparse.Namespace) -> Filter:
@@ -81,6 +85,7 @@ def wanted(options: argparse.Namespace) -> Filter:
         {name: number for each in found for name, number in each.settings.items()},
         {name: keys for each in found for name, keys in each.entries.items()},
         values={name: data for each in found for name, data in each.values.items()},
+        numbers={name: table for each in found for name, table in each.numbers.items()},
     )
 
 
@@ -179,70 +184,31 @@ def _kind(kind: str | None) -> Filter | None:
     return Filter(code, {}, {}, "is_of_wanted_kind")
 
 
-COMM_BYTES = 15
+def _names(options: argparse.Namespace) -> list[Filter]:
+    """By the names of the process and of the thread, and by a part of the process's."""
+    of_process = "process_name(name.bytes, task);"
+    of_thread = "bpf_probe_read_kernel(name.bytes, sizeof(name.bytes), task->comm);"
+    found = []
+    for option, given, function, read in (
+        ("--comm", options.comm, "is_wanted_comm", of_process),
+        ("--thread", getattr(options, "thread", None), "is_wanted_thread", of_thread),
+        ("-n/--name", getattr(options, "name_part", None) or None, "is_wanted_name", of_process),
+    ):
+        if given is None:
+            continue
+        from pytools.tool import name_filters  # not for most
 
-
-def _comm(name: str | None) -> Filter | None:
-    """By name: as two words, of which only the bytes up to the NUL count."""
-    if name is None:
-        return None
-    data = os.fsencode(name)
-    if not 0 < len(data) <= COMM_BYTES:
-        raise Usage(
-            f"no command's name has the {len(data)} bytes of {name!r}: "
-            f"1 to {COMM_BYTES} are kept of it"
-        )
-    mask = b"\xff" * (len(data) + 1)
-    settings = {}
-    for part, place in (("LOW", slice(0, 8)), ("HIGH", slice(8, 16))):
-        for kind, text in (("COMM", data), ("MASK", mask)):
-            word = text.ljust(16, b"\0")[place]
-            settings[f"{kind}_{part}"] = int.from_bytes(word, sys.byteorder)
-    code = (
-        "static inline bool is_wanted_comm(struct task_struct *task)\n"
-        "{\n"
-        "\tu64 comm[2] = {};\n\n"
-        "\tbpf_probe_read_kernel(comm, sizeof(comm), task->comm);\n"
-        "\treturn (comm[0] & $MASK_LOW) == (u64)$COMM_LOW &&\n"
-        "\t       (comm[1] & $MASK_HIGH) == (u64)$COMM_HIGH;\n"
-        "}\n"
-    )
-    return Filter(code, settings, {}, "is_wanted_comm")
-
-
-def _part_of_comm(part: str | None) -> Filter | None:
-    """By a part of the name."""
-    if not part:
-        return None
-    data = os.fsencode(part)
-    if len(data) > COMM_BYTES:
-        raise Usage(
-            f"no command's name has the {len(data)} bytes of {part}: at most {COMM_BYTES} are kept"
-        )
-    # Each place where it may begin, up to the NUL. Without branches: the verifier would walk both
-    # ways of each.
-    code = (
-        '#include "verifier.h"\n'
-        "static inline bool has_part_of_comm(struct task_struct *task)\n"
-        "{\n"
-        "\tunsigned char part[] = $NAME_PART, comm[16] = {};\n"
-        "\tu64 difference, found = 0;\n"
-        "\tint start, i;\n\n"
-        "\tbpf_probe_read_kernel(comm, sizeof(comm), task->comm);\n"
-        "#pragma unroll\n"
-        "\tfor (start = 0; start <= 16 - (int)sizeof(part); start++) {\n"
-        "\t\tdifference = 0;\n"
-        "#pragma unroll\n"
-        "\t\tfor (i = 0; i < sizeof(part); i++) {\n"
-        "\t\t\tdifference |= comm[start + i] ^ part[i];\n"
-        "\t\t\tKEEP(difference);\n"
-        "\t\t}\n"
-        "\t\tfound |= (difference - 1) >> 63;\n"
-        "\t}\n"
-        "\treturn found;\n"
-        "}\n"
-    )
-    return Filter(code, {}, {}, "has_part_of_comm", {"NAME_PART": data})
+        pattern = name_filters.name_pattern(given, option, within=function == "is_wanted_name")
+        code, settings, numbers = name_filters.condition(pattern, function, read)
+        if option == "--comm" and (pid := name_filters.of_threads_only(pattern)):
+            complain(
+                f"{options.tool}: no process has the name {escape(given)}, but a thread of process "
+                f"{pid} has it: --thread takes threads"
+            )
+        if read is of_process:
+            code = '#include "process_name.h"\n' + code
+        found.append(Filter(code, settings, {}, function, numbers=numbers))
+    return found
 
 
 def process_exists(pid: int) -> None:

@@ -22,7 +22,7 @@ from pytools.show.stream import Column, EventWriter, plain
 from pytools.tool import fields
 from pytools.tool.arguments import number_from, positive
 from pytools.tool.definition import Tool, Trace
-from pytools.tool.fields import COMM, PID, TID, Context, Field
+from pytools.tool.fields import COMM, PID, THREAD, TID, Context, Field
 from pytools.tool.waiting import Waiting, announce
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ TICK_SECONDS = 0.25
 FILES = ("svg", "speedscope")
 # The fields that all have, but for what is counted.
 WHO = [PID._replace(heading="", key="pid"), COMM._replace(heading="", key="comm")]
-THREAD = TID._replace(heading="", key="tid")
+NUMBER = TID._replace(heading="", key="tid")
 FUNCTIONS = [
     Field(
         "",
@@ -72,7 +72,9 @@ class StackTool(Tool):
         self.divisor = divisor
         self.state_words = state_words
         self.innermost = innermost
-        self.fields = [*WHO, *([THREAD, state] if state else []), *FUNCTIONS]
+        self.tells_threads = state is not None
+        names = THREAD._replace(optional=not self.tells_threads, option=("--thread-names",))
+        self.fields = [*WHO, names, *([NUMBER, state] if state else []), *FUNCTIONS]
         self.fields.append(amount._replace(of="amount", added="sum"))
         self.keys = ""
         self._add_options()
@@ -101,6 +103,10 @@ class StackTool(Tool):
         add(
             "-s", "--offset", action="store_true",
             help="print how far into a function each place is",
+        )  # fmt: skip
+        add(
+            "--thread-names", action="store_true",
+            help="tell threads apart by name, not only processes",
         )  # fmt: skip
         add("-A", "--address", action="store_true", help="print the addresses, too")
         add(
@@ -142,6 +148,7 @@ class StackTool(Tool):
             settings = {
                 "USER_STACKS": int(not options.kernel_stacks_only),
                 "KERNEL_STACKS": int(not options.user_stacks_only),
+                "THREADS": int(self.tells_threads or options.thread_names),
                 **settings,
             }
             sizes = stacks.sizes(options.stack_storage_size, options.hash_storage_size)
@@ -158,7 +165,7 @@ class StackTrace(Trace):
     what that is."""
 
     kind = "stacks"
-    values = ("pid", "tid", "comm", "state", "user_stack", "kernel_stack", "amount")
+    values = ("pid", "tid", "comm", "thread", "state", "user_stack", "kernel_stack", "amount")
 
     def __init__(
         self,
@@ -179,7 +186,9 @@ class StackTrace(Trace):
             f"{what} lost": Growth(traced.maps[counter]) for counter, what in lost_in.items()
         }
         self._before: Counter[NamedStack] = Counter()
-        self._forms = StackForms(tool.name, tool.unit, options.delimited, options.annotations)
+        self._forms = StackForms(
+            tool.name, tool.unit, options.delimited, options.annotations, options.thread_names
+        )  # fmt: skip
         self._files = {
             name: OutputFile(getattr(options, name))
             for name in FILES
@@ -213,7 +222,7 @@ class StackTrace(Trace):
 
     def _record(self, stack: NamedStack, amount: int) -> Sequence[Any]:
         user, kernel = map(self._forms.joined, (stack.user, stack.kernel))
-        return (stack.pid, stack.tid, stack.comm, stack.state, user, kernel, amount)
+        return (*stack[:5], user, kernel, amount)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         self._names.watch(self._stacks.new_processes())

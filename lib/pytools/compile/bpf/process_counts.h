@@ -1,8 +1,8 @@
 /*
- * Counts by process and number, whatever the number stands for, with the name of the thread that
- * was counted. Who includes this has a per-CPU array lost.
+ * Counts by process and number, whatever the number stands for, with the name of the process. Who includes this has a per-CPU array lost.
  */
 #include "generation.h"
+#include "process_name.h"
 
 struct key {
 	u32 pid;
@@ -21,7 +21,7 @@ static inline void count_of_process(u32 number)
 	};
 	u64 *count, one = 1;
 
-	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	current_process_name(key.comm);
 	count = counts.lookup(&key);
 	if (!count && counts.insert(&key, &one)) {
 		/* Another CPU put it in meanwhile, or there is no room. */

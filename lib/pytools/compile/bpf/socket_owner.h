@@ -5,6 +5,8 @@
 #ifndef SOCKET_OWNER_H
 #define SOCKET_OWNER_H
 
+#include "process_name.h"
+
 /* Whether the owner is known, and whether anybody wants it. */
 #define UNKNOWN 0
 #define WANTED 1
@@ -30,7 +32,7 @@ static inline void own(struct owner *owner, u32 owned)
 	owner->cgroup = bpf_get_current_cgroup_id();
 	owner->pid = bpf_get_current_pid_tgid() >> 32;
 	owner->owned = owned;
-	bpf_get_current_comm(owner->comm, sizeof(owner->comm));
+	current_process_name(owner->comm);
 }
 
 /* Whether the current task uses the socket: it has locked it. Packets only look in. */

@@ -6,6 +6,8 @@
 #ifndef STACKS_H
 #define STACKS_H
 
+#include "process_name.h"
+
 #define IN_SECOND_MAP (1 << 30)
 #define NO_STACK (-14) /* EFAULT: a kernel thread's user stack, ... */
 #define PLACE_TAKEN (-17) /* EEXIST */
@@ -18,6 +20,7 @@ struct stack_key {
 	s32 kernel_id;
 	u32 state;
 	char comm[16];
+	char thread[16];
 };
 
 /* What is lost, by kind: places in stacks_lost. */
@@ -45,11 +48,13 @@ static inline s32 take_stack(void *ctx, u64 flags)
 	return id;
 }
 
-/* Give the key the process, the name and the stacks of the current task. */
+/* Give the key the process, the names and the stacks of the current task. */
 static inline void take_stacks(struct stack_key *key, void *ctx)
 {
 	key->pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(key->comm, sizeof(key->comm));
+	current_process_name(key->comm);
+	if ($THREADS)
+		bpf_get_current_comm(key->thread, sizeof(key->thread));
 	key->user_id = $USER_STACKS ? take_stack(ctx, 1 << 8 /* BPF_F_USER_STACK */) : NO_STACK;
 	key->kernel_id = $KERNEL_STACKS ? take_stack(ctx, 0) : NO_STACK;
 }

@@ -48,6 +48,12 @@ shows for the process: the name of its first thread, of which the kernel keeps 1
 It may be a shell pattern with *, ? and [...], as in
 .Ql nginx-* .
 """,
+    "--uid": """\
+With
+.Fl p ,
+a name is that of a user of the process: in its own root directory and user namespace.
+If the process does not know it, it is that of a user here.
+""",
     "--thread": """\
 A thread has the name of its process until it gets its own, as threads of Java do.
 .Ar NAME

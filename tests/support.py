@@ -16,7 +16,6 @@ import traceback
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
-import bcc
 import pytest
 
 from pytools.collection import catalogue
@@ -83,17 +82,12 @@ def hooks(tool: str) -> set[str]:
     return set(found)
 
 
-# bcc 0.18 forgets a process that has ended, whatever it has read of it; 0.26 does not.
-KEEPS_SYMBOLS = not bcc.__version__.startswith("0.18.")
-
-
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Let a child that waits for the end of its input end, if bcc keeps its symbols."""
-    if KEEPS_SYMBOLS:
-        assert child.stdin
-        child.stdin.close()
-        child.stdin = None
-        child.wait()
+    """Let a child that waits for the end of its input end."""
+    assert child.stdin
+    child.stdin.close()
+    child.stdin = None
+    child.wait()
 
 
 HAS_KPROBES = os.path.exists("/sys/bus/event_source/devices/kprobe/type")

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Iterator
 import pytest
 
 from pytools.base.errors import Failure, Usage
+from pytools.domains.users import user_number
 from pytools.domains.programs import file_of, files_of, mapped_files
 from support import ROOT, Tool, python_child, run_tool
 
@@ -142,3 +144,54 @@ def test_a_deleted_file_keeps_its_name(tmp_path: Path) -> None:
         with Tool("funccount", "--json", "-p", str(pid), "c:getppid") as tool:
             call(pid, 100)
             assert json.loads(tool.stop())["count"] == 100
+
+
+# Users.
+
+CONTAINED = r"""
+import os, sys
+os.chroot(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_user_is_the_one_that_the_process_knows(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text(
+        "root:x:0:0\nbroken\ninside:x:1234:1::/:\nnobody:x:77:1\n"
+    )
+    with python_child(CONTAINED, str(tmp_path)) as child, python_child("print(); input()") as other:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        nobody = pwd.getpwnam("nobody").pw_uid
+        assert user_number("inside", [child.pid]) == 1234
+        assert user_number("nobody", [child.pid]) == 77
+        assert user_number("nobody", None) == user_number("nobody", [other.pid]) == nobody
+        with pytest.raises(Usage, match="nobody' is a user of its own"):
+            user_number("nobody", [child.pid, other.pid])
+        for pids in (None, [other.pid]):
+            with pytest.raises(Usage, match="there is no user 'inside'"):
+                user_number("inside", pids)
+        (tmp_path / "etc" / "passwd").unlink()
+        os.mkfifo(tmp_path / "etc" / "passwd")
+        assert user_number("nobody", [child.pid]) == nobody
+
+
+IN_NAMESPACE = r"""
+import ctypes, os, sys
+ctypes.CDLL(None).unshare(0x10000000)  # CLONE_NEWUSER
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_user_of_a_namespace_has_its_number_here() -> None:
+    with python_child(IN_NAMESPACE) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        nobody = pwd.getpwnam("nobody").pw_uid
+        try:
+            Path(f"/proc/{child.pid}/uid_map").write_text("0 100000 65536\n")
+        except OSError as error:
+            pytest.skip(f"no user namespace: {error}")
+        assert user_number("nobody", [child.pid]) == 100000 + nobody
+        assert user_number("root", [child.pid]) == 100000

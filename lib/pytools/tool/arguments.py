@@ -229,16 +229,12 @@ def port_list(text: str) -> list[int]:
     return [number_from(1, 65535)(part) for part in text.split(",")]
 
 
-def user(text: str) -> int:
-    """An argument that is a user, by number or by name."""
+def user(text: str) -> int | str:
+    """An argument that is a user, by number or by name: which one that is, depends on the
+    process (``users.user_number``)."""
     if text.isascii() and text.isdigit():
         return number_from(0, 2**32 - 2)(text)
-    import pwd
-
-    try:
-        return pwd.getpwnam(text).pw_uid
-    except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
+    return text
 
 
 def error_number(text: str) -> int:

@@ -47,7 +47,7 @@ def tasks(options: argparse.Namespace) -> Filter:
             _numbers("PID", "tgid", options.pid, process_exists),
             _numbers("TID", "pid", getattr(options, "tid", None), thread_exists),
             _parent(getattr(options, "ppid", None)),
-            _user(getattr(options, "uid", None)),
+            _user(getattr(options, "uid", None), options.pid),
             _kind(getattr(options, "kind", None)),
             *_names(options),
             _pid_namespace(options.pidns),
@@ -157,10 +157,17 @@ def _parent(pid: int | None) -> Filter | None:
     return Filter(code, {"PPID": pid}, {}, "has_wanted_parent")
 
 
-def _user(number: int | None) -> Filter | None:
-    """By user: that of the current task, whichever task is asked about."""
-    if number is None:
+def _user(user: int | str | None, pids: list[int] | None) -> Filter | None:
+    """By user: that of the current task, whichever task is asked about. One with a name is the one
+    that the processes know."""
+    if user is None:
         return None
+    if isinstance(user, int):
+        number = user
+    else:
+        from pytools.domains.users import user_number
+
+        number = user_number(user, pids)
     code = (
         "static inline bool has_wanted_user(struct task_struct *task)\n"
         "{\n"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",
-    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "TX", "WANTED", "wide",
+    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -24,7 +24,13 @@ PID = fields.PID._replace(
     member="", about="The process that connected or accepted, as the first PID namespace numbers "
     "it.",
 )  # fmt: skip
-COMM = fields.COMM._replace(member="", width=12, about="The name of that process's thread.")
+COMM = fields.COMM._replace(
+    member="", width=12, about="The name of that process: what ps -o comm= shows, up to 15 bytes."
+)
+THREAD = fields.THREAD._replace(
+    member="", of="thread", raw=fields.known,
+    about="The name of the thread that connected or accepted, up to 15 bytes.",
+)  # fmt: skip
 CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
 WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
 

@@ -17,6 +17,7 @@ struct owner {
 	u32 pid;
 	u32 owned;
 	char comm[16];
+	char thread[16];
 };
 
 static inline bool current_is_wanted(void)
@@ -33,6 +34,7 @@ static inline void own(struct owner *owner, u32 owned)
 	owner->pid = bpf_get_current_pid_tgid() >> 32;
 	owner->owned = owned;
 	current_process_name(owner->comm);
+	bpf_get_current_comm(owner->thread, sizeof(owner->thread));
 }
 
 /* Whether the current task uses the socket: it has locked it. Packets only look in. */

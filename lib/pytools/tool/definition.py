@@ -188,7 +188,7 @@ class Tool:
         options.tool = self.name
         options.waiting = None
         if "wanted" in vars(options):
-            options.wanted = filters.wanted(options)
+            options.wanted = filters.wanted(options, self.message)
         return options
 
     def load(
@@ -238,8 +238,9 @@ class Tool:
         interrupted, 1 failed, 2 bad usage."""
 
         def main() -> None:
+            self.person = True
             options = self.options()
-            options.interactive = self.person = True
+            options.interactive = True
             output = Output(self.name)
             trace = start(options)
             try:

@@ -9,7 +9,6 @@ import os
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 from pytools.base.text import escape
-from pytools.show.output import complain
 
 if TYPE_CHECKING:
     from typing import Callable, Mapping
@@ -37,10 +36,14 @@ NO_FILTER = Filter("")
 MOST_PIDS = 100_000
 
 
-def tasks(options: argparse.Namespace) -> Filter:
+def _unsaid(text: str) -> None:
+    """Where nobody is told."""
+
+
+def tasks(options: argparse.Namespace, tell: Callable[[str], None] = _unsaid) -> Filter:
     """A C function ``wanted(struct task_struct *task)``: whether a task passes all
     the filters that were given (the options of ``arguments.add_filters``). Raises Usage
-    or Failure for what is not there."""
+    or Failure for what is not there; ``tell`` is told what may let nothing pass."""
     parts = [
         part
         for part in (
@@ -49,7 +52,7 @@ def tasks(options: argparse.Namespace) -> Filter:
             _parent(getattr(options, "ppid", None)),
             _user(getattr(options, "uid", None), options.pid),
             _kind(getattr(options, "kind", None)),
-            *_names(options),
+            *_names(options, tell),
             _pid_namespace(options.pidns),
             _mount_namespace(getattr(options, "mntns", None)),
             _cgroup(options.cgroup),
@@ -73,11 +76,11 @@ def tasks(options: argparse.Namespace) -> Filter:
     return Filter(code, settings, entries, values=values, numbers=numbers)
 
 
-def wanted(options: argparse.Namespace) -> Filter:
+def wanted(options: argparse.Namespace, tell: Callable[[str], None] = _unsaid) -> Filter:
     """All the filters of a tool: of tasks (``tasks``), of sockets (``sockets``), or both."""
     found = []
     if "pid" in vars(options):
-        found.append(tasks(options))
+        found.append(tasks(options, tell))
     if "ip" in vars(options):
         found.append(sockets(options))
     return Filter(
@@ -191,7 +194,7 @@ def _kind(kind: str | None) -> Filter | None:
     return Filter(code, {}, {}, "is_of_wanted_kind")
 
 
-def _names(options: argparse.Namespace) -> list[Filter]:
+def _names(options: argparse.Namespace, tell: Callable[[str], None]) -> list[Filter]:
     """By the names of the process and of the thread, and by a part of the process's."""
     of_process = "process_name(name.bytes, task);"
     of_thread = "bpf_probe_read_kernel(name.bytes, sizeof(name.bytes), task->comm);"
@@ -208,9 +211,9 @@ def _names(options: argparse.Namespace) -> list[Filter]:
         pattern = name_filters.name_pattern(given, option, within=function == "is_wanted_name")
         code, settings, numbers = name_filters.condition(pattern, function, read)
         if option == "--comm" and (pid := name_filters.of_threads_only(pattern)):
-            complain(
-                f"{options.tool}: no process has the name {escape(given)}, but a thread of process "
-                f"{pid} has it: --thread takes threads"
+            tell(
+                f"no process has the name {escape(given)}, but a thread of process {pid} has it: "
+                "--thread takes threads"
             )
         if read is of_process:
             code = '#include "process_name.h"\n' + code

@@ -262,3 +262,50 @@ def test_a_flame_graph_of_a_pipe_and_over_a_longer_file(tmp_path: Path) -> None:
     ElementTree.parse(path)
     result = run_tool("profile", "-d", "0", "--svg", "/dev/stdout")
     ElementTree.fromstring(result.stdout)
+
+
+# Threads that have names of their own, as those of Java do.
+NAMED_THREADS = """
+import ctypes, sys, threading
+libc = ctypes.CDLL(None)
+libc.prctl(15, b"main name", 0, 0, 0)  # PR_SET_NAME
+
+def run(name):
+    libc.prctl(15, name, 0, 0, 0)
+    started.wait()
+    while True:
+        pass
+
+started = threading.Barrier(3)
+for name in (b"first thread", b"second thread"):
+    threading.Thread(target=run, args=[name], daemon=True).start()
+started.wait()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.any_types
+def test_the_threads_of_a_process_are_one_tower_or_one_for_each_name() -> None:
+    with python_child(NAMED_THREADS) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+
+        def towers(*arguments: str) -> set[str]:
+            result = run_tool("profile", "-K", "-f", "-F", "499", "1", *arguments)
+            assert (result.returncode, result.stderr) == (0, "")
+            lines = [line.rpartition(" ")[0].split(";") for line in result.stdout.splitlines()]
+            depth = 2 if "--thread-names" in arguments else 1
+            return {";".join(line[:depth]) for line in lines}
+
+        pid = str(child.pid)
+        often = ["-p", pid, "-F", "499", "1"]
+        assert towers("--comm", "main*") == {"main name"}
+        assert towers("-p", pid, "--thread-names") >= {
+            "main name;first thread", "main name;second thread",
+        }  # fmt: skip
+        assert towers("-p", pid, "--thread", "*d thread") == {"main name"}
+        result = run_tool("profile", "-K", "--json", *often, "--thread", "first*")
+        assert {row["comm"] for row in rows(result.stdout)} == {"main name"}
+        result = run_tool("profile", "-K", "--json", *often, "--thread-names")
+        found = {(row["comm"], row["thread"]) for row in rows(result.stdout)}
+        assert ("main name", "first thread") in found

@@ -35,6 +35,7 @@ SAMPLES = {
     "mntns": str(os.getpid()),
     "pidns": str(os.getpid()),
     "comm": "cat",
+    "thread": "c*t",
     "every": "1",
     "top": "1",
     "errno": "ENOENT",

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -324,6 +325,49 @@ def test_closed_standard_input_and_error_do_no_harm(tool: str) -> None:
     for cache in ((), ("--no-cache",)):
         result = run_tool(tool, *cache, "-d", "0", preexec_fn=close)
         assert (result.returncode, result.stderr) == (0, "")
+
+
+@host_only
+@each_kind
+def test_nothing_is_printed_to_nowhere_when_all_is_closed(tool: str) -> None:
+    """Standard output's number must not become that of /dev/null."""
+    result = run_tool(tool, "--duration", "0", preexec_fn=lambda: os.closerange(0, 3))
+    assert (result.returncode, result.stdout) == (1, "")
+
+
+# Limits of the process (ulimit), as low as they can be.
+
+
+def limited(kind: int, most: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(kind, (most, most))
+
+
+@host_only
+@pytest.mark.parametrize("most", [5, 6, 8, 11, 13, 15, 18])
+@pytest.mark.parametrize("tool", kinds(TOOL_NAMES)[:1])
+def test_too_few_descriptors_are_one_line(tool: str, most: int) -> None:
+    for cache in ((), ("--no-cache",)):
+        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=limited(resource.RLIMIT_NOFILE, most))
+        if result.returncode:
+            *_, line = result.stderr.splitlines()  # above it, what the verifier said
+            assert result.returncode == 1 and line.startswith(f"{tool}: "), result.stderr
+        assert "Traceback" not in result.stderr
+
+
+@host_only
+@pytest.mark.parametrize("kind, most", [
+    ("AS", 24 << 20), ("AS", 32 << 20), ("AS", 64 << 20), ("AS", 200 << 20), ("DATA", 8 << 20),
+    ("STACK", 128 << 10), ("FSIZE", 0), ("CORE", 0), ("MEMLOCK", 0), ("NPROC", 1),
+    ("SIGPENDING", 0), ("MSGQUEUE", 0), ("RTPRIO", 0),
+])  # fmt: skip
+def test_low_limits_are_one_line_or_do_no_harm(kind: str, most: int) -> None:
+    warm("runqlat")
+    for tool, *cache in (("runqlat",), ("profile", "--no-cache")):
+        limits = limited(getattr(resource, f"RLIMIT_{kind}"), most)
+        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=limits)
+        assert "Traceback" not in result.stderr, result.stderr
+        assert result.returncode in (0, 1), result.stderr
+        assert "not installed" not in result.stderr
 
 
 # Bad usage.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bpf", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
-    "bind_mount", "kernel_time", "open_by_inode", "sha256",
+    "bind_mount", "open_by_inode", "sha256",
+    "kernel_time",
 ]  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """What goes wrong for reasons outside the tools is one clear line, and nothing stays attached."""
 from __future__ import annotations
 
+import collections
+import contextlib
 import ctypes
 import os
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -15,15 +18,17 @@ from typing import Any, Callable, Iterator, Sequence
 import pytest
 
 import capture
+import fuzz_options
 from programs import program_ids, wait_until_detached
 from pytools.base import system
 from pytools.base.errors import Usage
 
 from pytools.facts.kernel import running
 from pytools.compile.template import render
+from pytools.tool.waiting import AGAIN_SECONDS
 
 from support import (
-    DECLARED, PATIENCE, ROOT, TOOLS, hooks, in_fork, in_shell, kinds, needed,
+    DECLARED, PATIENCE, ROOT, TOOLS, Tool, hooks, in_fork, in_shell, kinds, needed,
     one_in_matrix, parameter, run_tool, tool_names, warm,
 )  # fmt: skip
 
@@ -335,6 +340,30 @@ def test_nothing_is_printed_to_nowhere_when_all_is_closed(tool: str) -> None:
     assert (result.returncode, result.stdout) == (1, "")
 
 
+@host_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_reader_that_stopped_holds_no_tool_that_is_ended_twice(number: int) -> None:
+    """What it has seen is for the reader still; whoever ends it again wants no more of that."""
+    read, write = os.pipe()
+    try:
+        with Tool("opensnoop", stdout=write) as tool:
+            waits = Path(f"/proc/{tool.process.pid}/wchan")
+            while "pipe_write" not in waits.read_text():
+                for path in range(1000):
+                    with contextlib.suppress(OSError):
+                        open(f"/nonexistent/{path}")
+            tool.process.send_signal(number)
+            # Not at once: the second signal of timeout(1) is not meant so.
+            with pytest.raises(subprocess.TimeoutExpired):
+                tool.process.wait(2 * AGAIN_SECONDS)
+            tool.process.send_signal(number)
+            tool.wait()
+            assert b"what was not written yet is lost" in tool.messages
+    finally:
+        os.close(read)
+        os.close(write)
+
+
 # Limits of the process (ulimit), as low as they can be.
 
 
@@ -347,7 +376,8 @@ def limited(kind: int, most: int) -> Callable[[], None]:
 @pytest.mark.parametrize("tool", kinds(TOOL_NAMES)[:1])
 def test_too_few_descriptors_are_one_line(tool: str, most: int) -> None:
     for cache in ((), ("--no-cache",)):
-        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=limited(resource.RLIMIT_NOFILE, most))
+        limits = limited(resource.RLIMIT_NOFILE, most)
+        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=limits)
         if result.returncode:
             *_, line = result.stderr.splitlines()  # above it, what the verifier said
             assert result.returncode == 1 and line.startswith(f"{tool}: "), result.stderr
@@ -429,6 +459,12 @@ def test_bad_usage_is_one_line(tool: str) -> None:
         assert len(result.stderr.splitlines()) == 1, (arguments, result.stderr)
         assert result.stderr.startswith(f"{tool}: "), arguments
         run = in_fork
+
+
+@host_only
+def test_random_command_lines_end_with_a_line_at_most() -> None:
+    """The first of those that tests/fuzz_options.py tries by the thousand."""
+    assert list(fuzz_options.mistakes(200, 16, 0, collections.Counter())) == []
 
 
 @pytest.mark.any_types

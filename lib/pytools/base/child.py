@@ -14,19 +14,22 @@ def start(folder: str, script: str, messages: int) -> subprocess.Popen[bytes]:
     # -I: nothing from the environment or the working directory is imported.
     # -B: an installed tool, which is started with it, writes nothing where it lies.
     flags = "-IB" if sys.dont_write_bytecode else "-I"
-    # An image is kept for all who start the tool later: no environment of one of them may have
-    # made bcc compile it for another machine (ARCH, which builders of kernels set) or from other
-    # headers.
-    environment = {
-        name: text
-        for name, text in os.environ.items()
-        if name != "ARCH" and not name.startswith("BCC_")
-    }
     return subprocess.Popen(
         [sys.executable, flags, os.path.join(folder, script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=messages,
         cwd="/",
-        env=environment,
+        env=_environment(),
     )
+
+
+def _environment() -> dict[str, str]:
+    # An image is kept for all who start the tool later: no environment of one of them may have
+    # made bcc compile it for another machine (ARCH, which builders of kernels set) or from other
+    # headers.
+    return {
+        name: text
+        for name, text in os.environ.items()
+        if name != "ARCH" and not name.startswith("BCC_")
+    }

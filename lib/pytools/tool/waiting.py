@@ -75,8 +75,8 @@ class Waiting:
     a reader that has stopped: it raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
+        self._interrupted = 0.0  # when
         self.ended = False
-        self._interrupted = 0.0
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
             os.set_blocking(end, False)

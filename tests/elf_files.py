@@ -242,3 +242,25 @@ def nesting_program(path: Path, rounds: int) -> None:
     struct.pack_into("<Q", content, 24, start + begin)
     path.write_bytes(content)
     path.chmod(0o755)
+
+
+def hostile(path: Path, *sections: tuple[int, int, bytes, int, int]) -> None:
+    """A file of sections as somebody would have them who wants to use up the memory and the time of
+    whoever reads it: (type, size, what is at its start, number of the linked one, size of an
+    entry). What is beyond the start are zeros, of which the disk has none. All that is in memory
+    is the first MiB of the file, at address 0."""
+    headers, position = bytes(64), 1 << 20
+    with path.open("wb") as file:
+        for kind, size, start, link, entry in sections:
+            headers += struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, position, size, link, 0, 1, entry)
+            file.seek(position)
+            file.write(start)
+            position += size
+        file.truncate(position)
+        file.seek(position)
+        file.write(headers)
+        head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+            "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, position, 0, 64, 56, 1, 64, len(sections) + 1, 0
+        )
+        file.seek(0)
+        file.write(head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 1 << 20, 1 << 20, 4096))

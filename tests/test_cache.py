@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from pytools.base import cache
 from pytools.base.cache import Cache
-from pytools.base.errors import Failure
 from pytools.compile.image import Image, MapSpec, ProgramSpec
 from support import HAS_BTF, TOOLS, in_shell, kinds, parameter, tool_names
 
@@ -240,8 +239,9 @@ def test_a_failed_write_leaves_no_temporary_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "rename", rename)
-    with Cache(str(folder)) as images, pytest.raises(Failure, match="No space left on device"):
+    with Cache(str(folder)) as images:
         images.store(NAME, IMAGE)
+        assert "No space left on device" in images.why_not
     assert os.listdir(folder) == ["other"]
 
 
@@ -333,16 +333,17 @@ def test_starts_without_a_cache_with_an_empty_and_with_a_full_one(tool: str) -> 
 
 
 @pytest.mark.parametrize("tool", [parameter(tool) for tool in kinds(tool_names())])
-def test_a_full_disk_under_the_cache_is_one_line(tool: str) -> None:
+def test_a_full_disk_under_the_cache_stops_no_tool(tool: str) -> None:
+    """Whoever may fill it could stop root's tools; and then they are needed."""
     setup = (
         "mount -t tmpfs -o mode=755,size=16k none /var/cache; mkdir -m 700 /var/cache/pytools;"
         " cat /dev/zero >/var/cache/pytools/full 2>/dev/null || true"
     )
     with in_namespace(setup) as run:
-        result = run(f"{in_shell(tool, '-d', '0')}; echo $?; ls -A /var/cache/pytools")
-    assert result.stdout.splitlines() == ["1", "full"]
-    assert len(result.stderr.splitlines()) == 1
-    assert "No space left on device" in result.stderr and "--no-cache" in result.stderr
+        result = run(f"{in_shell(tool, '-d', '0')} >&2; echo $?; ls -A /var/cache/pytools")
+        said = run(f"{in_shell(tool, '-v', '-d', '0')} >/dev/null")
+    assert result.stdout.splitlines() == ["0", "full"]
+    assert f"{tool}: not cached: /var/cache/pytools: No space left on device\n" in said.stderr
 
 
 @pytest.mark.parametrize(

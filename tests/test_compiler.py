@@ -35,6 +35,23 @@ def test_an_error_is_one_line_with_the_compiler_s_own_as_detail() -> None:
     assert "nowhere" in failure.value.detail
 
 
+@pytest.mark.host_only
+def test_no_environment_makes_another_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be kept, for those whose environment is another one."""
+    kernel = capture.recorded("6.12")
+    program = render(capture.capture("opensnoop", kernel=kernel), kernel)
+    with Compiler() as child:
+        image = child.compile(program)
+    for name, text in (
+        ("ARCH", "powerpc"), ("BCC_KERNEL_SOURCE", "/nowhere"), ("BCC_LINUX_VERSION_CODE", "1"),
+        ("CPATH", "/tmp"), ("TMPDIR", "/nowhere"), ("HOME", "/nowhere"), ("PATH", "."),
+        ("PYTHONPATH", "/nowhere"), ("PYTHONHOME", "/nowhere"), ("PYTHONSTARTUP", "/nowhere"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, text)
+    with Compiler() as child:
+        assert child.compile(program) == image
+
+
 @pytest.mark.rendering
 def test_a_program_that_reads_the_stack_too_deeply_is_refused() -> None:
     template = PROGRAM.replace("return 0", "volatile char big[600] = {1}; return big[5]")

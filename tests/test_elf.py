@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 import elf_files
 from pytools.load import attach, program
-from pytools.facts import differences
+from pytools.facts import differences, elf
 from pytools.compile import usdt
 from pytools.facts.elf import File, Probe
 from pytools.base.errors import Failure
@@ -177,6 +179,65 @@ def read_all(path: Path) -> None:
                     pass
     except Failure:
         pass
+
+
+def _symbols(count: int) -> bytes:
+    """Functions, whose names are the ends of one long name."""
+    return b"".join(
+        struct.pack("<IBBHQQ", 1 + number % 100, 0x12, 0, 1, number, 8) for number in range(count)
+    )
+
+
+LONG_NAME = b"\0" + b"a" * 16000  # at the start of the strings
+
+
+def _versions(count: int) -> bytes:
+    """Definitions of versions, with names of the same kind."""
+    return b"".join(
+        struct.pack("<HHHHIIIII", 1, 0, number & 0xFFFF, 1, 0, 20, 28, 1 + number % 100, 0)
+        for number in range(count)
+    )
+
+
+MOST_MEMORY = 1 << 28  # bytes, more than at the start
+
+
+@host_only
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        # 1 GiB and more of zeros, of which the disk has none.
+        ([(2, 1 << 28, b"", 2, 24), (3, 1 << 30, b"", 0, 0)], "268435456 bytes of symbols"),
+        ([(2, 24 << 10, b"", 2, 24), (3, 1 << 40, b"", 0, 0)], "bytes of symbols' names"),
+        ([(11, 24 << 16, _symbols(1 << 16), 2, 24), (3, 1 << 26, LONG_NAME, 0, 0)], "names"),
+        (
+            [
+                (11, 96, _symbols(4), 2, 24),
+                (3, 1 << 26, LONG_NAME, 0, 0),
+                (elf.SHT_GNU_VERDEF, 28 << 16, _versions(1 << 16), 2, 0),
+                (elf.SHT_GNU_VERSYM, 8, b"", 1, 2),
+            ],
+            "versions' names",
+        ),
+    ],
+    ids=["sparse symbols", "sparse names", "long names", "long versions"],
+)
+def test_no_file_takes_the_memory_of_its_reader(
+    tmp_path: Path, sections: list[tuple[int, int, bytes, int, int]], message: str
+) -> None:
+    path = tmp_path / "hostile"
+    elf_files.hostile(path, *sections)
+    child = os.fork()
+    if not child:
+        try:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+            resource.setrlimit(resource.RLIMIT_AS, (used + MOST_MEMORY,) * 2)
+            with File(str(path)) as file, pytest.raises(Failure, match=message):
+                list(file.functions())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 """What goes wrong for reasons outside the tools is one clear line, and nothing stays attached."""
 from __future__ import annotations
 
+import collections
+import contextlib
 import ctypes
 import os
+import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -14,15 +18,17 @@ from typing import Any, Callable, Iterator, Sequence
 import pytest
 
 import capture
+import fuzz_options
 from programs import program_ids, wait_until_detached
 from pytools.base import system
 from pytools.base.errors import Usage
 
 from pytools.facts.kernel import running
 from pytools.compile.template import render
+from pytools.tool.waiting import AGAIN_SECONDS
 
 from support import (
-    DECLARED, PATIENCE, ROOT, TOOLS, hooks, in_fork, in_shell, kinds, needed,
+    DECLARED, PATIENCE, ROOT, TOOLS, Tool, hooks, in_fork, in_shell, kinds, needed,
     one_in_matrix, parameter, run_tool, tool_names, warm,
 )  # fmt: skip
 
@@ -326,6 +332,74 @@ def test_closed_standard_input_and_error_do_no_harm(tool: str) -> None:
         assert (result.returncode, result.stderr) == (0, "")
 
 
+@host_only
+@each_kind
+def test_nothing_is_printed_to_nowhere_when_all_is_closed(tool: str) -> None:
+    """Standard output's number must not become that of /dev/null."""
+    result = run_tool(tool, "--duration", "0", preexec_fn=lambda: os.closerange(0, 3))
+    assert (result.returncode, result.stdout) == (1, "")
+
+
+@host_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_reader_that_stopped_holds_no_tool_that_is_ended_twice(number: int) -> None:
+    """What it has seen is for the reader still; whoever ends it again wants no more of that."""
+    read, write = os.pipe()
+    try:
+        with Tool("opensnoop", stdout=write) as tool:
+            waits = Path(f"/proc/{tool.process.pid}/wchan")
+            while "pipe_write" not in waits.read_text():
+                for path in range(1000):
+                    with contextlib.suppress(OSError):
+                        open(f"/nonexistent/{path}")
+            tool.process.send_signal(number)
+            # Not at once: the second signal of timeout(1) is not meant so.
+            with pytest.raises(subprocess.TimeoutExpired):
+                tool.process.wait(2 * AGAIN_SECONDS)
+            tool.process.send_signal(number)
+            tool.wait()
+            assert b"what was not written yet is lost" in tool.messages
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+# Limits of the process (ulimit), as low as they can be.
+
+
+def limited(kind: int, most: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(kind, (most, most))
+
+
+@host_only
+@pytest.mark.parametrize("most", [5, 6, 8, 11, 13, 15, 18])
+@pytest.mark.parametrize("tool", kinds(TOOL_NAMES)[:1])
+def test_too_few_descriptors_are_one_line(tool: str, most: int) -> None:
+    for cache in ((), ("--no-cache",)):
+        limits = limited(resource.RLIMIT_NOFILE, most)
+        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=limits)
+        if result.returncode:
+            *_, line = result.stderr.splitlines()  # above it, what the verifier said
+            assert result.returncode == 1 and line.startswith(f"{tool}: "), result.stderr
+        assert "Traceback" not in result.stderr
+
+
+@host_only
+@pytest.mark.parametrize("kind, most", [
+    ("AS", 24 << 20), ("AS", 32 << 20), ("AS", 64 << 20), ("AS", 200 << 20), ("DATA", 8 << 20),
+    ("STACK", 128 << 10), ("FSIZE", 0), ("CORE", 0), ("MEMLOCK", 0), ("NPROC", 1),
+    ("SIGPENDING", 0), ("MSGQUEUE", 0), ("RTPRIO", 0),
+])  # fmt: skip
+def test_low_limits_are_one_line_or_do_no_harm(kind: str, most: int) -> None:
+    warm("runqlat")
+    for tool, *cache in (("runqlat",), ("profile", "--no-cache")):
+        limits = limited(getattr(resource, f"RLIMIT_{kind}"), most)
+        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=limits)
+        assert "Traceback" not in result.stderr, result.stderr
+        assert result.returncode in (0, 1), result.stderr
+        assert "not installed" not in result.stderr
+
+
 # Bad usage.
 
 
@@ -385,6 +459,12 @@ def test_bad_usage_is_one_line(tool: str) -> None:
         assert len(result.stderr.splitlines()) == 1, (arguments, result.stderr)
         assert result.stderr.startswith(f"{tool}: "), arguments
         run = in_fork
+
+
+@host_only
+def test_random_command_lines_end_with_a_line_at_most() -> None:
+    """The first of those that tests/fuzz_options.py tries by the thousand."""
+    assert list(fuzz_options.mistakes(200, 16, 0, collections.Counter())) == []
 
 
 @pytest.mark.any_types

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pytools.base.errors import Failure, Usage
 from pytools.tool.filters import Filter
 from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import render
+from support import ROOT
 
 NO_PROCESS = 2**22  # one more than the highest process id there can be
 OF_TASKS = (
@@ -196,8 +198,9 @@ def test_a_cgroup_s_hierarchy_and_depth_come_from_its_mount(
     table.write_text(MOUNTINFO)
     real = open
 
-    def opened(name: str, *rest: object) -> object:
-        return real(table if name == "/proc/self/mountinfo" else name, *rest)  # type: ignore
+    def opened(name: str, *rest: object, **named: object) -> object:
+        path = table if name == "/proc/self/mountinfo" else name
+        return real(path, *rest, **named)  # type: ignore
 
     monkeypatch.setattr("builtins.open", opened)
     monkeypatch.setattr(os.path, "isdir", lambda name: True)
@@ -205,6 +208,28 @@ def test_a_cgroup_s_hierarchy_and_depth_come_from_its_mount(
     assert filters._hierarchy(path) == controllers
     if controllers is not None:
         assert filters._level(path) == level
+
+
+@pytest.mark.host_only
+def test_what_users_have_mounted_anywhere_does_no_harm() -> None:
+    """At paths that no encoding has, that have ends of lines in them, or octal numbers."""
+    code = (
+        "import os, subprocess, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pytools.tool import filters\n"
+        "for name in (b'\\xff', b'a\\rb c', b'a\\nb', b'\\\\134', 'größe'.encode()):\n"
+        "    path = b'/run/' + name; os.mkdir(path)\n"
+        "    subprocess.run([b'mount', b'-t', b'cgroup2', b'none', path], check=True)\n"
+        "    inner = os.fsdecode(path + b'/pytools-inner')\n"
+        "    os.makedirs(inner, exist_ok=True)\n"
+        "    print(filters._hierarchy(inner), filters._level(inner))\n"
+        "    os.rmdir(inner)\n"
+    )
+    command = ["unshare", "-m", "sh", "-ec", 'mount -t tmpfs none /run; exec "$0" "$@"']
+    result = subprocess.run(
+        [*command, "/usr/bin/python3", "-c", code, str(ROOT / "lib")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.stdout.splitlines() == ["[] 1"] * 5, result.stderr
 
 
 def test_processes_and_threads_that_exist_are_told_from_others() -> None:

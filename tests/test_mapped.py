@@ -4,11 +4,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any, Sequence, cast
 
 import pytest
 
+import elf_files
 from pytools.base.errors import Failure
+from pytools.domains import mapped_files
 from pytools.domains.mapped_files import MappedFiles
+from pytools.facts.elf import File
 from support import python_child
 
 # Maps the files that it is told, a line each.
@@ -74,6 +78,42 @@ def test_a_file_that_cannot_be_read_is_complained_of_once(tmp_path: Path) -> Non
         assert times and set(files.complaints) == {"nothing"}
         files.mapped.look(child.pid)
         assert len(files.complaints) == times
+
+
+def test_nobody_can_have_too_many_files_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes descriptors and time; those of others are watched all the same."""
+
+    class Program:
+        def attach_uprobe(self, function: str, file: File, places: Sequence[int]) -> None:
+            attached.append(file.path)
+
+    attached: list[str] = []
+    said: list[str] = []
+    program = cast(Any, Program())
+    watched = mapped_files.WatchedFiles(
+        program, re.compile("x"), ["looked_up"], said.append, "these are not seen"
+    )
+    monkeypatch.setitem(mapped_files.MOST_FILES, 0, 5)
+    functions = [("looked_up", elf_files.TEXT + elf_files.HEADERS, 1)]
+    content = elf_files.elf(b"\x90", functions=functions, exported=True)
+    paths = [
+        tmp_path / f"lib{number}.so" for number in range(mapped_files.MOST_FILES_OF_OTHERS + 9)
+    ]
+    for path in paths:
+        path.write_bytes(content)
+        os.chown(path, 65534, 65534)
+        watched._mapped._tell(os.getpid(), str(path), str(path))
+    most = mapped_files.MOST_FILES_OF_OTHERS
+    assert attached == list(map(str, paths[:most]))
+    assert said == [
+        f"user 65534 has more than {most} such files: {paths[most]}, and others; "
+        "these are not seen"
+    ]
+    os.chown(paths[-1], 0, 0)
+    watched._mapped._tell(os.getpid(), str(paths[-1]), "another")
+    assert attached[most:] == ["another"]
 
 
 def test_a_file_of_a_process_that_ended_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:

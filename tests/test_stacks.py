@@ -304,6 +304,13 @@ def test_a_file_keeps_what_is_in_it_until_it_is_written(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     with pytest.raises(Failure, match="cannot write to /nowhere/a: No such file or directory"):
         OutputFile("/nowhere/a")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(Failure, match="fifo: nobody reads this FIFO"):
+        OutputFile(str(tmp_path / "fifo"))
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    OutputFile(str(tmp_path / "fifo")).write("new")
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
 
 
 # Collecting.

@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytools.collection import catalogue
 from pytools.domains import dns
@@ -296,6 +299,31 @@ def test_an_answer_that_is_cut_or_wrong_is_no_failure() -> None:
 
 
 @pytest.mark.host_only
+def test_a_name_is_not_taken_for_another() -> None:
+    """Labels are any bytes: a NUL, dots and backslashes in them are not those between them."""
+    header = b"\0\7\x81\x80\0\1\0\0\0\0\0\0"
+    question = b"\x06a.com\0\4b\\.c\0\0\1\0\1"
+    assert dns.answers(header + question) == (rb"a\.com\000.b\\\.c", [])
+    start = header + (b"\x31" + b"x" * 49) * 4
+    longest = dns.answers(start + b"\x35" + b"x" * 53 + b"\0\0\1\0\1")[0]
+    assert len(longest) == dns.MOST_NAME_BYTES
+    with pytest.raises(ValueError):
+        dns.answers(start + b"\x36" + b"x" * 54 + b"\0\0\1\0\1")
+
+
+@pytest.mark.host_only
+@given(st.binary(max_size=600))
+def test_any_bytes_are_an_answer_or_none(data: bytes) -> None:
+    names = dns.Names()
+    for message in (data, b"\0\7\x81\x80\0\1\0\x09" + data):
+        names.learn(1, message)
+        try:
+            assert len(dns.answers(message)[0]) <= 4 * dns.MOST_NAME_BYTES
+        except ValueError:
+            pass
+
+
+@pytest.mark.host_only
 @pytest.mark.parametrize("argument", ["0", "65536", "80,", "http"])
 def test_ports_that_are_none(argument: str) -> None:
     result = run_tool("tcpconnect", "-P", argument)
@@ -303,7 +331,19 @@ def test_ports_that_are_none(argument: str) -> None:
 
 
 @pytest.mark.host_only
-@pytest.mark.parametrize("argument", ["nowhere", "4194304", "../../etc", "/proc/1/ns/net"])
-def test_a_namespace_that_is_not_there(argument: str) -> None:
-    result = run_tool("tcpconnect", "--netns", argument)
+@pytest.mark.parametrize("argument", ["nowhere", "4194304", "../../etc", "/proc/1/ns/net", ".."])
+@pytest.mark.parametrize("tool", ["tcpconnect", "flowtop"])
+def test_a_namespace_that_is_not_there(tool: str, argument: str) -> None:
+    result = run_tool(tool, "--netns", argument)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+@pytest.mark.host_only
+def test_a_name_that_a_namespace_has_left_is_none() -> None:
+    """The file is there still, and what was mounted on it is not."""
+    command = "mount -t tmpfs none /run; mkdir /run/netns; >/run/netns/left; exec $0 --netns left"
+    result = subprocess.run(
+        ["unshare", "-m", "sh", "-ec", command, str(TOOLS / "tcpconnect")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2 and "no network namespace 'left'" in result.stderr

@@ -9,12 +9,10 @@ An entry is a SHA-256 digest and the image. A damaged one is overwritten.
 """
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
 
-from pytools.base.errors import Failure
 from pytools.base.system import sha256
 
 __all__ = ["Cache", "key"]
@@ -110,8 +108,8 @@ class Cache:
             os.close(file)
 
     def store(self, name: str, image: bytes) -> None:
-        """Keep an image. A folder that can't be written is left alone; a full
-        disk raises Failure."""
+        """Keep an image, where the folder can be written and has room: a tool that is needed on a
+        full disk works, and ``why_not`` says what it could not keep."""
         if self.why_not or DIGEST_BYTES + len(image) > LARGEST:
             return
         temporary = f".{name}.{os.urandom(8).hex()}"
@@ -127,11 +125,6 @@ class Cache:
                 raise
             self._shrink()
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Failure(
-                    f"cannot write to the cache {self.path}: {error.strerror}: make room "
-                    "there or use --no-cache"
-                ) from None
             self.why_not = f"{self.path}: {error.strerror}"
 
     def _rename(self, temporary: str, name: str) -> None:

@@ -20,4 +20,16 @@ def start(folder: str, script: str, messages: int) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=messages,
         cwd="/",
+        env=_environment(),
     )
+
+
+def _environment() -> dict[str, str]:
+    # An image is kept for all who start the tool later: no environment of one of them may have
+    # made bcc compile it for another machine (ARCH, which builders of kernels set) or from other
+    # headers.
+    return {
+        name: text
+        for name, text in os.environ.items()
+        if name != "ARCH" and not name.startswith("BCC_")
+    }

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import os
 import struct
+import time
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bpf", "call", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
     "bind_mount", "open_by_inode", "sha256",
+    "kernel_time",
 ]  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def own_mount_namespace() -> None:
 
 def bind_mount(source: str, target: str) -> None:
     """Make ``source`` appear at ``target``; raises OSError."""
-    if _libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(_MS_BIND), None):
+    if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(_MS_BIND), None):
         raise OSError(ctypes.get_errno(), "mount")
 
 
@@ -122,6 +125,26 @@ def filesystem_type(fd: int) -> int:
     layout = "=I" if os.uname().machine == "s390x" else "=Q"
     (magic,) = struct.unpack_from(layout, buffer)
     return int(magic)
+
+
+@functools.lru_cache(maxsize=None)
+def _time_offset() -> int:
+    """How much later the monotonic clock of this process is than the kernel's, in nanoseconds:
+    in a time namespace (time_namespaces(7))."""
+    try:
+        # The offsets are those of children, which may be in another one.
+        own, childs = (os.stat(f"/proc/self/ns/{n}").st_ino for n in ("time", "time_for_children"))
+        with open("/proc/self/timens_offsets") as lines:
+            offsets = {clock: rest for clock, *rest in map(str.split, lines)}
+        seconds, nanoseconds = map(int, offsets["monotonic"])
+    except (OSError, KeyError, ValueError):  # a kernel without such namespaces
+        return 0
+    return seconds * 1_000_000_000 + nanoseconds if own == childs else 0
+
+
+def kernel_time() -> int:
+    """The monotonic time that BPF programs see (bpf_ktime_get_ns), in nanoseconds."""
+    return time.monotonic_ns() - _time_offset()
 
 
 def page_size() -> int:

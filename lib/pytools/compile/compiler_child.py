@@ -102,6 +102,9 @@ def main() -> None:
     try:
         from bcc.libbcc import lib
     except (ImportError, OSError) as error:
+        if isinstance(error, OSError) and "No such file" not in str(error):
+            # It is there: the process may not have as much memory as it takes (ulimit -v).
+            raise SystemExit(f"error: bcc cannot be loaded: {error}") from None
         print(error, file=sys.stderr)
         raise SystemExit(compiler.NO_BCC) from None
     # Complete in every version, but not declared in bcc's own libbcc.py.

@@ -8,6 +8,7 @@ __all__ = ["Names", "answers"]
 
 TYPE_A, TYPE_AAAA = 1, 28
 MOST_NAMES = 65536
+MOST_NAME_BYTES = 253  # of a name with dots between its labels (RFC 1035, 2.3.4)
 
 
 def _skip_name(message: bytes, place: int) -> int:
@@ -16,6 +17,16 @@ def _skip_name(message: bytes, place: int) -> int:
             return place + 2
         place += 1 + message[place]
     return place + 1
+
+
+def _label(data: bytes) -> bytes:
+    """A label as master files have it (RFC 1035, 5.1): a dot in it is none between labels, and
+    a NUL ends nothing.
+
+    >>> _label(b"a.b\\0")
+    b'a\\\\.b\\\\000'
+    """
+    return data.replace(b"\\", b"\\\\").replace(b".", b"\\.").replace(b"\0", b"\\000")
 
 
 def answers(message: bytes) -> tuple[bytes, list[bytes]]:
@@ -30,8 +41,10 @@ def answers(message: bytes) -> tuple[bytes, list[bytes]]:
         while message[place]:
             if message[place] > 63:
                 raise ValueError("not the name of a question")
-            labels.append(message[place + 1 : place + 1 + message[place]])
+            labels.append(_label(message[place + 1 : place + 1 + message[place]]))
             place += 1 + message[place]
+        if place - 13 > MOST_NAME_BYTES:
+            raise ValueError("too long a name")
         place += 5
         if place > len(message):
             raise ValueError("cut within the question")

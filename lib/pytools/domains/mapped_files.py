@@ -8,7 +8,7 @@ import glob
 import os
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
@@ -31,6 +31,10 @@ _DELETED = " (deleted)"
 # After a program was started, its libraries are mapped one by one.
 LOOK_AGAIN_SECONDS = (0.05, 0.3, 1.0)
 MOST_REMEMBERED = 65536
+# Whoever has a thousand libraries mapped must not use up the tool's descriptors and its time. A
+# distribution's files are root's, of which containers have more.
+MOST_FILES = {0: 4096}  # by user
+MOST_FILES_OF_OTHERS = 128
 # What a record says of a program that was started (bpf/program_starts.h).
 STARTED = 255
 MOST_PLACES = 8  # of one function in a file: versions of its symbol
@@ -154,6 +158,7 @@ class WatchedFiles:
         self._installed = installed
         self._instead = instead
         self._only = only
+        self._files: Counter[int] = Counter()
         self._mapped = MappedFiles(
             pattern, self._found, lambda why: complain(f"{why}; {consequence}")
         )
@@ -183,7 +188,10 @@ class WatchedFiles:
                 self._mapped.started(record.pid)
 
     def _watch(self, file: File) -> bool:
-        """Attach to the functions that are in a file; whether one of them is."""
+        """Attach to the functions that are in a file; whether one of them is, or nobody is to look
+        at it."""
+        if not self._only and self._is_one_too_many(file):
+            return True
         places: dict[str, set[int]] = {}
         for function in file.exported():
             if function.name in self._functions:
@@ -191,6 +199,15 @@ class WatchedFiles:
         for name in filter(places.get, self._functions):
             self._program.attach_uprobe(name, file, sorted(places[name])[:MOST_PLACES])
         return bool(places)
+
+    def _is_one_too_many(self, file: File) -> bool:
+        """Count a file; whether its owner has too many. Raises Failure for the first of these."""
+        user = os.fstat(file.fd).st_uid
+        self._files[user] += 1
+        most = MOST_FILES.get(user, MOST_FILES_OF_OTHERS)
+        if self._files[user] == most + 1:
+            raise Failure(f"user {user} has more than {most} such files: {file.path}, and others")
+        return self._files[user] > most
 
     def _found(self, pid: int, path: str, name: str) -> None:
         if self._instead is not None:

@@ -17,9 +17,12 @@ NAMED = ("/run/netns", "/run/docker/netns")
 
 
 def _inode(path: str) -> int | None:
+    """The inode of a namespace; None where that path is of none: a name may be left of one that is
+    gone, and the number of that file may be the number of a namespace."""
     try:
-        return os.stat(path).st_ino
-    except OSError:
+        status = os.stat(path)
+        return status.st_ino if status.st_dev == os.stat("/proc/self/ns/net").st_dev else None
+    except (OSError, ValueError):
         return None
 
 

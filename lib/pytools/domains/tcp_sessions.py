@@ -4,11 +4,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import child
 from pytools.base.errors import Failure
+from pytools.base.system import kernel_time
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -63,7 +63,7 @@ class OpenBefore:
 
     def look(self) -> None:
         """Look at those that are open now."""
-        self._looked = time.monotonic_ns()
+        self._looked = kernel_time()
         try:
             self._open = sessions()
         except Failure as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from socket import AF_INET, AF_INET6
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
+from pytools.base.system import kernel_time  # noqa: E402
+from pytools.base.text import text_of  # noqa: E402
 from pytools.domains.network_namespaces import namespaces  # noqa: E402
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def began(message: Any) -> tuple[int, bool]:
     """Since when a session is open, in monotonic time, and whether that is exact: the
     kernel does not keep it, but takes it for the time of the last data until there are
     any (struct tcp_info, tcp_finish_connect(), tcp_rcv_state_process())."""
-    now = time.monotonic_ns()
+    now = kernel_time()
     info = message.get_attr("INET_DIAG_INFO")
     if info is None:
         return now, False
@@ -68,8 +69,8 @@ def holders(inodes: set[int]) -> dict[int, tuple[int, str]]:
                     continue
                 inode = int(target[8:-1])
                 if inode in inodes and inode not in found:
-                    with open(f"/proc/{pid}/comm", errors="surrogateescape") as file:
-                        found[inode] = pid, file.read().rstrip("\n")
+                    with open(f"/proc/{pid}/comm", "rb") as file:
+                        found[inode] = pid, text_of(file.read()[:-1])
         except OSError:
             continue  # ended meanwhile
     return found

@@ -28,10 +28,14 @@ __all__ = ["File", "Function", "Probe"]
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
 MOST_SECTIONS = 1 << 16
 MOST_SEGMENTS = 1 << 12
-MOST_TABLE_BYTES = 1 << 28  # .symtab, or its strings: ten million symbols
+MOST_TABLE_BYTES = 1 << 26  # .symtab: nearly three million symbols
 MOST_EXPORTED_BYTES = 1 << 24  # .dynsym
 MOST_NAME_BYTES = 1 << 14
 MOST_NOTE_BYTES = 1 << 24
+# Of all names together that are made of a table: they may be parts of each other, so that a
+# small file has many long ones.
+MOST_NAMES_BYTES = 1 << 28
+MOST_VERSION_NAMES_BYTES = 1 << 20
 
 
 class _Layout(NamedTuple):
@@ -343,7 +347,7 @@ class File:
                 continue
             name = _string(strings, start)
             named += len(name)
-            if named > 8 * most:  # some names are parts of others, but not so many
+            if named > min(8 * most, MOST_NAMES_BYTES):
                 raise self._damaged("symbols' names")
             if name:
                 yield name, number, info & 15, address, length, place
@@ -371,14 +375,18 @@ class File:
             self._sections[definitions.link], 4 * MOST_EXPORTED_BYTES, "versions' names"
         )
         names: dict[int, str] = {}
-        position = 0
+        position = named = 0
         while position + 20 <= len(data):
             _, flags, number, _, _, inner, step = struct.unpack_from("=HHHHIII", data, position)
             if position + inner + 4 > len(data):
                 raise self._damaged("versions")
             (start,) = struct.unpack_from("=I", data, position + inner)
             if number > 1:  # 1 is the file itself
-                names[number] = text_of(_string(strings, start))
+                name = _string(strings, start)
+                named += len(name)
+                if named > MOST_VERSION_NAMES_BYTES:
+                    raise self._damaged("versions' names")
+                names[number] = text_of(name)
             if step < 20:
                 break
             position += step

@@ -56,10 +56,15 @@ class Attachment:
             from threading import Thread
 
             closing = [Thread(target=self._close) for _ in range(MOST_CLOSING)]
+        started = []
         for thread in closing:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no more of them are allowed
+                break
+            started.append(thread)
         self._close(progress)
-        for thread in closing:
+        for thread in started:
             thread.join()
 
     def _close(self, progress: Callable[[int, int], None] | None = None) -> None:

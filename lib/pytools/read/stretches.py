@@ -1,8 +1,7 @@
 """What lasts on each CPU and is not over when an interval ends (bpf/stretches.h)."""
 from __future__ import annotations
 
-import time
-
+from pytools.base.system import kernel_time
 from pytools.load.program import Program
 
 __all__ = ["Stretches"]
@@ -18,7 +17,7 @@ class Stretches:
     def cut(self) -> list[tuple[int, int]]:
         """Cut those that last in two: (id, nanoseconds) of each since it began, or since it was
         last cut. Its program counts the rest when it ends."""
-        now = time.monotonic_ns()
+        now = kernel_time()
         self._cut_at.put(0, now)
         ((_, cpus),) = self._stretches.items()
         found = []

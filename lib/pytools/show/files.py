@@ -1,6 +1,7 @@
 """Files that a user names, to which a tool writes at its end."""
 from __future__ import annotations
 
+import errno
 import os
 
 from pytools.base.errors import Failure
@@ -16,8 +17,13 @@ class OutputFile:
         self._path = path
         self._descriptor: int | None = None
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            # A FIFO that nobody reads must not keep it waiting: somebody may have put it there.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._descriptor = os.open(path, flags, 0o666)
+            os.set_blocking(self._descriptor, True)
         except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise Failure(f"cannot write to {path}: nobody reads this FIFO") from None
             raise self._failure(error) from None
 
     def write(self, data: str) -> None:

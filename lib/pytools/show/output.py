@@ -11,7 +11,8 @@ import sys
 import time
 
 from pytools.base.errors import Failure
-from pytools.base.text import escape_lines
+from pytools.base.system import kernel_time
+from pytools.base.text import escape_line
 from pytools.read.growth import Growth
 
 __all__ = ["Clock", "Output", "complain"]
@@ -30,14 +31,14 @@ class Clock:
 
     def synchronise(self) -> None:
         """Follow the wall clock where it was set or slewed meanwhile."""
-        before = time.monotonic_ns()
+        before = kernel_time()
         wall = time.time_ns()
-        self._offset = wall - (before + time.monotonic_ns()) // 2
+        self._offset = wall - (before + kernel_time()) // 2
 
     @staticmethod
     def monotonic() -> int:
         """The kernel's monotonic time now, in nanoseconds."""
-        return time.monotonic_ns()
+        return kernel_time()
 
     def rfc3339(self, monotonic_ns: int | None = None) -> str:
         """RFC 3339 in UTC with microseconds; the time now by default."""
@@ -118,6 +119,6 @@ class Output:
 def complain(text: str) -> None:
     """Write a line to standard error, if there is one."""
     try:
-        print(escape_lines(text), file=sys.stderr, flush=True)
+        print(escape_line(text), file=sys.stderr, flush=True)
     except (OSError, AttributeError):
         pass

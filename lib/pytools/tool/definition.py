@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 
+from pytools import limit_of
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 from pytools.compile.unrendered import Unrendered
@@ -258,7 +259,10 @@ def run(main: Callable[[], None], parser: arguments.Parser) -> NoReturn:
         try:
             os.fstat(descriptor)
         except OSError:  # closed: no map or event must take its number
-            os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), descriptor)
+            opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            if opened != descriptor:  # that of standard output, if it is closed, too
+                os.dup2(opened, descriptor)
+                os.close(opened)
     try:
         main()
         status = 0
@@ -266,14 +270,17 @@ def run(main: Callable[[], None], parser: arguments.Parser) -> NoReturn:
         complain(f"{name}: {error}")
         status = 2
     except Failure as error:
-        if error.detail:
-            complain(error.detail)
+        for line in error.detail.splitlines():
+            complain(line)
         complain(f"{name}: {error}")
         status = 1
     except (BrokenPipeError, KeyboardInterrupt):
         status = 0
-    except MemoryError:
-        complain(f"{name}: out of memory")
+    except (MemoryError, OSError) as error:
+        why = limit_of(error)
+        if not why:
+            raise
+        complain(f"{name}: {why}")
         status = 1
     # Nothing is buffered (Output writes through), and taking Python apart would
     # take an eighth of a short run's time.

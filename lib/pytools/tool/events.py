@@ -296,7 +296,10 @@ class EventTrace(Trace):
         from threading import Thread
 
         detaching = Thread(target=self.detach)
-        detaching.start()
+        try:
+            detaching.start()
+        except RuntimeError:  # no more threads are allowed
+            self.detach()
         while True:
             last = not detaching.is_alive()
             records = ring.read()

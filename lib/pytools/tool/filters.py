@@ -5,13 +5,14 @@ Each takes what the user typed, checks it, and gives code for a template.
 from __future__ import annotations
 
 import os
+import re
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 from pytools.base.text import escape
 
 if TYPE_CHECKING:
-    from typing import Callable, Mapping
+    from typing import Callable, Mapping, TextIO
 
     import argparse
 
@@ -283,14 +284,29 @@ _SUBSYSTEMS = {
 }  # fmt: skip
 
 
+def _mounts() -> TextIO:
+    # A carriage return in a path ends no line.
+    return open("/proc/self/mountinfo", errors="surrogateescape", newline="\n")
+
+
+def _unescaped(word: str) -> str:
+    """A path as /proc/PID/mountinfo writes it: blanks, ends of lines and backslashes as octal
+    numbers, all else as it is. Users mount, too (FUSE), at any path of theirs.
+
+    >>> _unescaped(r"/mnt/a\040b")
+    '/mnt/a b'
+    """
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+
+
 def _mount(path: str) -> tuple[str, str, set[str]] | None:
     """(mount point, file system, options) of the cgroup mount that a path is in."""
     real = os.path.realpath(path)
     best: tuple[str, str, set[str]] | None = None
-    with open("/proc/self/mountinfo") as lines:
+    with _mounts() as lines:
         for line in lines:
             left, _, right = line.partition(" - ")
-            point = left.split()[4].encode().decode("unicode_escape")
+            point = _unescaped(left.split(" ")[4])
             kind, _, options = right.split()[:3]
             inside = real == point or real.startswith(point.rstrip("/") + "/")
             if inside and (best is None or len(point) >= len(best[0])):
@@ -321,11 +337,11 @@ def _level(path: str) -> int:
 def _root_depth(point: str) -> int:
     """How deep the folder that is mounted at ``point`` is in its hierarchy (a
     container sees its own cgroup as the root)."""
-    with open("/proc/self/mountinfo") as lines:
+    with _mounts() as lines:
         for line in lines:
-            words = line.split()
-            if words[4].encode().decode("unicode_escape") == point:
-                root = os.path.normpath(words[3])
+            words = line.split(" ")
+            if _unescaped(words[4]) == point:
+                root = os.path.normpath(_unescaped(words[3]))
                 return 0 if root == "/" else root.count("/")
     return 0
 

@@ -19,6 +19,7 @@ __all__ = ["LATEST_SECONDS", "Progress", "Waiting", "announce", "intervals", "wa
 
 # An event is on standard output at most so long after it happened.
 LATEST_SECONDS = 0.1
+AGAIN_SECONDS = 0.5  # after which Ctrl-C is a second one
 
 
 def announce(options: argparse.Namespace, text: str) -> None:
@@ -70,9 +71,11 @@ class Progress:
 class Waiting:
     """Waits for time to pass, a file descriptor to be readable, Ctrl-C, or the
     reader of standard output to go away. ``ended`` says that one of the latter
-    two has happened."""
+    two has happened. Ctrl-C once more ends what takes long then, such as writing to
+    a reader that has stopped: it raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
+        self._interrupted = 0.0  # when
         self.ended = False
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
@@ -85,6 +88,12 @@ class Waiting:
         self._poll.register(1, 0)  # errors only
 
     def _interrupt(self, number: int, frame: object) -> None:
+        now = time.monotonic()
+        # timeout(1) sends a signal twice, a moment apart: to its child, and to its group.
+        if self._interrupted and now - self._interrupted > AGAIN_SECONDS:
+            complain("interrupted again: what was not written yet is lost")
+            raise KeyboardInterrupt
+        self._interrupted = self._interrupted or now
         self.ended = True
 
     def until(self, deadline: float | None) -> bool:

@@ -260,3 +260,61 @@ end(begin(socket.AF_INET, "127.0.0.1"), 3_000_000, 1_000_000)
 subprocess.run(["tc", "qdisc", "delete", "dev", "lo", "root"], check=True)
 """
     check(*traced("", code), lossy=True)
+
+
+# With TCP Fast Open, the SYN waits for the first data where the peer's cookie is known, and the
+# server has the data with the SYN.
+FAST_OPEN = r"""
+with open("/proc/sys/net/ipv4/tcp_fastopen", "w") as file:
+    file.write("3")
+listeners[socket.AF_INET].setsockopt(socket.IPPROTO_TCP, 23, 16)  # TCP_FASTOPEN
+
+def begin_fast(waits):
+    before = time.monotonic()
+    made = socket.socket()
+    made.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT
+    made.connect(("127.0.0.1", ports[socket.AF_INET]))
+    assert waits == (made.getsockopt(socket.IPPROTO_TCP, 11, 256)[0] == 2)  # TCP_SYN_SENT
+    return made, before, time.monotonic()
+
+end(begin_fast(False), 1, 1)
+"""
+FAST_SESSIONS = r"""
+for first in (b"c", b"s"):
+    for up, down in ((0, 0), (1000, 70000)):
+        made = begin_fast(True)[0]
+        time.sleep(0.5)
+        now = time.monotonic()
+        end((made, now, float("inf")), up, down, first=first)
+# No data, no session.
+begin_fast(True)[0].close()
+"""
+
+
+def test_a_fast_open_is_a_session_from_its_syn_on() -> None:
+    pids, ports, told, events = traced("", FAST_OPEN + FAST_SESSIONS)
+    assert len(told) == 5
+    for row in told[1:]:
+        row[-1] = 0  # least
+    check(pids, ports, told, events)
+    assert not any(event["before"] for event in events)
+
+
+def test_a_fast_open_that_is_accepted_before_the_handshake_ends_is_not_from_before() -> None:
+    with named_namespace() as name:
+        if not has_netem(name):
+            pytest.skip(f"{os.uname().release} has no sch_netem: packets can't be delayed")
+    # The server has the data, and its answer is on its way, 0.2 s before the client's ACK.
+    code = r"""
+import subprocess
+subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "100ms"], check=True)
+made, now = begin_fast(True)[0], time.monotonic()
+end((made, now, float("inf")), 5, 5)
+"""
+    pids, ports, told, events = traced("", FAST_OPEN + code)
+    told[-1][-1] = 0
+    check(pids, ports, told, events, lossy=True)
+    assert not any(event["before"] for event in events)
+    # It begins 0.1 s before the client has the answer, and ends 0.1 s after the client is done.
+    lengths = {event["pid"]: event["duration_ns"] for event in events[2:]}
+    assert lengths[pids[1]] > lengths[pids[0]] + 100_000_000

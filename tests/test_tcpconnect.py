@@ -435,6 +435,19 @@ socket.getaddrinfo("library.example", port6, type=socket.SOCK_STREAM)
 connect(socket.AF_INET, "127.0.0.7", 1)
 connect(socket.AF_INET6, "::1", port6)
 """
+# Three answers that no one understands, and two of which the tool reads the first 1,024 bytes.
+NOT_UNDERSTOOD = r"""
+wrong = struct.pack(">HHHHHH", 7, 0x8180, 1, 1, 0, 0) + b"\xc0\x0c" + bytes(30)
+record = b"\xc0\x0c" + struct.pack(">HHIH", 16, 1, 60, 250) + bytes(250)  # TXT
+last = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + bytes([127, 0, 0, 9])
+cut = struct.pack(">HHHHHH", 7, 0x8180, 1, 6, 0, 0) + question("long.example")[12:] + record * 5
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.bind(("127.0.0.1", 0))
+for message in [wrong] * 3 + [cut + last] * 2:
+    server.sendto(message, made.getsockname())
+    assert made.recv(2000) == message
+connect(socket.AF_INET, "127.0.0.9", 1)
+"""
 
 
 @pytest.mark.any_types
@@ -448,6 +461,24 @@ def test_names_that_the_process_got_from_dns() -> None:
             wanted += [("127.0.0.1", name), ("::ffff:127.0.0.1", name), ("127.0.0.8", None)]
     wanted += [("127.0.0.7", "library.example"), ("::1", "library.example")]
     assert found == wanted
+
+
+@pytest.mark.host_only
+def test_answers_that_it_does_not_understand_are_counted() -> None:
+    code = NAMES.partition("ways = [")[0] + NOT_UNDERSTOOD
+    with python_child(CHILD + code + TELL) as child:
+        assert child.stdin and child.stdout
+        assert child.stdout.readline() == b"ready\n"
+        with Tool("tcpconnect", "--json", "--dns", "-p", str(child.pid)) as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline()
+            event, counts = map(json.loads, tool.stop().splitlines())
+    assert (event["daddr"], event["query"]) == ("127.0.0.9", None)
+    assert (counts["answers_not_understood"], counts["answers_cut"]) == (3, 2)
+    messages = tool.messages.decode()
+    assert "tcpconnect: 3 answers not understood: names of connects may be missing\n" in messages
+    assert "tcpconnect: 2 answers cut: names of connects may be missing\n" in messages
 
 
 @pytest.mark.host_only

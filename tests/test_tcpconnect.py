@@ -138,6 +138,176 @@ def test_every_connect_with_its_outcome() -> None:
         assert (event["error"] is None) == (not event["errno"])
 
 
+# The idiom by which libraries fetch the result of a connect that does not block: the second
+# connect(2) asks only. What is asked of one that got an answer, and of one that waits, is the same.
+ASKED_AGAIN = r"""
+for _ in range(5):
+    made = connect(socket.AF_INET, "127.0.0.1", 1, wait=False, keep=[])
+    told[-1][2] = errno.ECONNREFUSED
+    select.select([], [made], [])
+    assert made.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
+    made.close()
+for _ in range(5):
+    made = connect(socket.AF_INET, "127.0.0.1", 1, wait=False, keep=[])
+    told[-1][2] = errno.ECONNREFUSED
+    select.select([], [made], [])
+    made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    assert made.connect_ex(("127.0.0.1", 1)) == errno.ECONNABORTED
+    # The next one is an attempt again.
+    made.setblocking(True)
+    began = time.monotonic()
+    assert made.connect_ex(("127.0.0.1", port4)) == 0
+    told.append(["127.0.0.1", port4, 0, made.getsockname()[1], time.monotonic() - began])
+    assert made.connect_ex(("127.0.0.1", port4)) == errno.EISCONN
+    made.close()
+"""
+
+
+def outcomes(rows: Any) -> Counter[Any]:
+    return Counter((peer, port, error) for peer, port, error, *_ in rows)
+
+
+@pytest.mark.any_types
+def test_a_call_that_asks_for_the_outcome_is_no_attempt() -> None:
+    _, (told, opens, _), events = traced(ASKED_AGAIN)
+    assert opens == len(told) == 15
+    assert outcomes([[e["daddr"], e["dport"], e["errno"]] for e in events]) == outcomes(told)
+    _, (told, opens, _), rows = traced(ASKED_AGAIN, "-c")
+    assert Counter({(row["dport"], row["failed"]): row["connects"] for row in rows}) == {
+        (1, 10): 10, (told[-1][1], 0): 5,
+    }  # fmt: skip
+    assert all(row["saddr"] == "127.0.0.1" for row in rows)
+
+
+# With TCP_FASTOPEN_CONNECT the SYN waits for the first data, where the peer's cookie is known:
+# after the first connection.
+FAST_OPEN = r"""
+with open("/proc/sys/net/ipv4/tcp_fastopen", "w") as file:
+    file.write("3")
+four.setsockopt(socket.IPPROTO_TCP, 23, 16)  # TCP_FASTOPEN
+
+def echo():
+    while True:
+        with four.accept()[0] as made:
+            made.sendall(made.recv(9) or b"-")
+
+threading.Thread(target=echo, daemon=True).start()
+
+def fast():
+    made = socket.socket()
+    made.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT
+    return made, made.connect_ex(("127.0.0.1", port4))
+
+def waits(made):
+    # Whether its SYN is still to come.
+    return made.getsockopt(socket.IPPROTO_TCP, 11, 256)[0] == 2
+
+for number in range(4):
+    made, error = fast()
+    assert not error and waits(made) == (number > 0)
+    if number:
+        time.sleep(0.5)
+    before = time.monotonic()
+    made.sendall(b"hi")
+    assert made.recv(9) == b"hi"
+    most = time.monotonic() - before if number else 1
+    told.append(["127.0.0.1", port4, 0, made.getsockname()[1], most])
+    made.close()
+# No SYN, no attempt.
+for _ in range(3):
+    made, error = fast()
+    assert not error and waits(made)
+    made.close()
+kept = fast()[0]
+assert waits(kept)
+"""
+
+
+def test_the_clock_of_a_fast_open_starts_at_its_syn() -> None:
+    _, (told, opens, _), events = traced(FAST_OPEN, "-L")
+    assert opens == len(told) == len(events) == 4
+    for event, (*_, most) in zip(events, told):
+        assert event["errno"] == 0 and 0 < event["latency_ns"] < most * 1e9
+    _, (told, opens, _), rows = traced(FAST_OPEN, "-c")
+    assert [(row["connects"], row["failed"]) for row in rows] == [(opens, 0)]
+
+
+# A SYN that finds the queue of those that nobody accepts full is dropped; the kernel sends it again
+# a second later. The clock starts at the first one.
+DROPPED_SYN = r"""
+def info(made):
+    return made.getsockopt(socket.IPPROTO_TCP, 11, 256)
+
+def sent(made):
+    return struct.unpack_from("=I", info(made), 24)[0] > 0  # tcpi_unacked
+
+def accept(made, full, times):
+    while not sent(made):
+        time.sleep(0.001)
+    began = time.monotonic()
+    time.sleep(0.2)
+    times.append(time.monotonic() - began)
+    full.accept()
+
+for number in range(2):
+    made = fast()[0]
+    made.sendall(b"hi")
+    made.recv(9)
+    made.close()
+full = listener(socket.AF_INET, "127.0.0.1", 0)
+port4 = full.getsockname()[1]
+filling = socket.create_connection(full.getsockname())
+made, times = fast()[0], []
+assert waits(made) and not sent(made)
+time.sleep(0.5)
+threading.Thread(target=accept, args=[made, full, times]).start()
+before = time.monotonic()
+made.sendall(b"hi")
+told.append([times[0], time.monotonic() - before])
+# The queue is full again: this one has no answer when the tool ends.
+late = fast()[0]
+late.setblocking(False)
+assert waits(late)
+try:
+    late.send(b"hi")
+except BlockingIOError:
+    pass
+while not info(late)[2]:  # tcpi_retransmits
+    time.sleep(0.01)
+"""
+
+
+def test_the_clock_of_a_fast_open_starts_at_the_first_syn() -> None:
+    code = FAST_OPEN.partition("for number")[0] + DROPPED_SYN
+    _, (((least, most),), opens, _), events = traced(code, "-L")
+    assert opens == len(events) == 5
+    assert [event["errno"] for event in events] == [0] * 4 + [115]
+    # When the first of two was sent is known to the millisecond.
+    assert least * 1e9 < events[3]["latency_ns"] <= (most + 0.001) * 1e9
+    assert events[4]["latency_ns"] > 500_000_000
+
+
+FAILS_BEFORE_ITS_SYN = r"""
+with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+    file.write("20000 20000")
+kept = connect(socket.AF_INET, "127.0.0.1", port4, keep=[])
+made = socket.socket()
+try:
+    made.sendto(b"x", 0x20000000, ("127.0.0.1", port4))  # MSG_FASTOPEN
+except OSError as error:
+    told.append(["127.0.0.1", port4, error.errno, 0, 1])
+"""
+
+
+@pytest.mark.any_types
+def test_a_fast_open_that_finds_no_port_fails_for_that_reason() -> None:
+    _, (told, opens, _), events = traced(FAILS_BEFORE_ITS_SYN)
+    assert [row[2] for row in told] == [0, 99] and opens == 1
+    assert [(event["dport"], event["errno"]) for event in events] == [
+        (row[1], row[2]) for row in told
+    ]
+
+
 @pytest.mark.host_only
 def test_filters_by_port_and_version() -> None:
     code = r"""
@@ -268,6 +438,19 @@ socket.getaddrinfo("library.example", port6, type=socket.SOCK_STREAM)
 connect(socket.AF_INET, "127.0.0.7", 1)
 connect(socket.AF_INET6, "::1", port6)
 """
+# Three answers that no one understands, and two of which the tool reads the first 1,024 bytes.
+NOT_UNDERSTOOD = r"""
+wrong = struct.pack(">HHHHHH", 7, 0x8180, 1, 1, 0, 0) + b"\xc0\x0c" + bytes(30)
+record = b"\xc0\x0c" + struct.pack(">HHIH", 16, 1, 60, 250) + bytes(250)  # TXT
+last = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + bytes([127, 0, 0, 9])
+cut = struct.pack(">HHHHHH", 7, 0x8180, 1, 6, 0, 0) + question("long.example")[12:] + record * 5
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.bind(("127.0.0.1", 0))
+for message in [wrong] * 3 + [cut + last] * 2:
+    server.sendto(message, made.getsockname())
+    assert made.recv(2000) == message
+connect(socket.AF_INET, "127.0.0.9", 1)
+"""
 
 
 @pytest.mark.any_types
@@ -281,6 +464,24 @@ def test_names_that_the_process_got_from_dns() -> None:
             wanted += [("127.0.0.1", name), ("::ffff:127.0.0.1", name), ("127.0.0.8", None)]
     wanted += [("127.0.0.7", "library.example"), ("::1", "library.example")]
     assert found == wanted
+
+
+@pytest.mark.host_only
+def test_answers_that_it_does_not_understand_are_counted() -> None:
+    code = NAMES.partition("ways = [")[0] + NOT_UNDERSTOOD
+    with python_child(CHILD + code + TELL) as child:
+        assert child.stdin and child.stdout
+        assert child.stdout.readline() == b"ready\n"
+        with Tool("tcpconnect", "--json", "--dns", "-p", str(child.pid)) as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline()
+            event, counts = map(json.loads, tool.stop().splitlines())
+    assert (event["daddr"], event["query"]) == ("127.0.0.9", None)
+    assert (counts["answers_not_understood"], counts["answers_cut"]) == (3, 2)
+    messages = tool.messages.decode()
+    assert "tcpconnect: 3 answers not understood: names of connects may be missing\n" in messages
+    assert "tcpconnect: 2 answers cut: names of connects may be missing\n" in messages
 
 
 @pytest.mark.host_only

@@ -4,12 +4,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from support import PATIENCE, Tool, python_child
+from pytools.domains import tcp_sessions
+from support import PATIENCE, ROOT, TOOLS, Tool, python_child
 
 # A client and a server, processes in the namespace that is given. session() does one
 # session and tells the test of it: [the client's port, what the client wrote and what
@@ -260,3 +264,118 @@ end(begin(socket.AF_INET, "127.0.0.1"), 3_000_000, 1_000_000)
 subprocess.run(["tc", "qdisc", "delete", "dev", "lo", "root"], check=True)
 """
     check(*traced("", code), lossy=True)
+
+
+# With TCP Fast Open, the SYN waits for the first data where the peer's cookie is known, and the
+# server has the data with the SYN.
+FAST_OPEN = r"""
+with open("/proc/sys/net/ipv4/tcp_fastopen", "w") as file:
+    file.write("3")
+listeners[socket.AF_INET].setsockopt(socket.IPPROTO_TCP, 23, 16)  # TCP_FASTOPEN
+
+def begin_fast(waits):
+    before = time.monotonic()
+    made = socket.socket()
+    made.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT
+    made.connect(("127.0.0.1", ports[socket.AF_INET]))
+    assert waits == (made.getsockopt(socket.IPPROTO_TCP, 11, 256)[0] == 2)  # TCP_SYN_SENT
+    return made, before, time.monotonic()
+
+end(begin_fast(False), 1, 1)
+"""
+FAST_SESSIONS = r"""
+for first in (b"c", b"s"):
+    for up, down in ((0, 0), (1000, 70000)):
+        made = begin_fast(True)[0]
+        time.sleep(0.5)
+        now = time.monotonic()
+        end((made, now, float("inf")), up, down, first=first)
+# No data, no session.
+begin_fast(True)[0].close()
+"""
+
+
+def test_a_fast_open_is_a_session_from_its_syn_on() -> None:
+    pids, ports, told, events = traced("", FAST_OPEN + FAST_SESSIONS)
+    assert len(told) == 5
+    for row in told[1:]:
+        row[-1] = 0  # least
+    check(pids, ports, told, events)
+    assert not any(event["before"] for event in events)
+
+
+def test_a_fast_open_that_is_accepted_before_the_handshake_ends_is_not_from_before() -> None:
+    with named_namespace() as name:
+        if not has_netem(name):
+            pytest.skip(f"{os.uname().release} has no sch_netem: packets can't be delayed")
+    # The server has the data, and its answer is on its way, 0.2 s before the client's ACK.
+    code = r"""
+import subprocess
+subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "100ms"], check=True)
+made, now = begin_fast(True)[0], time.monotonic()
+end((made, now, float("inf")), 5, 5)
+"""
+    pids, ports, told, events = traced("", FAST_OPEN + code)
+    told[-1][-1] = 0
+    check(pids, ports, told, events, lossy=True)
+    assert not any(event["before"] for event in events)
+    # It begins 0.1 s before the client has the answer, and ends 0.1 s after the client is done.
+    lengths = {event["pid"]: event["duration_ns"] for event in events[2:]}
+    assert lengths[pids[1]] > lengths[pids[0]] + 100_000_000
+
+
+# The tool, with another child in the place of the one that lists sockets.
+WITH_CHILD = r"""
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from pytools.collection import catalogue
+from pytools.domains import tcp_sessions
+tcp_sessions.HERE = sys.argv.pop(1)
+tool = catalogue.load(sys.argv[0])
+tool.tool.run(tool.start)
+"""
+
+
+def lister(folder: Path, code: str) -> list[str]:
+    """The command of a tcplife whose child is this code."""
+    (folder / tcp_sessions.CHILD).write_text(code)
+    code = WITH_CHILD.replace("sys.argv[0]", repr(str(TOOLS / "tcplife")))
+    return [sys.executable, "-c", code, str(ROOT / "lib"), str(folder)]
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("to_all", [True, False])
+def test_interrupted_while_it_lists_sockets_it_is_done(tmp_path: Path, to_all: bool) -> None:
+    began = tmp_path / "began"
+    os.mkfifo(began)
+    code = f"import time; open({str(began)!r}, 'w').close(); time.sleep(1000)"
+    with subprocess.Popen(
+        lister(tmp_path, code), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as tool:  # fmt: skip
+        began.read_bytes()  # it lists
+        # As a terminal does, or as kill(1).
+        (os.killpg if to_all else os.kill)(tool.pid, signal.SIGINT)
+        output, messages = tool.communicate(timeout=PATIENCE)
+    assert (tool.returncode, messages) == (0, b"")
+    assert output.startswith(b"PID")
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    "code, why",
+    [
+        ("import os; os.kill(os.getpid(), 9)", "killed by signal 9"),
+        ("raise SystemExit(3)", "status 3, no reason given"),
+        ("raise OSError('no such thing')", "OSError: no such thing"),
+        ("print('[')", "the child that lists them gave no list"),
+        ("print('[1, 2]')", "the child that lists them gave no list"),
+        ("import json; print(json.dumps([[], ['no']]))", "of 1 network namespaces: no"),
+    ],
+)
+def test_each_failure_to_list_sockets_has_its_reason(tmp_path: Path, code: str, why: str) -> None:
+    command = [*lister(tmp_path, code), "-d", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("tcplife: cannot list the sockets that are open")
+    assert result.stderr.endswith(f"{why}\n")

@@ -44,10 +44,7 @@ class Compiler:
     """
 
     def __init__(self) -> None:
-        try:
-            self._child = child.start(HERE, "compiler_child.py", subprocess.PIPE)
-        except OSError as error:
-            raise Failure(f"cannot start the compiler: {error.strerror}") from None
+        self._child = child.start("the compiler", HERE, "compiler_child.py", subprocess.PIPE)
 
     def __enter__(self) -> Compiler:
         return self
@@ -73,9 +70,7 @@ class Compiler:
         if status == NO_BCC:
             raise Failure(NO_BCC_TEXT, detail)
         if status != 0:
-            why = _first_error(detail) or (
-                f"the compiler was killed by signal {-status}" if status < 0 else "no reason given"
-            )
+            why = _first_error(detail) or child.reason(status, detail)
             raise Failure(f"cannot compile the BPF program: {why}", detail)
         try:
             return Image.parse(output)
@@ -103,7 +98,7 @@ def _first_error(messages: str) -> str:
     for line in messages.splitlines():
         if "error:" in line:
             return line.replace("/virtual/main.c:", "line ").strip()
-    return messages.splitlines()[-1] if messages else ""
+    return ""
 
 
 def describe(description: Any) -> Any:

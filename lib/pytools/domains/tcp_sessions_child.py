@@ -1,9 +1,12 @@
 """Runs as a child process only: writes the TCP sessions that are open, as sock_diag has
-them (pyroute2), to standard output: [[cookie, pid, name, began, exact], ...] as JSON."""
+them (pyroute2), to standard output: [[[cookie, pid, name, began, exact], ...], [why, ...]] as
+JSON. The last are the reasons for which namespaces could not be entered, one of each."""
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import sys
 from socket import AF_INET, AF_INET6
 
@@ -19,20 +22,27 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# Seconds: the tool, which waits for less, has been killed.
+LONGEST = 120
 INET_DIAG_INFO = 2  # of the extensions, which are asked for by bit (linux/inet_diag.h)
 
 
 def in_namespace(path: str, found: dict[int, Any]) -> None:
-    """Put the sessions of a network namespace to those found, by cookie."""
+    """Put the sessions of a network namespace to those found, by cookie. Raises OSError where it
+    can't be entered."""
     from pyroute2 import DiagSocket, netns
     from pyroute2.netlink.diag import SS_CONN
 
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # gone meanwhile
-    netns.setns(descriptor)
-    os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return  # gone meanwhile
+        raise
+    try:
+        netns.setns(descriptor)
+    finally:
+        os.close(descriptor)
     for family in (AF_INET, AF_INET6):
         with DiagSocket() as diag:
             diag.bind()
@@ -77,15 +87,20 @@ def holders(inodes: set[int]) -> dict[int, tuple[int, str]]:
 
 
 def main() -> None:
+    signal.alarm(LONGEST)
     found: dict[int, Any] = {}
+    left_out = []
     for path in namespaces().values():
-        in_namespace(path, found)
+        try:
+            in_namespace(path, found)
+        except OSError as error:
+            left_out.append(error.strerror or str(error))
     known = holders({message["idiag_inode"] for message, *_ in found.values()})
     rows = [
         [cookie, *known.get(message["idiag_inode"], (0, "")), *times]
         for cookie, (message, *times) in found.items()
     ]
-    json.dump(rows, sys.stdout)
+    json.dump([rows, left_out], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import select
-import sys
 import time
 from bisect import bisect_right
 
@@ -129,10 +128,8 @@ class Symbols:
 
         from pytools.base import child as children
 
-        try:
-            child = children.start(HERE, "symbols_child.py", subprocess.DEVNULL)
-        except OSError as error:
-            raise Failure(f"cannot start {sys.executable}: {error.strerror}") from None
+        what = "the child that looks up names"
+        child = children.start(what, HERE, "symbols_child.py", subprocess.DEVNULL)
         for end in (child.stdin, child.stdout):
             assert end is not None
             os.set_blocking(end.fileno(), False)
@@ -168,7 +165,13 @@ class Symbols:
             if not part:
                 self._give_up(self._last_words())
             data += part
-        return [] if self.why_not else list(json.loads(data))
+        if self.why_not:
+            return []
+        try:
+            return list(json.loads(data))
+        except (TypeError, ValueError):
+            self._give_up("gave no answer")
+            return []
 
     def _last_words(self) -> str:
         assert self._child is not None

@@ -182,6 +182,11 @@ class Tool:
 
     # Starting.
 
+    @staticmethod
+    def interrupted(options: argparse.Namespace) -> bool:
+        """Whether Ctrl-C came while the tool was being started: what takes long may end then."""
+        return options.waiting is not None and bool(options.waiting.ended)
+
     def options(self, given: Sequence[str] | None = None) -> argparse.Namespace:
         """The options of a command line (of the process's own), with the filters (``wanted``).
         Raises Usage or Failure."""

@@ -46,13 +46,12 @@ static inline void read_ends(struct ends *ends, struct sock *sk)
 }
 
 /* The socket that is the current process's file descriptor; NULL if it is none. */
-static inline struct sock *socket_of(u32 fd)
+static inline struct socket *open_socket(u32 fd)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct fdtable *table = task->files->fdt;
 	struct file **files = table->fd, *file = NULL, *back = NULL;
 	struct socket *socket = NULL;
-	struct sock *sk = NULL;
 
 	if (fd >= table->max_fds)
 		return NULL;
@@ -62,7 +61,17 @@ static inline struct sock *socket_of(u32 fd)
 	bpf_probe_read_kernel(&back, sizeof(back), &socket->file);
 	if (!file || back != file)
 		return NULL;
-	bpf_probe_read_kernel(&sk, sizeof(sk), &socket->sk);
+	return socket;
+}
+
+/* The same as the protocol knows it. */
+static inline struct sock *socket_of(u32 fd)
+{
+	struct socket *socket = open_socket(fd);
+	struct sock *sk = NULL;
+
+	if (socket)
+		bpf_probe_read_kernel(&sk, sizeof(sk), &socket->sk);
 	return sk;
 }
 #endif

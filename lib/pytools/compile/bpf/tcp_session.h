@@ -12,12 +12,23 @@ static inline bool has_session(int state)
 	       state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
 }
 
-static inline bool is_closed(struct sock *sk)
+static inline u8 state_of(struct sock *sk)
 {
 	u8 state = 0;
 
 	bpf_probe_read_kernel(&state, sizeof(state), (void *)&sk->__sk_common.skc_state);
-	return state == TCP_CLOSE;
+	return state;
+}
+
+static inline bool is_closed(struct sock *sk)
+{
+	return state_of(sk) == TCP_CLOSE;
+}
+
+/* Whether the peer has still to answer the answer to its SYN. */
+static inline bool is_in_handshake(struct sock *sk)
+{
+	return state_of(sk) == TCP_SYN_RECV;
 }
 
 /* Bytes of data; what was sent again counts once. */

@@ -20,6 +20,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+DURATION = ("-d", "--duration")
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line. ``tool`` is whose options it reads, if it is a tool's."""
 
@@ -31,7 +34,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         # First of all: argparse takes the value of such an option for an argument, and blames that.
-        unknown = self.unknown_option(sys.argv[1:] if args is None else args)
+        given = sys.argv[1:] if args is None else args
+        unknown = self.unknown_option(given)
+        if unknown is not None and self.tool is not None:
+            from pytools.tool import peers
+
+            peers.accept(self)
+            unknown = self.unknown_option(given)
         if unknown is not None:
             hint = self.instead(unknown)
             self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
@@ -73,8 +82,14 @@ class Parser(argparse.ArgumentParser):
     def instead(self, option: str) -> str:
         """What stands here for an option that does not exist, as the rest of a sentence; "" where
         nothing is like it."""
-        import difflib  # not for those who know the options
+        # Neither is for those who know the options.
+        import difflib
 
+        from pytools.tool import peers
+
+        known = peers.hint(self.prog, option)
+        if known:
+            return known
         names = [name for name in self._option_string_actions if name.startswith("--")]
         near = difflib.get_close_matches(option, names, 1, 0.7)
         return f"did you mean {near[0]}?" if near else ""
@@ -93,11 +108,13 @@ def parser(
     intervals: bool = False,
     traces: bool = True,
     schema: type[argparse.Action] | None = None,
+    duration: Sequence[str] = DURATION,
 ) -> Parser:
     """A parser with the options that all tools share. ``description`` is the
     tool's docstring: a line that says what it does, then text and examples.
     ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
-    of the options about programs. ``schema`` is what --schema does."""
+    of the options about programs. ``schema`` is what --schema does. ``duration`` are the names of
+    that option: a tool whose -d is something else in bcc leaves out the letter."""
     first, _, rest = description.strip().partition("\n")
     made = Parser(
         description=first,
@@ -115,7 +132,7 @@ def parser(
     shared = made.add_argument_group("options of all tools")
     if traces:
         shared.add_argument(
-            "-d", "--duration", metavar="SECONDS", type=not_negative,
+            *duration, metavar="SECONDS", type=not_negative,
             help="end after so many seconds; 0: attach, read once, end",
         )  # fmt: skip
     form = shared.add_mutually_exclusive_group()

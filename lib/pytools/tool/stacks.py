@@ -67,7 +67,7 @@ class StackTool(Tool):
         innermost: str = "",
         **declared: Any,
     ) -> None:
-        super().__init__(text, **declared)
+        super().__init__(text, duration=["--duration"], **declared)
         self.unit = amount.name
         self.divisor = divisor
         self.state_words = state_words
@@ -93,7 +93,15 @@ class StackTool(Tool):
         add("-f", "--folded", action="store_true", help="print a line a stack, for flame graphs")
         add("--svg", metavar="FILE", help="write a flame graph, and print nothing")
         add("--speedscope", metavar="FILE", help="write a file for speedscope, and print nothing")
-        add("--delimited", action="store_true", help="put -- between kernel and user stacks")
+        add(
+            "-d", "--delimited", action="store_true",
+            help="mark where the user stack ends and the kernel stack begins",
+        )  # fmt: skip
+        if self.state_words:
+            add(
+                "--states", action="store_true",
+                help="put the state into folded lines and flame graphs, behind the command",
+            )  # fmt: skip
         add(
             "-a", "--annotations", action="store_true",
             help="mark the kernel's functions with _[k]",
@@ -179,7 +187,10 @@ class StackTrace(Trace):
             f"{what} lost": Growth(traced.maps[counter]) for counter, what in lost_in.items()
         }
         self._before: Counter[NamedStack] = Counter()
-        self._forms = StackForms(tool.name, tool.unit, options.delimited, options.annotations)
+        self._forms = StackForms(
+            tool.name, tool.unit, options.delimited, options.annotations,
+            getattr(options, "states", False),
+        )  # fmt: skip
         self._files = {
             name: OutputFile(getattr(options, name))
             for name in FILES

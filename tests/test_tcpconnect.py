@@ -307,3 +307,20 @@ def test_ports_that_are_none(argument: str) -> None:
 def test_a_namespace_that_is_not_there(argument: str) -> None:
     result = run_tool("tcpconnect", "--netns", argument)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    "letter, heading, behind",
+    [("-L", "LPORT", "SADDR"), ("-l", "LAT(ms)", "DPORT"), ("-d", "QUERY", "ERROR")],
+)
+def test_a_letter_shows_the_column_that_it_does_in_bcc(
+    letter: str, heading: str, behind: str
+) -> None:
+    """The latency, which bcc's tool does not have, has a letter that is free there."""
+    heads = [
+        run_tool("tcpconnect", *options, "--duration", "0").stdout.splitlines()[0].split()
+        for options in ([], [letter])
+    ]
+    place = heads[0].index(behind) + 1
+    assert heads[1] == [*heads[0][:place], heading, *heads[0][place:]]

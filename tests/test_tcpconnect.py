@@ -318,9 +318,11 @@ def test_a_letter_shows_the_column_that_it_does_in_bcc(
     letter: str, heading: str, behind: str
 ) -> None:
     """The latency, which bcc's tool does not have, has a letter that is free there."""
-    heads = [
-        run_tool("tcpconnect", *options, "--duration", "0").stdout.splitlines()[0].split()
-        for options in ([], [letter])
-    ]
-    place = heads[0].index(behind) + 1
-    assert heads[1] == [*heads[0][:place], heading, *heads[0][place:]]
+
+    def head(*options: str) -> list[str]:
+        lines = run_tool("tcpconnect", *options, "--duration", "0").stdout.splitlines()
+        return lines[0].split()
+
+    without = head()
+    place = without.index(behind) + 1
+    assert head(letter) == [*without[:place], heading, *without[place:]]

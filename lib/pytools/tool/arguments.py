@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
         """The first of these words that should be an option and is none; of several letters
         behind one hyphen, the first such letter."""
         known = self._option_string_actions
-        ends_at_argument = any(action.nargs == argparse.REMAINDER for action in self._actions)
+        arguments = [action for action in self._actions if not action.option_strings]
+        ends_at_argument = any(action.nargs == argparse.REMAINDER for action in arguments)
         values = 0  # that the option before takes
         for word in given:
             if values:

@@ -1,6 +1,6 @@
 """How long the tools take from exec to exit, beside bcc's of the same name.
 
-Ours attach, read once, print, and end (``-d 0``). So do bcc's: ``peers/once`` ends
+Ours attach, read once, print, and end (``--duration 0``). So do bcc's: ``peers/once`` ends
 them where they would wait.
 """
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOOLS = {
     "profile": ["1"],
     "offcputime": ["1"],
     "execsnoop": [],
-    "syscount": ["-d", "1"],
+    "syscount": ["--duration", "1"],
     "biolatency": ["1", "1"],
     "biosnoop": [],
     "vfsstat": ["1", "1"],
@@ -45,8 +45,8 @@ def measure(place: Place) -> Iterator[Row]:
 
 def _compared(place: Place, tool: str) -> list[Row]:
     commands = {
-        "warm": installed.ours(tool, "-d", "0"),
-        "cold": installed.ours(tool, "-d", "0", "--no-cache"),
+        "warm": installed.ours(tool, "--duration", "0"),
+        "cold": installed.ours(tool, "--duration", "0", "--no-cache"),
     }
     # Tried once: that fills the caches that a warm start is to find.
     for command in commands.values():

@@ -8,6 +8,9 @@ In a page, the line
     .\" OPTIONS     the list of options, each with the sentence of its help,
     .\" FIELDS      what the tool declares of its fields: heading, key, sentences.
 
+A page whose tool bcc or libbpf-tools has, too, gets a section COMPARED WITH BCC before its
+caveats, or before what else to see (``tool/peers.py``).
+
 What follows ``.\" --name`` below that line is put behind the sentence of that
 option. ``man/generate.py`` writes man/man8, ``man/generate.py --check`` exits with 1
 where a page there is another.
@@ -28,6 +31,7 @@ from pytools.tool.events import EventTool  # noqa: E402
 from pytools.tool.fields import TEXT_ONLY  # noqa: E402
 from pytools.tool.histograms import HistogramTool  # noqa: E402
 from pytools.tool.listings import ListingTool  # noqa: E402
+from pytools.tool.peers import DIFFERENCES, IGNORED, MOVED, Difference  # noqa: E402
 from pytools.tool.stacks import StackTool  # noqa: E402
 from pytools.tool.tables import TableTool  # noqa: E402
 
@@ -126,6 +130,8 @@ def flag(option: str) -> str:
 def argument(action: argparse.Action) -> str:
     if action.nargs == 0:
         return ""
+    if action.nargs == "?":
+        return f" Op Ar {action.metavar or action.dest.upper()}"
     return f" Ar {action.metavar or action.dest.upper()}"
 
 
@@ -239,7 +245,7 @@ REFERENCE = re.compile(r"\s*\b([a-z_]\w*)\((\d)\)([.,;:]*)\s*")
 
 def text(sentences: str) -> str:
     """Plain sentences in mdoc: each on a line of its own, names of manual pages marked."""
-    made = re.sub(r"(?<=[.:]) +(?=[A-Z])", "\n", " ".join(sentences.split()))
+    made = re.sub(r"(?<=[.:]) +(?=[A-Z]|bcc's )", "\n", " ".join(sentences.split()))
     made = made.replace("\\", "\\e").replace("-", "\\-")
     made = REFERENCE.sub(
         lambda found: f"\n.Xr {found[1]} {found[2]} {found[3]}".rstrip() + "\n", made
@@ -292,6 +298,62 @@ def declared(tool: Tool) -> str:
     return "".join([*lines, ".El\n", PROGRAMS, more])
 
 
+# An option by its name, within a sentence.
+OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)([.,;:]?) ?")
+
+
+def with_options(sentences: str) -> str:
+    """Plain sentences in mdoc, with the options in them as such."""
+    lines = []
+    for line in text(sentences).splitlines():
+        plain = line.replace("\\-", "-")
+        made = OPTION.sub(lambda found: f"\n.{flag(found[1])} {found[2]}".rstrip() + "\n", plain)
+        lines += [
+            part if part.startswith(".Fl ") else part.strip().replace("-", "\\-")
+            for part in made.splitlines()
+            if part.strip()
+        ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def other_option(each: Difference) -> str:
+    """What becomes of an option of another tool, as an item of a list."""
+    flags = " , ".join(flag(name)[3:] for name in each.names)
+    takes = f" Ar {each.argument}" if each.argument else ""
+    ours = f".{flag(each.ours)}" if each.ours else ""
+    if each.how == MOVED:
+        said = f"Use\n{ours} .\n" if ours else "It is not needed.\n"
+    elif each.how == IGNORED:
+        said = "It is accepted and ignored, with a message.\n"
+    else:
+        said = f"It is accepted, and means\n{ours} .\n" if ours else "It is accepted.\n"
+    return f".It Fl {flags}{takes} Pq {each.of}\n{said}{with_options(each.about)}"
+
+
+def compared(tool: str) -> str:
+    """The section on how the tool differs from those of its name; empty if there is none."""
+    differences = DIFFERENCES.get(tool)
+    if not differences:
+        return ""
+    lines = [
+        ".Sh COMPARED WITH BCC\n",
+        "The options of bcc's tool of the same name are accepted and mean the same here.\n",
+    ]
+    options = [each for each in differences if each.theirs]
+    if options:
+        lines.append(
+            "These options of that tool, or of libbpf-tools', have another name or none:\n"
+        )
+        lines += [".Bl -tag -width Ds\n", *map(other_option, options), ".El\n"]
+    output = [each for each in differences if not each.theirs]
+    if output:
+        lines.append(".Pp\n" if options else "")
+        lines.append("What is printed differs in this:\n.Bl -bullet\n")
+        lines += [f".It\n{with_options(each.about)}" for each in output]
+        lines.append(".El\n")
+    return "".join(lines)
+
+
 def generate(tool: str) -> str:
     """The manual page of a tool."""
     source = (ROOT / "man" / "pages" / f"{tool}.8").read_text()
@@ -308,6 +370,10 @@ def generate(tool: str) -> str:
         head = head.replace(".Nd\n", f".Nd {about}\n")
     if '.\\" FIELDS\n' in rest:
         rest = rest.replace('.\\" FIELDS\n', declared(parser.tool))  # type: ignore[attr-defined]
+    for place in (".Sh CAVEATS\n", ".Sh SEE ALSO\n"):
+        if place in rest:
+            rest = rest.replace(place, compared(tool) + place)
+            break
     return head + options(parser, more) + section + rest
 
 

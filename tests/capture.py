@@ -93,7 +93,7 @@ def options(tool: str) -> list[argparse.Action]:
 def shortest(tool: str) -> list[str]:
     """A tool's shortest command line on which it ends at once."""
     ends = any(action.dest == "duration" for action in options(tool))
-    return [*load(tool).tool.try_with, *(["-d", "0"] if ends else [])]
+    return [*load(tool).tool.try_with, *(["--duration", "0"] if ends else [])]
 
 
 def command_lines(tool: str) -> list[list[str]]:

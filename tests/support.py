@@ -199,7 +199,7 @@ def in_fork(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @functools.lru_cache(maxsize=None)
 def warm(tool: str) -> None:
     """Have a tool's image in the cache."""
-    run_tool(tool, "-d", "0")
+    run_tool(tool, "--duration", "0")
 
 
 class Tool:

@@ -214,9 +214,13 @@ def test_the_library_s_readline_in_bash_and_in_no_other_program(tmp_path: Path) 
         with Tool("bashreadline", "--json", "-s", library) as tool:
             python.enter(b"by its library")
             by_library = tool.stop()
+        with Tool("bashreadline", "--json", "-s") as tool:
+            python.enter(b"by that of the system")
+            by_default = tool.stop()
     assert entered(output, bash.pid) == [f"line {number}" for number in range(10)]
     assert entered(output, python.pid) == []
     assert entered(by_library, python.pid) == ["by its library"]
+    assert entered(by_default, python.pid) == ["by that of the system"]
 
 
 @pytest.mark.host_only

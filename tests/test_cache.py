@@ -309,7 +309,7 @@ def test_starts_without_a_cache_with_an_empty_and_with_a_full_one(tool: str) -> 
     """Each reads once and ends, says with -v what it did, and attaches the same."""
     starts = [["--no-cache"], ["--json"], ["--csv"]]
     script = "".join(
-        f"{in_shell(tool, '-v', *options, '-d', '0')} >/dev/null; echo $? $({LIST})\n"
+        f"{in_shell(tool, '-v', *options, '--duration', '0')} >/dev/null; echo $? $({LIST})\n"
         "echo then >&2\n"
         for options in starts
     )
@@ -340,8 +340,8 @@ def test_a_full_disk_under_the_cache_stops_no_tool(tool: str) -> None:
         " cat /dev/zero >/var/cache/pytools/full 2>/dev/null || true"
     )
     with in_namespace(setup) as run:
-        result = run(f"{in_shell(tool, '-d', '0')} >&2; echo $?; ls -A /var/cache/pytools")
-        said = run(f"{in_shell(tool, '-v', '-d', '0')} >/dev/null")
+        result = run(f"{in_shell(tool, '--duration', '0')} >&2; echo $?; ls -A /var/cache/pytools")
+        said = run(f"{in_shell(tool, '-v', '--duration', '0')} >/dev/null")
     assert result.stdout.splitlines() == ["0", "full"]
     assert f"{tool}: not cached: /var/cache/pytools: No space left on device\n" in said.stderr
 
@@ -360,7 +360,7 @@ def test_a_full_disk_under_the_cache_stops_no_tool(tool: str) -> None:
 )  # fmt: skip
 def test_a_cache_that_cannot_be_used_stops_no_tool(setup: str, reason: str) -> None:
     with in_namespace(setup) as run:
-        result = run("./runqlat -v -d 0 >/dev/null; echo $?")
+        result = run("./runqlat -v --duration 0 >/dev/null; echo $?")
     assert result.stdout == "0\n"
     assert "not cached: " in result.stderr and reason in result.stderr
 
@@ -378,12 +378,12 @@ def test_a_tool_gets_over_every_damaged_entry() -> None:
     }
     tool = "runqlat"
     with in_namespace(EMPTY_CACHE) as run:
-        script = f"./{tool} -d 0 >/dev/null\n"
+        script = f"./{tool} --duration 0 >/dev/null\n"
         for data in nonsense.values():
             # The octal numbers keep a % from meaning something to printf.
             octal = "".join(f"\\{byte:03o}" for byte in hashlib.sha256(data).digest() + data)
             script += f"for file in /var/cache/pytools/*; do printf '{octal}' >$file; done\n"
-            script += f"./{tool} -d 0 >/dev/null; echo $?\n"
+            script += f"./{tool} --duration 0 >/dev/null; echo $?\n"
         result = run(script)
     assert "Traceback" not in result.stderr
     assert result.stdout.split() == ["0"] * len(nonsense), result.stderr

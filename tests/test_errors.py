@@ -105,7 +105,7 @@ MAP_CREATE, PROG_LOAD, RAW_TRACEPOINT_OPEN = 0, 5, 17
 @host_only
 @pytest.mark.parametrize("tool", [parameter(tool) for tool in TOOL_NAMES])
 def test_a_refused_bpf_call_is_one_line(tool: str) -> None:
-    result = run_tool(tool, "--no-cache", "-d", "0", preexec_fn=refuse(BPF))
+    result = run_tool(tool, "--no-cache", "--duration", "0", preexec_fn=refuse(BPF))
     is_one_line(result, tool, "cannot create ", "EPERM", "root lacks some of CAP_BPF and")
 
 
@@ -113,7 +113,7 @@ def test_a_refused_bpf_call_is_one_line(tool: str) -> None:
 @each_kind
 def test_a_bpf_call_that_is_refused_to_a_cached_program_is_one_line(tool: str) -> None:
     warm(tool)
-    result = run_tool(tool, "--csv", "-d", "0", preexec_fn=refuse(BPF))
+    result = run_tool(tool, "--csv", "--duration", "0", preexec_fn=refuse(BPF))
     is_one_line(result, tool, "cannot create ", "EPERM", "root lacks some of CAP_BPF and")
 
 
@@ -121,7 +121,7 @@ def test_a_bpf_call_that_is_refused_to_a_cached_program_is_one_line(tool: str) -
 @each_kind
 def test_a_refused_program_is_one_line(tool: str) -> None:
     warm(tool)
-    result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, PROG_LOAD))
+    result = run_tool(tool, "--duration", "0", preexec_fn=refuse(BPF, PROG_LOAD))
     is_one_line(result, tool, "cannot load a BPF program: EPERM", "root lacks")
 
 
@@ -131,16 +131,19 @@ def test_a_refused_attachment_is_one_line(tool: str) -> None:
     if "CLASSIFIER" in hooks(tool):  # by netlink, which asks for another capability
         command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
         result = subprocess.run(
-            [*command, str(TOOLS / tool), "-d", "0"], capture_output=True, text=True, check=False
+            [*command, str(TOOLS / tool), "--duration", "0"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         is_one_line(result, tool, "cannot attach to interface lo", "CAP_NET_ADMIN")
         return
     warm(tool)
     found = render(capture.capture(tool), running()).hooks
     if any(hook.kind in ("raw_tracepoint", "tp_btf", "fentry", "fexit") for hook in found):
-        result = run_tool(tool, "-d", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
+        result = run_tool(tool, "--duration", "0", preexec_fn=refuse(BPF, RAW_TRACEPOINT_OPEN))
     else:
-        result = run_tool(tool, "-d", "0", preexec_fn=refuse(PERF_EVENT_OPEN))
+        result = run_tool(tool, "--duration", "0", preexec_fn=refuse(PERF_EVENT_OPEN))
     is_one_line(result, tool, "EPERM", "root lacks some of CAP_BPF and CAP_PERFMON")
 
 
@@ -173,7 +176,7 @@ def as_nobody(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
 def test_without_privileges_a_tool_says_what_to_do(tool: str, public: Path) -> None:
     for cache in ((), ("--no-cache",)) if tool in KINDS else ((),):
         result = as_nobody(
-            [str(public / tool), *needed(tool, [*cache, "-d", "0"])],
+            [str(public / tool), *needed(tool, [*cache, "--duration", "0"])],
             env={**os.environ, "HOME": "/"},
         )
         is_one_line(result, tool, "root")
@@ -206,7 +209,7 @@ def test_another_user_s_images_are_where_the_user_says(public: Path) -> None:
 
 
 def hidden(
-    *folders: str, then: str = "", tool: str, options: str = "-d 0"
+    *folders: str, then: str = "", tool: str, options: str = "--duration 0"
 ) -> subprocess.CompletedProcess[str]:
     """Run a tool where the folders are empty, after some more shell commands."""
     script = "".join(f"[ ! -d {f} ] || mount -t tmpfs -o mode=755 none {f}\n" for f in folders)
@@ -224,7 +227,7 @@ TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug")
 def test_without_btf_and_headers_a_tool_says_what_is_missing(tool: str) -> None:
     # Where there was no BTF before, the cache has an image that needs neither.
     folders = ("/sys/kernel/btf", "/lib/modules", "/usr/src")
-    result = hidden(*folders, tool=tool, options="--no-cache -d 0")
+    result = hidden(*folders, tool=tool, options="--no-cache --duration 0")
     is_one_line(result, tool, "BTF")
 
 
@@ -233,7 +236,7 @@ def test_without_btf_and_headers_a_tool_says_what_is_missing(tool: str) -> None:
     "tool", one_in_matrix(sorted(TOOL_NAMES, key=lambda tool: "TRACEPOINT" not in hooks(tool)))
 )
 def test_a_tool_needs_no_mounted_tracefs(tool: str) -> None:
-    result = hidden(*TRACEFS, tool=tool, options="--no-cache -d 0")
+    result = hidden(*TRACEFS, tool=tool, options="--no-cache --duration 0")
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -250,7 +253,7 @@ def test_without_tracefs_a_tool_says_what_to_do(tool: str, tmp_path: Path) -> No
                 system.bind_mount(str(tmp_path), folder)
         refuse(system._FSOPEN)()
 
-    result = run_tool(tool, "-d", "0", preexec_fn=hide)
+    result = run_tool(tool, "--duration", "0", preexec_fn=hide)
     is_one_line(result, tool, "tracefs", "mount -t tracefs")
 
 
@@ -262,7 +265,7 @@ def test_a_locked_down_kernel_is_named(tool: str) -> None:
     script = (
         "mount -t tmpfs none /sys/kernel/security\n"
         "echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown\n"
-        f"cd {TOOLS}; exec {in_shell(tool, '-d', '0')}"
+        f"cd {TOOLS}; exec {in_shell(tool, '--duration', '0')}"
     )
     result = subprocess.run(
         ["unshare", "-m", "--propagation", "private", "sh", "-ec", script],
@@ -280,7 +283,7 @@ def test_damaged_types_are_named(tool: str, damaged: str, tmp_path: Path) -> Non
     whole = Path("/sys/kernel/btf/vmlinux").read_bytes()
     types.write_bytes(whole[:1000] if damaged == "cut short" else b"no BTF at all, but long enough")
     then = f"mount -t tmpfs none /sys/kernel/btf; cp {types} /sys/kernel/btf/vmlinux"
-    result = hidden(tool=tool, then=then, options="--no-cache -d 0")
+    result = hidden(tool=tool, then=then, options="--no-cache --duration 0")
     is_one_line(result, tool, "damaged type information")
 
 
@@ -290,7 +293,7 @@ def test_without_bcc_a_tool_says_what_to_install(tool: str) -> None:
     places = [p for p in sys.path if os.path.isdir(os.path.join(p, "bcc"))]
     assert places
     bcc = [os.path.join(place, "bcc") for place in places]
-    result = hidden(*bcc, tool=tool, options="--no-cache -d 0")
+    result = hidden(*bcc, tool=tool, options="--no-cache --duration 0")
     assert result.returncode == 1 and result.stdout == ""
     assert "python3-bpfcc" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
@@ -303,7 +306,7 @@ def test_without_bcc_a_tool_says_what_to_install(tool: str) -> None:
 @pytest.mark.parametrize("form", ["--json", "--csv", "-v"])
 @each_kind
 def test_a_closed_standard_output_is_one_line(tool: str, form: str) -> None:
-    result = run_tool(tool, form, "-d", "0", preexec_fn=lambda: os.close(1))
+    result = run_tool(tool, form, "--duration", "0", preexec_fn=lambda: os.close(1))
     is_one_line(result, tool, "standard output is closed")
 
 
@@ -313,7 +316,7 @@ def test_a_full_device_is_one_line(tool: str) -> None:
     with open("/dev/full", "w") as full:
         result = subprocess.run(
             # A tool that reports stacks has none yet, but a heading.
-            [str(TOOLS / tool), *needed(tool, ["-d", "0", "--csv"])],
+            [str(TOOLS / tool), *needed(tool, ["--duration", "0", "--csv"])],
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     assert result.returncode == 1
@@ -328,7 +331,7 @@ def test_closed_standard_input_and_error_do_no_harm(tool: str) -> None:
         os.close(2)
 
     for cache in ((), ("--no-cache",)):
-        result = run_tool(tool, *cache, "-d", "0", preexec_fn=close)
+        result = run_tool(tool, *cache, "--duration", "0", preexec_fn=close)
         assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -411,9 +414,9 @@ def bad_usage(tool: str) -> Iterator[tuple[list[str], int]]:
     """(arguments, exit status)"""
     nobody = str(2**22)  # one more than the highest process id there can be
     yield ["--no-such-option"], 2
-    yield ["-d", "-1"], 2
-    yield ["-d", "nan"], 2
-    yield ["-d", "soon"], 2
+    yield ["--duration", "-1"], 2
+    yield ["--duration", "nan"], 2
+    yield ["--duration", "soon"], 2
     yield ["--json", "--csv"], 2
     if not DECLARED[tool].try_with:
         yield ["1", "2", "3"], 2
@@ -467,6 +470,58 @@ def test_random_command_lines_end_with_a_line_at_most() -> None:
     assert list(fuzz_options.mistakes(200, 16, 0, collections.Counter())) == []
 
 
+# In front of what argparse would take for the first argument, and blame.
+UNKNOWN = [
+    (["--no-such-option", "/sys"], "--no-such-option"),
+    (["--no-such-option=1", "/sys"], "--no-such-option"),
+    (["--no such option", "/sys"], "--no such option"),
+    (["-@", "/sys"], "-@"),
+    (["--json", "-@1", "/sys", "--nor-this"], "-@"),
+]
+UNKNOWN_BEHIND = [
+    (["-v@", "/sys"], "-@"),
+    (["--duration", "1", "-@"], "-@"),
+    (["--duration=1", "-@"], "-@"),
+]
+BEHIND_ITS_LETTER = (["-vd1", "-@"], "-@")  # where -d is no other option
+
+
+@pytest.mark.any_types
+@pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
+def test_an_option_that_does_not_exist_is_named(
+    tool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = capture.load(tool).parser
+    cases = UNKNOWN + UNKNOWN_BEHIND * DECLARED[tool].traces
+    letter = parser._option_string_actions.get("-d")
+    if letter and letter.dest == "duration":
+        cases.append(BEHIND_ITS_LETTER)
+    for arguments, option in cases:
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(arguments)
+        message = f"{tool}: there is no option {option} (see {tool} --help)\n"
+        assert (ended.value.code, capsys.readouterr().err) == (2, message), arguments
+
+
+@host_only
+def test_what_is_no_option_is_not_taken_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = capture.load("runqlat").parser
+    assert parser.unknown_option(["-p", "-@", "-mT", "--comm", "--no-such", "--", "-@"]) is None
+    for given in (["--help", "--no-such"], ["--version", "-@"]):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(given)
+        assert ended.value.code in (0, None)
+    capsys.readouterr()
+    for given, words in (
+        (["--cgroupmap", "x"], "there is no option --cgroupmap: did you mean --cgroup?"),
+        (["-p", "-@"], "argument -p/--pid: expected one argument"),
+        (["-5"], "argument interval: '-5' is not a number from 0 on"),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args(given)
+        assert capsys.readouterr().err == f"runqlat: {words} (see runqlat --help)\n"
+
+
 @pytest.mark.any_types
 @pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
 def test_bad_usage_is_bad_usage_in_each_python(tool: str) -> None:
@@ -515,7 +570,7 @@ def test_a_wrong_template_fails_in_one_line_at_the_end(change: str, message: str
     tool = "runqlen"
     code = (
         "import sys, runpy; sys.path.insert(0, sys.argv[1])\n"
-        "sys.argv = ['runqlen', '--cfs', '-d', '0']\n"
+        "sys.argv = ['runqlen', '--cfs', '--duration', '0']\n"
         "from pytools.load import program\n"
         "prepare = program.prepare\n"
         f"change = lambda template: {change}\n"

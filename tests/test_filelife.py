@@ -72,6 +72,16 @@ def test_a_thousand_files_of_known_age_and_size(tmp_path: Path) -> None:
         assert event["pid"] == pid
 
 
+def test_the_columns_that_bcc_has_come_first(tmp_path: Path) -> None:
+    """awk '{ print $5 }' is the name, as with bcc's tool."""
+    with Tool("filelife", "-p", str(os.getpid())) as tool:
+        (tmp_path / "a file").write_text("12345")
+        (tmp_path / "a file").unlink()
+        head, line = tool.stop().splitlines()
+    assert head.split() == ["TIME", "PID", "COMM", "AGE(s)", "FILE", "SIZE"]
+    assert line.split()[4:] == ["a", "file", "5"]
+
+
 @pytest.mark.any_types
 def test_files_on_a_disk_without_a_filter() -> None:
     folder = Path(os.environ.get("PYTOOLS_SCRATCH", "/var/tmp")) / f"filelife-{os.getpid()}"

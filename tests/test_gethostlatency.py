@@ -153,9 +153,9 @@ look_up("gethostbyname", b"x" * 250)
 def test_threads_and_names_that_are_none(tmp_path: Path) -> None:
     _, done, output = traced(tmp_path, ODD)
     lines = output.splitlines()
-    assert lines[0].split() == ["TIME", "PID", "COMM", "LAT(ms)", "ERROR", "HOST"]
+    assert lines[0].split() == ["TIME", "PID", "COMM", "LAT(ms)", "HOST", "ERROR"]
     assert "\x1b" not in output
-    hosts = [line.split()[-1] for line in lines[1:]]
+    hosts = [line.split()[4] for line in lines[1:]]
     assert hosts[-2:] == [r"\x1b[2Jx\x0ay", "x" * 250]
     assert sorted(hosts[:-2]) == sorted(host for _, _, host, _ in done[:-2])
     assert len(hosts) == 82

@@ -223,7 +223,7 @@ def test_kernel_threads_and_the_others_are_told_apart() -> None:
 
 
 @pytest.mark.host_only
-def test_text_and_folded_lines_name_the_state() -> None:
+def test_text_names_the_state_and_folded_lines_do_where_that_is_asked_for() -> None:
     with python_child(TWO_SLEEPS) as child, Tool("offcputime", "-p", str(child.pid)) as tool:
         assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
         child.stdin.write(b"\n")
@@ -237,10 +237,15 @@ def test_text_and_folded_lines_name_the_state() -> None:
         for stack in stacks
     )
     assert any("), interruptible sleep\n" in stack for stack in stacks)
-    lines = run_tool("offcputime", "-f", "0.5").stdout.splitlines()
-    assert lines
-    for line in lines:
-        assert re.search(r";(idle|[a-z]+ (wait|sleep)|preempted|stopped|parked|other)[; ]", line)
+    state = r"[^;]+;(idle|[a-z]+ (wait|sleep)|preempted|stopped|parked|other)[; ]"
+    with_states: list[list[str]] = [["--states"], []]
+    for options in with_states:
+        lines = run_tool("offcputime", "-df", *options, "0.5").stdout.splitlines()
+        assert lines
+        assert len(lines) == len({line.rpartition(" ")[0] for line in lines})
+        for line in lines:
+            assert bool(re.match(state, line)) == bool(options), line
+        assert not any(";--;" in line for line in lines)
 
 
 @pytest.mark.any_types

@@ -152,7 +152,7 @@ def test_without_a_way_into_tracefs_a_tool_says_what_root_can_do(home: Path) -> 
     command = user_with(home, CAP_BPF, CAP_PERFMON)
     for tool in ("opensnoop", "execsnoop"):
         result = subprocess.run(
-            [*command, TOOLS / tool, "-d", "0"],
+            [*command, TOOLS / tool, "--duration", "0"],
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1

@@ -185,8 +185,8 @@ def test_idle_cpus_are_sampled_on_request_only() -> None:
 @pytest.mark.host_only
 def test_text_and_folded_lines() -> None:
     with spinning() as pid:
-        text = run_tool("profile", "-a", "--delimited", "-p", str(pid), "1").stdout
-        lines = run_tool("profile", "-f", "-a", "-p", str(pid), "1").stdout.splitlines()
+        text = run_tool("profile", "-a", "-d", "-p", str(pid), "1").stdout
+        lines = run_tool("profile", "-adf", "-p", str(pid), "1").stdout.splitlines()
     stacks = text.rstrip("\n").split("\n\n")
     amounts = []
     for stack in stacks:
@@ -238,12 +238,12 @@ def test_what_does_not_fit_is_counted_by_kind() -> None:
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
-        (["-d", "1", "1"], 2, "the duration is given twice"),
+        (["--duration", "1", "1"], 2, "the duration is given twice"),
         (["-U", "-K"], 2, "not allowed with argument"),
         (["-f", "--json"], 2, "not allowed with argument"),
-        (["-C", "4096", "-d", "0"], 1, "CPU 4096 is not online"),
-        (["--svg", "/nowhere/a.svg", "-d", "0"], 1, "cannot write to /nowhere/a.svg"),
-        (["--speedscope", "/dev/full", "-d", "0"], 1, "cannot write to /dev/full"),
+        (["-C", "4096", "--duration", "0"], 1, "CPU 4096 is not online"),
+        (["--svg", "/nowhere/a.svg", "--duration", "0"], 1, "cannot write to /nowhere/a.svg"),
+        (["--speedscope", "/dev/full", "--duration", "0"], 1, "cannot write to /dev/full"),
     ],
 )
 @pytest.mark.host_only
@@ -257,10 +257,10 @@ def test_mistakes_are_said_in_one_line(arguments: list[str], status: int, messag
 def test_a_flame_graph_of_a_pipe_and_over_a_longer_file(tmp_path: Path) -> None:
     path = tmp_path / "graph.svg"
     path.write_text("x" * 100_000)
-    result = run_tool("profile", "-d", "0", "--svg", str(path))
+    result = run_tool("profile", "--duration", "0", "--svg", str(path))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     ElementTree.parse(path)
-    result = run_tool("profile", "-d", "0", "--svg", "/dev/stdout")
+    result = run_tool("profile", "--duration", "0", "--svg", "/dev/stdout")
     ElementTree.fromstring(result.stdout)
 
 

@@ -124,4 +124,5 @@ def test_a_warm_start_reads_neither_typing_nor_what_renders_and_compiles() -> No
     read = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "pytools.load.loader" in read
     late = {"typing", "tabulate", "pytools.facts.btf", "pytools.compile.template"}
+    late |= {"pytools.tool.peers", "difflib"}
     assert not read & {*late, "pytools.compile.compiler", "pytools.facts.differences"}

@@ -200,13 +200,13 @@ def test_text_json_and_csv(tool: str) -> None:
     before = program_ids()
     everything = EVERYTHING.get(tool, [])
     stamped = ["--timestamp"] if summarises(tool) and has_timestamp(tool) else []
-    intervals = ["0.1", "3"] if summarises(tool) else ["-d", seconds(tool)]
+    intervals = ["0.1", "3"] if summarises(tool) else ["--duration", seconds(tool)]
     options = needed(tool, ["--json", *stamped, *everything, *intervals])
     with activity(tool), Tool(tool, "--csv", *everything) as csv_tool:
         with subprocess.Popen(
             [TOOLS / tool, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as json_tool:
-            lines, hints = on_terminal(tool, *stamped, *everything, "-d", seconds(tool))
+            lines, hints = on_terminal(tool, *stamped, *everything, "--duration", seconds(tool))
             output, messages = json_tool.communicate(timeout=PATIENCE)
         rows = list(csv.reader(io.StringIO(csv_tool.stop())))
     check_text(tool, lines, hints)
@@ -301,7 +301,7 @@ def test_ebpf_prints_c_and_attaches_nothing(tool: str) -> None:
 
 def arguments(tool: str) -> list[str]:
     if reports(tool):
-        return ["--json", "-d", "1"]
+        return ["--json", "--duration", "1"]
     return ["--json", "0.1"] if summarises(tool) else ["--json", *EVERYTHING.get(tool, [])]
 
 

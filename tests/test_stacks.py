@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pytools.base.errors import Failure
 from pytools.collection import catalogue
 from pytools.read import symbols
-from pytools.read.named_stacks import KERNEL, LABEL, UNNAMED, USER, Frame
+from pytools.read.named_stacks import KERNEL, LABEL, UNNAMED, USER, Frame, NamedStack
 from pytools.show import flame
 from pytools.show.files import OutputFile
+from pytools.show.stacks import StackForms
 from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
 from support import TOOLS, end, python_child
 
@@ -163,6 +164,22 @@ def test_folded_lines_of_the_same_names_are_one() -> None:
 def test_names_in_folded_lines_neither_end_them_nor_part_them() -> None:
     (line,) = flame.folded([([Frame(HOSTILE, USER), Frame("a\nb", USER)], 1)])
     assert line.count(";") == 1 and line.count("\n") == 1 and "\x1b" not in line
+
+
+def test_states_and_the_mark_between_stacks_are_where_they_are_asked_for() -> None:
+    def stack(state: str) -> NamedStack:
+        return NamedStack(7, 7, "sh", state, (Frame("main", USER),), (Frame("read", KERNEL),))
+
+    found = {stack("idle"): 1, stack("preempted"): 2}
+    assert StackForms("tool", "usecs").folded(found) == "sh;main;read 3\n"
+    assert StackForms("tool", "usecs", delimited=True).folded(found) == "sh;main;-;read 3\n"
+    assert StackForms("tool", "usecs", states=True).folded(found) == (
+        "sh;idle;main;read 1\nsh;preempted;main;read 2\n"
+    )
+    text = StackForms("tool", "usecs", delimited=True).text(found)
+    assert text.split() == (
+        "read -- main - sh (7), idle 1 read -- main - sh (7), preempted 2".split()
+    )
 
 
 # Flame graphs.

@@ -548,3 +548,21 @@ def test_a_name_that_a_namespace_has_left_is_none() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 2 and "no network namespace 'left'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "letter, heading, behind",
+    [("-L", "LPORT", "SADDR"), ("-l", "LAT(ms)", "DPORT"), ("-d", "QUERY", "ERROR")],
+)
+def test_a_letter_shows_the_column_that_it_does_in_bcc(
+    letter: str, heading: str, behind: str
+) -> None:
+    """The latency, which bcc's tool does not have, has a letter that is free there."""
+
+    def head(*options: str) -> list[str]:
+        lines = run_tool("tcpconnect", *options, "--duration", "0").stdout.splitlines()
+        return lines[0].split()
+
+    without = head()
+    place = without.index(behind) + 1
+    assert head(letter) == [*without[:place], heading, *without[place:]]

@@ -135,18 +135,25 @@ def named_namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
-def traced(before: str, code: str, *options: str) -> tuple[list[int], list[int], Any, list[Any]]:
+def traced(
+    before: str, code: str, *options: str, text: bool = False
+) -> tuple[list[int], list[int], Any, list[Any]]:
     """The pids of the client and the servers, the servers' ports, what the client
-    told, and what the tool printed; ``before`` is done before the tool starts."""
+    told, and what the tool printed (with ``text`` the words of lines, else the values of JSON);
+    ``before`` is done before the tool starts."""
     with named_namespace() as name:
         with python_child(CHILD + before + STEP + code + TELL, name, f"{PATIENCE:.0f}") as child:
             assert child.stdin and child.stdout
             servers, ports = json.loads(child.stdout.readline())
             filters = [option.replace("SERVER", str(servers[0])) for option in options]
-            with Tool("tcplife", "--json", "--netns", name, *filters) as tool:
+            form = [] if text else ["--json"]
+            with Tool("tcplife", *form, "--netns", name, *filters) as tool:
                 child.stdin.write(b"\n")
                 child.stdin.flush()
                 told = json.loads(child.stdout.readline())
+                if text:
+                    lines = [line.split() for line in tool.stop().splitlines()]
+                    return [child.pid, *servers], ports, told, lines
                 events = [json.loads(line) for line in tool.stop().splitlines()]
         found = [event for event in events if "lost" not in event]
         assert all(event["netns"] == name for event in found)
@@ -225,6 +232,23 @@ end(begin(socket.AF_INET, "127.0.0.1"), 5, 5)
             assert event["duration_ns"] / 1e9 <= most
     exact = [event["exact"] for event in events]
     assert exact.count(1) == len(events)
+
+
+@pytest.mark.host_only
+def test_in_text_the_duration_is_a_number_and_a_mark_stands_behind_it() -> None:
+    code = """
+for begun in idle:
+    end(begun, 1000, 2000)
+end(begin(socket.AF_INET, "127.0.0.1"), 5, 5)
+"""
+    _, _, told, (head, *lines) = traced(BEFORE, code, text=True)
+    assert head[8:] == ["MS", "B"]
+    assert len(lines) == 2 * len(told)
+    for line in lines:
+        (row,) = [row for row in told if {str(port) for port in row[:2]} == {line[3], line[5]}]
+        assert line[8] == f"{float(line[8]):.2f}"
+        assert line[9:] == ([] if row == told[-1] else ["before"])
+        assert line[9:] or row[5] * 1e3 - 0.005 <= float(line[8]) <= row[4] * 1e3 + 0.005
 
 
 @pytest.mark.host_only

@@ -82,7 +82,7 @@ def disk_name(device: int) -> str | None:
 
 def add_disk(made: argparse.ArgumentParser) -> None:
     """Add the option that says which disk a tool is about."""
-    made.add_argument("--disk", metavar="DISK", help="only this disk: sda, or /dev/sda")
+    made.add_argument("-d", "--disk", metavar="DISK", help="only this disk: sda, or /dev/sda")
 
 
 def settings(options: argparse.Namespace) -> dict[str, int]:

@@ -15,7 +15,6 @@ import time
 from bisect import bisect_right
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
-from pytools.base.errors import Failure
 from pytools.base.text import text_of
 
 if TYPE_CHECKING:

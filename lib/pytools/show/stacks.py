@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["StackForms"]
 
-BOUNDARY = Frame("--", LABEL)
+# Between kernel and user stacks, in text, and in folded lines and what is made of them; as bcc's
+# tools have it.
+BOUNDARY, FOLDED_BOUNDARY = Frame("--", LABEL), Frame("-", LABEL)
 
 
 class StackForms:
     """What becomes of stacks with their amounts, in that order. ``title`` and ``unit`` head flame
-    graphs; ``delimited`` puts -- between kernel and user stacks, ``annotated`` marks the kernel's
-    functions with _[k], ``threads`` names the threads, too."""
+    graphs; ``delimited`` marks where the user stack ends and the kernel stack begins, ``annotated``
+    marks the kernel's functions with _[k], ``threads`` names the threads, too. With ``states``, the
+    states of threads, where the tool tells them apart, are frames of folded lines and of what is
+    made of them; else they are in text alone."""
 
     def __init__(
         self,
@@ -29,12 +33,14 @@ class StackForms:
         delimited: bool = False,
         annotated: bool = False,
         threads: bool = False,
+        states: bool = False,
     ) -> None:
         self._title = title
         self._unit = unit
         self._delimited = delimited
         self._annotated = annotated
         self._threads = threads
+        self._states = states
 
     def text(self, stacks: Amounts) -> str:
         """The functions of each a line, the innermost first; then whose stack it is; then the
@@ -65,7 +71,7 @@ class StackForms:
 
     def _text(self, stacks: Amounts) -> Iterator[str]:
         for stack, amount in stacks.items():
-            for frame in reversed(self._frames(stack)):
+            for frame in reversed(self._frames(stack, BOUNDARY)):
                 yield f"    {escape(frame.name)}\n"
             state = "" if stack.state is None else f", {stack.state}"
             who = " / ".join(map(escape, self._whose(stack)))
@@ -75,18 +81,18 @@ class StackForms:
     def _lines(self, stacks: Amounts) -> Iterator[tuple[list[Frame], int]]:
         for stack, amount in stacks.items():
             start = [Frame(name, LABEL) for name in self._whose(stack)]
-            if stack.state is not None:
+            if self._states and stack.state is not None:
                 start.append(Frame(stack.state, LABEL))
-            yield start + self._frames(stack), amount
+            yield start + self._frames(stack, FOLDED_BOUNDARY), amount
 
     def _whose(self, stack: NamedStack) -> list[str]:
         """The names of the process, and of the thread if that is asked for."""
         return [stack.comm, *([stack.thread or ""] if self._threads else [])]
 
-    def _frames(self, stack: NamedStack) -> list[Frame]:
+    def _frames(self, stack: NamedStack, boundary: Frame) -> list[Frame]:
         """The functions of both stacks, outermost first."""
-        boundary = [BOUNDARY] if self._delimited and stack.user and stack.kernel else []
-        return [*stack.user, *boundary, *map(self._shown, stack.kernel)]
+        between = [boundary] if self._delimited and stack.user and stack.kernel else []
+        return [*stack.user, *between, *map(self._shown, stack.kernel)]
 
     def _shown(self, frame: Frame) -> Frame:
         if frame.kind == KERNEL and self._annotated:

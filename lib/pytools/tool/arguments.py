@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pytools import __version__
 from pytools.base.annotations import TYPE_CHECKING
@@ -9,7 +10,7 @@ from pytools.show.output import complain
 from pytools.tool import filters
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn
+    from typing import Any, Callable, NoReturn, Sequence
 
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "add_summary", "error_number", "not_negative", "number_from", "parser", "pid", "pids",
     "positive", "user",
 ]  # fmt: skip
+
+
+DURATION = ("-d", "--duration")
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +31,69 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         complain(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # First of all: argparse takes the value of such an option for an argument, and blames that.
+        given = sys.argv[1:] if args is None else args
+        unknown = self.unknown_option(given)
+        if unknown is not None and self.tool is not None:
+            from pytools.tool import peers
+
+            peers.accept(self)
+            unknown = self.unknown_option(given)
+        if unknown is not None:
+            hint = self.instead(unknown)
+            self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
+        return super().parse_args(args, namespace)
+
+    def unknown_option(self, given: Sequence[str]) -> str | None:
+        """The first of these words that should be an option and is none; of several letters
+        behind one hyphen, the first such letter."""
+        known = self._option_string_actions
+        arguments = [action for action in self._actions if not action.option_strings]
+        ends_at_argument = any(action.nargs == argparse.REMAINDER for action in arguments)
+        values = 0  # that the option before takes
+        for word in given:
+            if values:
+                values -= 1
+                continue
+            if word == "--" or (ends_at_argument and not word.startswith("-")):
+                return None
+            if not word.startswith("-") or word == "-" or self._is_number(word):
+                continue
+            option, equals, _ = word.partition("=")
+            options = [option] if word.startswith("--") else [f"-{letter}" for letter in word[1:]]
+            for place, option in enumerate(options, 2):
+                action = known.get(option)
+                if action is None:
+                    return option
+                if action.default == argparse.SUPPRESS:  # --help and --version end it
+                    return None
+                if action.nargs != 0:
+                    inline = equals if word.startswith("--") else word[place:]
+                    values = 0 if inline else 1
+                    break
+        return None
+
+    def _is_number(self, word: str) -> bool:
+        """Whether argparse takes a word with a hyphen for a number below zero."""
+        digits = word[1:].replace(".", "", 1)
+        return digits.isdigit() and not self._has_negative_number_optionals
+
+    def instead(self, option: str) -> str:
+        """What stands here for an option that does not exist, as the rest of a sentence; "" where
+        nothing is like it."""
+        # Neither is for those who know the options.
+        import difflib
+
+        from pytools.tool import peers
+
+        known = peers.hint(self.prog, option)
+        if known:
+            return known
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        near = difflib.get_close_matches(option, names, 1, 0.7)
+        return f"did you mean {near[0]}?" if near else ""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -42,11 +109,13 @@ def parser(
     intervals: bool = False,
     traces: bool = True,
     schema: type[argparse.Action] | None = None,
+    duration: Sequence[str] = DURATION,
 ) -> Parser:
     """A parser with the options that all tools share. ``description`` is the
     tool's docstring: a line that says what it does, then text and examples.
     ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
-    of the options about programs. ``schema`` is what --schema does."""
+    of the options about programs. ``schema`` is what --schema does. ``duration`` are the names of
+    that option: a tool whose -d is something else in bcc leaves out the letter."""
     first, _, rest = description.strip().partition("\n")
     made = Parser(
         description=first,
@@ -64,7 +133,7 @@ def parser(
     shared = made.add_argument_group("options of all tools")
     if traces:
         shared.add_argument(
-            "-d", "--duration", metavar="SECONDS", type=not_negative,
+            *duration, metavar="SECONDS", type=not_negative,
             help="end after so many seconds; 0: attach, read once, end",
         )  # fmt: skip
     form = shared.add_mutually_exclusive_group()

@@ -124,7 +124,8 @@ class Tool:
     ``area`` is where the collection lists it, ``about`` what it shows, in at most 60 characters
     and without a verb; ``needs`` what it needs of the machine beside CAP_BPF and CAP_PERFMON, in
     the words of docs/privileges.md; ``doing`` what it says to a person when it has attached.
-    ``try_with`` are arguments without which it does not start, for whoever tries it."""
+    ``try_with`` are arguments without which it does not start, for whoever tries it. ``duration``
+    are the names of that option: bcc's tool may have its letter for something else."""
 
     def __init__(
         self,
@@ -137,6 +138,7 @@ class Tool:
         try_with: Sequence[str] = (),
         intervals: bool = False,
         traces: bool = True,
+        duration: Sequence[str] = arguments.DURATION,
     ) -> None:
         self.area = area
         self.about = about
@@ -145,7 +147,9 @@ class Tool:
         self.try_with = list(try_with)
         self.traces = traces
         self.person = False  # whether it runs for one, at a prompt or in a script
-        self.parser = arguments.parser(text or "", intervals, traces, schema=_Schema)
+        self.parser = arguments.parser(
+            text or "", intervals, traces, schema=_Schema, duration=duration
+        )
         self.parser.tool = self
         self.add_argument = self.parser.add_argument
         self.add_mutually_exclusive_group = self.parser.add_mutually_exclusive_group

@@ -67,7 +67,7 @@ class StackTool(Tool):
         innermost: str = "",
         **declared: Any,
     ) -> None:
-        super().__init__(text, **declared)
+        super().__init__(text, duration=["--duration"], **declared)
         self.unit = amount.name
         self.divisor = divisor
         self.state_words = state_words
@@ -95,7 +95,15 @@ class StackTool(Tool):
         add("-f", "--folded", action="store_true", help="print a line a stack, for flame graphs")
         add("--svg", metavar="FILE", help="write a flame graph, and print nothing")
         add("--speedscope", metavar="FILE", help="write a file for speedscope, and print nothing")
-        add("--delimited", action="store_true", help="put -- between kernel and user stacks")
+        add(
+            "-d", "--delimited", action="store_true",
+            help="mark where the user stack ends and the kernel stack begins",
+        )  # fmt: skip
+        if self.state_words:
+            add(
+                "--states", action="store_true",
+                help="put the state into folded lines and flame graphs, behind the command",
+            )  # fmt: skip
         add(
             "-a", "--annotations", action="store_true",
             help="mark the kernel's functions with _[k]",
@@ -187,7 +195,8 @@ class StackTrace(Trace):
         }
         self._before: Counter[NamedStack] = Counter()
         self._forms = StackForms(
-            tool.name, tool.unit, options.delimited, options.annotations, options.thread_names
+            tool.name, tool.unit, options.delimited, options.annotations, options.thread_names,
+            getattr(options, "states", False),
         )  # fmt: skip
         self._files = {
             name: OutputFile(getattr(options, name))

@@ -1,0 +1,284 @@
+"""How the options and the output of the tools differ from those of the tools of the same name in
+bcc and in libbpf-tools: one table.
+
+From it follow the spellings of theirs that are accepted, though --help does not list them
+(``accept``); what a message says of an option that is another one here (``hint``); and the section
+COMPARED WITH BCC of the manual pages (man/generate.py). A command line that has options of ours
+alone never reads it."""
+from __future__ import annotations
+
+import argparse
+
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.show.output import complain
+
+if TYPE_CHECKING:
+    from typing import Any, Mapping, Sequence
+
+__all__ = ["ACCEPTED", "DIFFERENCES", "Difference", "IGNORED", "MOVED", "OUTPUT", "accept", "hint"]
+
+# What becomes of an option of theirs: it is taken for ours, or for nothing where ours does the same
+# without it; it is taken for nothing, and a line says so; it is refused, with a hint.
+ACCEPTED, IGNORED, MOVED = "accepted", "ignored", "moved"
+OUTPUT = "output"  # no option: what is printed differs
+BCC, LIBBPF_TOOLS = "bcc", "libbpf-tools"
+
+
+class Difference(NamedTuple):
+    """``theirs`` is an option as the other tool spells it, with the name of its argument
+    (``"-b, --buffer-pages PAGES"``), empty where it is about no option. ``ours`` is the option that
+    stands for it, empty if none does. ``about`` is a whole sentence or more. ``how`` is one of the
+    words above, ``of`` whose tool it is."""
+
+    theirs: str
+    ours: str = ""
+    about: str = ""
+    how: str = ACCEPTED
+    of: str = BCC
+
+    @property
+    def names(self) -> list[str]:
+        """The spellings.
+
+        >>> Difference("-b, --buffer-pages PAGES").names
+        ['-b', '--buffer-pages']
+        """
+        return [word.rstrip(",") for word in self.theirs.split() if word.startswith("-")]
+
+    @property
+    def argument(self) -> str:
+        """The name of its argument, empty if it takes none.
+
+        >>> Difference("-b, --buffer-pages PAGES").argument, Difference("--count").argument
+        ('PAGES', '')
+        """
+        last = self.theirs.split()[-1]
+        return "" if last.startswith("-") else last
+
+    @property
+    def whose(self) -> str:
+        """Whose option it is, as in ``bcc's``."""
+        return f"{self.of}'" if self.of.endswith("s") else f"{self.of}'s"
+
+
+def _output(about: str, of: str = BCC) -> Difference:
+    return Difference("", "", about, OUTPUT, of)
+
+
+_CGROUP = Difference("-c CGROUP", "--cgroup", "", MOVED, LIBBPF_TOOLS)
+_DEPTH = Difference(
+    "--perf-max-stack-depth DEPTH", "", "A stack always has up to 127 functions.", IGNORED,
+    LIBBPF_TOOLS,
+)  # fmt: skip
+
+DIFFERENCES: Mapping[str, Sequence[Difference]] = {
+    "bashreadline": [
+        _output(
+            "Without --shared, bcc's tool traces /bin/bash alone. Ours traces every bash of the "
+            "system and of its containers."
+        ),
+    ],
+    "biolatency": [
+        Difference("--flag", "--flags", of=LIBBPF_TOOLS),
+        _CGROUP,
+        _output(
+            "With --json, bcc's tool prints dictionaries of Python with val_type, data, "
+            "interval-start and interval-end. Ours prints JSON with unit, buckets, lo and hi."
+        ),
+        _output(
+            "With --flags, bcc's tool has names of its own for the flags, such as Sync-Write and "
+            "ReadAhead-Read. Ours has the kernel's, such as write|sync and read|rahead."
+        ),
+    ],
+    "biosnoop": [
+        Difference("-t", "--timestamp", "", MOVED, LIBBPF_TOOLS),
+        Difference("--queued", "--queue", of=LIBBPF_TOOLS),
+        _CGROUP,
+        _output(
+            "TIME(s) counts from the start of the tool. bcc's tool counts from the first request."
+        ),
+        _output("LAT(ms) and QUE(ms) have three digits behind the point. bcc's tool prints two."),
+        _output("PID and COMM are not known (-) for a flush of the disk's cache."),
+    ],
+    "cpudist": [
+        _CGROUP,
+        _output(
+            "A stretch that lasts longer than an interval is counted in parts, one in each "
+            "interval. bcc's tool counts it once, when it ends."
+        ),
+        _output("-e adds percentiles to the average, the total and the count of bcc's tool."),
+    ],
+    "execsnoop": [
+        Difference("--print-pcomm", "--parent-comm"),
+        _CGROUP,
+        _output(
+            "Ours shows all arguments, unless --max-args limits them. bcc's tool shows 20 if "
+            "--max-args does not say more, and 128 bytes of each. It always shows the program's "
+            "file in place of the first argument."
+        ),
+        _output(
+            "With --timestamp, TIME(s) has nine digits behind the point. bcc's tool prints three."
+        ),
+        _output("In libbpf-tools, --name and --line are text and no regular expressions."),
+    ],
+    "filelife": [_output("SIZE is a column more. It stands behind those of bcc's tool.")],
+    "funccount": [
+        Difference(
+            "-D, --debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
+        ),
+        _output("Several patterns may be given. bcc's tool takes one."),
+    ],
+    "gethostlatency": [
+        Difference(
+            "-l, --libc FILE", "", "The C libraries of all processes are traced without it.",
+            MOVED, LIBBPF_TOOLS,
+        ),
+        _output("ERROR is a column more. It stands behind those of bcc's tool."),
+        _output("The heading LAT(ms) is LATms in bcc's tool."),
+    ],
+    "offcputime": [
+        _DEPTH,
+        _output(
+            "Behind the thread, text names the state in which it waited. Folded lines do so with "
+            "--states only. bcc's tool names none."
+        ),
+    ],
+    "opensnoop": [
+        Difference("--extended_fields", "--extended-fields"),
+        Difference("--flag_filter FLAG", "--flag-filter"),
+        Difference(
+            "-b, --buffer-pages PAGES", "", "The ring buffer has a fixed size of 8 MiB.", IGNORED
+        ),
+        _output(
+            "With --extended-fields, FLAGS are names, and a MODE that is not known is -. bcc's "
+            "tool prints the flags as an octal number, and n/a. JSON has the names and the number."
+        ),
+    ],
+    "profile": [_DEPTH],
+    "runqlat": [
+        _CGROUP,
+        _output(
+            "A task that was preempted on its way to sleep is counted. bcc's tool misses it: it "
+            "counts a preempted task only if its state is still running."
+        ),
+    ],
+    "runqlen": [
+        Difference(
+            "-H, --host", "", "Ours always reports the queue of the CPU.", ACCEPTED, LIBBPF_TOOLS
+        ),
+        _output(
+            "Without --cfs, the length is that of the queue of the CPU. bcc's tool reports that of "
+            "the queue of the running task's cgroup."
+        ),
+    ],
+    "runqslower": [
+        Difference(
+            "-c COMM", "--comm", "Theirs is the beginning of a name.", MOVED, LIBBPF_TOOLS
+        ),
+    ],
+    "syscount": [
+        _output(
+            "Calls are counted when they begin, unless --latency, --failures, --errno or --errors "
+            "is given. bcc's tool always counts them when they end, and takes the numbers of "
+            "32-bit calls for those of 64-bit ones."
+        ),
+        _output(
+            "bcc's tool prints the time above each table. Ours does so with --timestamp."
+        ),
+        _output(
+            "The headings of times are TIME(us), AVG(us) and MAX(us), or those with ms. bcc's tool "
+            "has TIME (us), with a space, and neither of the others."
+        ),
+        _output(
+            "Here, -c is the parent process, as in bcc's tool. In libbpf-tools it is a cgroup: "
+            "that is --cgroup.", LIBBPF_TOOLS,
+        ),
+    ],
+    "tcpconnect": [
+        Difference("--port PORTS", "--only-rport"),
+        Difference("--count", "--counts"),
+        Difference(
+            "-s, --source-port", "--lport",
+            "It shows the local port of each connect; a table of --counts does not have it.",
+            MOVED, LIBBPF_TOOLS,
+        ),
+        _output(
+            "A line is printed when the outcome of the attempt is known. bcc's tool prints it when "
+            "the attempt begins, and says nothing of the outcome."
+        ),
+        _output(
+            "With --counts, the columns are SADDR, DADDR, DPORT, NETNS, CONNECTS and FAILED. bcc's "
+            "tool has LADDR, RADDR, RPORT and CONNECTS."
+        ),
+    ],
+    "tcplife": [
+        Difference("-s", "--csv", "Its columns are ours."),
+        Difference("--localport PORTS", "--only-lport"),
+        Difference("--remoteport PORTS", "--only-rport"),
+        _output(
+            "With --timestamp, TIME(s) counts from the start of the tool. bcc's tool counts from "
+            "the first session."
+        ),
+        _output(
+            "B is a column more. It stands behind those of bcc's tool, which does not show "
+            "sessions that were open before it, or counts them from its own start."
+        ),
+    ],
+    "tplist": [
+        Difference("--lib FILE", "--library"),
+        _output(
+            "Each name has its kind and a colon before it (tracepoint:, usdt:), and functions and "
+            "raw tracepoints are listed as well. A pattern such as tracepoint:* chooses one kind."
+        ),
+        _output(
+            "With -vv, bcc's tool shows every place of a USDT probe. Ours shows the first place."
+        ),
+    ],
+    "vfsstat": [
+        _output("UNLINK/s, MKDIR/s and RMDIR/s are columns more, behind those of bcc's tool."),
+        _output(
+            "CREATE/s counts the files that open(2) creates. bcc's tool counts calls of "
+            "vfs_create(), which open(2) does not make: it shows 0 where files are created all the "
+            "time."
+        ),
+    ],
+}  # fmt: skip
+
+
+class _Nothing(argparse.Action):
+    """An option of theirs for which nothing is done; ``help`` is what is said of it, if anything
+    is."""
+
+    def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
+        if self.help:
+            complain(f"{parser.prog}: {option} is ignored. {self.help}")
+
+
+def accept(parser: Any) -> bool:
+    """Have the parser of a tool take the spellings of the other tools, without help for them.
+    False if there is none."""
+    known = parser._option_string_actions
+    for each in DIFFERENCES.get(parser.prog, ()):
+        if each.how not in (ACCEPTED, IGNORED):
+            continue
+        action = known[each.ours] if each.ours else _Nothing(
+            each.names, argparse.SUPPRESS, nargs=None if each.argument else 0,
+            help=each.about if each.how == IGNORED else None,
+        )  # fmt: skip
+        for name in each.names:
+            known.setdefault(name, action)
+    return parser.prog in DIFFERENCES
+
+
+def hint(tool: str, option: str) -> str | None:
+    """What stands here for an option that a tool does not have, as the rest of a sentence; None if
+    no other tool of that name has it.
+
+    >>> hint("runqlat", "-c")
+    "libbpf-tools' -c CGROUP is --cgroup here"
+    """
+    for each in DIFFERENCES.get(tool, ()):
+        if each.how == MOVED and option in each.names:
+            theirs = f"{each.whose} {option} {each.argument}".rstrip()
+            return f"{theirs} is {each.ours} here" if each.ours else f"{theirs} is not needed here"
+    return None

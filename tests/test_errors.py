@@ -387,6 +387,54 @@ def test_bad_usage_is_one_line(tool: str) -> None:
         run = in_fork
 
 
+# In front of what argparse would take for the first argument, and blame.
+UNKNOWN = [
+    (["--no-such-option", "/sys"], "--no-such-option"),
+    (["--no-such-option=1", "/sys"], "--no-such-option"),
+    (["--no such option", "/sys"], "--no such option"),
+    (["-@", "/sys"], "-@"),
+    (["--json", "-@1", "/sys", "--nor-this"], "-@"),
+]
+UNKNOWN_BEHIND = [
+    (["-v@", "/sys"], "-@"),
+    (["-d", "1", "-@"], "-@"),
+    (["-vd1", "-@"], "-@"),
+    (["--duration=1", "-@"], "-@"),
+]
+
+
+@pytest.mark.any_types
+@pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
+def test_an_option_that_does_not_exist_is_named(
+    tool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = capture.load(tool).parser
+    for arguments, option in UNKNOWN + UNKNOWN_BEHIND * DECLARED[tool].traces:
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(arguments)
+        message = f"{tool}: there is no option {option} (see {tool} --help)\n"
+        assert (ended.value.code, capsys.readouterr().err) == (2, message), arguments
+
+
+@host_only
+def test_what_is_no_option_is_not_taken_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = capture.load("runqlat").parser
+    assert parser.unknown_option(["-p", "-@", "-mT", "--comm", "--no-such", "--", "-@"]) is None
+    for given in (["--help", "--no-such"], ["--version", "-@"]):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(given)
+        assert ended.value.code in (0, None)
+    capsys.readouterr()
+    for given, words in (
+        (["--cgroupmap", "x"], "there is no option --cgroupmap: did you mean --cgroup?"),
+        (["-p", "-@"], "argument -p/--pid: expected one argument"),
+        (["-5"], "argument interval: '-5' is not a number from 0 on"),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args(given)
+        assert capsys.readouterr().err == f"runqlat: {words} (see runqlat --help)\n"
+
+
 @pytest.mark.any_types
 @pytest.mark.parametrize("tool", one_in_matrix(TOOL_NAMES))
 def test_bad_usage_is_bad_usage_in_each_python(tool: str) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pytools import __version__
 from pytools.base.annotations import TYPE_CHECKING
@@ -9,7 +10,7 @@ from pytools.show.output import complain
 from pytools.tool import filters
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn
+    from typing import Any, Callable, NoReturn, Sequence
 
 
 __all__ = [
@@ -27,6 +28,56 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         complain(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # First of all: argparse takes the value of such an option for an argument, and blames that.
+        unknown = self.unknown_option(sys.argv[1:] if args is None else args)
+        if unknown is not None:
+            hint = self.instead(unknown)
+            self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
+        return super().parse_args(args, namespace)
+
+    def unknown_option(self, given: Sequence[str]) -> str | None:
+        """The first of these words that should be an option and is none; of several letters
+        behind one hyphen, the first such letter."""
+        known = self._option_string_actions
+        ends_at_argument = any(action.nargs == argparse.REMAINDER for action in self._actions)
+        values = 0  # that the option before takes
+        for word in given:
+            if values:
+                values -= 1
+                continue
+            if word == "--" or (ends_at_argument and not word.startswith("-")):
+                return None
+            if not word.startswith("-") or word == "-" or self._is_number(word):
+                continue
+            option, equals, _ = word.partition("=")
+            options = [option] if word.startswith("--") else [f"-{letter}" for letter in word[1:]]
+            for place, option in enumerate(options, 2):
+                action = known.get(option)
+                if action is None:
+                    return option
+                if action.default == argparse.SUPPRESS:  # --help and --version end it
+                    return None
+                if action.nargs != 0:
+                    inline = equals if word.startswith("--") else word[place:]
+                    values = 0 if inline else 1
+                    break
+        return None
+
+    def _is_number(self, word: str) -> bool:
+        """Whether argparse takes a word with a hyphen for a number below zero."""
+        digits = word[1:].replace(".", "", 1)
+        return digits.isdigit() and not self._has_negative_number_optionals
+
+    def instead(self, option: str) -> str:
+        """What stands here for an option that does not exist, as the rest of a sentence; "" where
+        nothing is like it."""
+        import difflib  # not for those who know the options
+
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        near = difflib.get_close_matches(option, names, 1, 0.7)
+        return f"did you mean {near[0]}?" if near else ""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.beside import PATIENCE_SECONDS, Beside
 from pytools.base.errors import Failure, Usage
 from pytools.compile.unrendered import Unrendered
 from pytools.load import program
@@ -44,6 +45,7 @@ class Trace:
         self.began = self._asked = self.clock.monotonic()
         self._rows: list[Any] = []
         self._lost: Counter[str] = Counter()
+        self._detaching: Beside | None = None
 
     def attach(self, *steps: Callable[[], object]) -> None:
         """Attach, a step after the other; if one fails, nothing of the program is left."""
@@ -85,8 +87,28 @@ class Trace:
         if self.program is not None:
             self.program.detach()
 
+    def stop(self, seconds: float | None = PATIENCE_SECONDS) -> bool:
+        """End tracing, before what was counted is read for the last time. The kernel may take long
+        over it, and what was counted does not wait for that: whether it has ended after so many
+        seconds. None: wait for as long as it takes."""
+        if self._detaching is None:
+            self._detaching = Beside(self.detach)
+        return self._detaching.wait(seconds)
+
+    def end(self) -> None:
+        """End tracing, and wait until the kernel has detached everything; say so if that takes
+        long."""
+        if not self.stop() and not self.stop():
+            self.tool.message(
+                "waiting for the kernel to detach the programs: a task keeps a CPU from it, such "
+                "as a real-time task that spins"
+            )
+            self.stop(None)
+
     def close(self) -> None:
         """End tracing, and give back all that the kernel keeps for it."""
+        if self._detaching is not None:
+            self._detaching.wait(None)
         self.detach()
         if self.program is not None:
             self.program.close()
@@ -242,7 +264,7 @@ class Tool:
             try:
                 trace.print(output, options.waiting)
             finally:
-                trace.detach()
+                trace.end()
 
         run(main, self.parser)
 

@@ -214,7 +214,7 @@ class HistogramTrace(Trace):
         writer = HistogramWriter(output, options.form, self._unit, self._label, self._counted)
         for last in intervals(options, waiting):
             if last and self._whole:
-                self.detach()
+                self.stop()
             if options.timestamp:
                 output.stamp(options.form)
             keyed, lost = self._histograms()

@@ -242,7 +242,7 @@ class StackTrace(Trace):
         options = self.options
         announce(options, self._doing)
         self._wait(waiting)
-        self.detach()
+        self.stop()
         found = self._since_last(last=True)
         self._names.close()
         for reason in self._names.why_not:

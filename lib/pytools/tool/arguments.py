@@ -29,13 +29,16 @@ class Parser(argparse.ArgumentParser):
         complain(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(2)
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
         # First of all: argparse takes the value of such an option for an argument, and blames that.
         unknown = self.unknown_option(sys.argv[1:] if args is None else args)
         if unknown is not None:
             hint = self.instead(unknown)
             self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
-        return super().parse_args(args, namespace)
+        options: argparse.Namespace = super().parse_args(args, namespace)
+        return options
 
     def unknown_option(self, given: Sequence[str]) -> str | None:
         """The first of these words that should be an option and is none; of several letters

@@ -33,9 +33,11 @@ __all__ = ["Lines", "Start", "Tool", "Trace"]
 
 
 class Trace:
-    """A tool at work: its program is attached. A kind of tools has a class of its own."""
+    """A tool at work: its program is attached. A kind of tools has a class of its own, whose
+    ``print`` says in ``seen`` whether there was anything to print."""
 
     kind = ""
+    seen = False
 
     def __init__(self, tool: Tool, options: argparse.Namespace, traced: Program | None) -> None:
         self.tool = tool
@@ -128,6 +130,7 @@ class Lines(Trace):
 
     def print(self, output: Output, waiting: Waiting) -> None:
         output.write("".join(f"{line}\n" for line in self._lines))
+        self.seen = True
 
 
 class _Schema(argparse.Action):
@@ -263,10 +266,23 @@ class Tool:
             trace = start(options)
             try:
                 trace.print(output, options.waiting)
+                if not trace.seen:
+                    self._say_why(options)
             finally:
                 trace.end()
 
         run(main, self.parser)
+
+    def _say_why(self, options: argparse.Namespace) -> None:
+        """Nothing was seen: say why, if that is known. Zero is never silent where it could be a
+        mistake."""
+        if "wanted" not in vars(options):
+            return
+        from pytools.tool import present  # not where something was seen
+
+        why = present.reasons(options)
+        if why:
+            self.message(f"nothing was seen: {', and '.join(why)}")
 
 
 def run(main: Callable[[], None], parser: arguments.Parser) -> NoReturn:

@@ -268,6 +268,7 @@ class EventTrace(Trace):
             left = [tuple(map(known.get, members)) for known in self._pending()]
             writer.records(self._shown(left))
         writer.lost(*self._count_lost())
+        self.seen = writer.any
 
     def _batches(self, waiting: Waiting) -> Iterator[list[tuple[Any, ...]]]:
         """The records, many at a time, until the duration is over or Ctrl-C; then detach, and

@@ -221,6 +221,7 @@ class HistogramTrace(Trace):
             if lost:
                 output.message(f"{lost} samples lost")
             more, beside = self._losses() if self._losses else (0, {})
+            self.seen = self.seen or any(histogram.samples for _, histogram in keyed)
             self.write(output, writer, keyed, lost + more, beside)
 
     def write(

@@ -244,6 +244,7 @@ class StackTrace(Trace):
         self._wait(waiting)
         self.stop()
         found = self._since_last(last=True)
+        self.seen = bool(found)
         self._names.close()
         for reason in self._names.why_not:
             output.message(reason)

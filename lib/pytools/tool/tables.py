@@ -197,6 +197,8 @@ class TableTrace(Trace):
         announce(options, self._doing)
         columns = self._columns(options.form, output.width)
         places = [(self._values.index(column.of), column.rate) for column in columns]
+        added = {field.name for field in self._fields if field.added == "sum"}
+        counts = [n for n, column in enumerate(columns) if column.key in added]
         lines = EventWriter(output, options.form, columns)
         table = TableWriter(output, options.form, columns, self._refresh)
         if self._as_lines:
@@ -210,6 +212,7 @@ class TableTrace(Trace):
                 [row[place] / row[-1] if rate else row[place] for place, rate in places]
                 for row in self._interval(self._most)
             ]
+            self.seen = self.seen or any(any(row[n] for n in counts) for row in rows)
             if self._as_lines:
                 for row in rows:
                     lines.add(row)

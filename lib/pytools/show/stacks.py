@@ -61,7 +61,7 @@ class StackForms:
         for stack, amount in stacks.items():
             for frame in reversed(self._frames(stack)):
                 yield f"    {escape(frame.name)}\n"
-            state = "" if stack.state is None else f", {stack.state}"
+            state = "" if stack.state is None else f", {stack.state}{_ongoing(stack)}"
             yield f"    {'-':<16} {escape(stack.comm)} ({stack.tid or stack.pid}){state}\n"
             yield f"        {amount}\n\n"
 
@@ -69,7 +69,7 @@ class StackForms:
         for stack, amount in stacks.items():
             start = [Frame(stack.comm, LABEL)]
             if stack.state is not None:
-                start.append(Frame(stack.state, LABEL))
+                start.append(Frame(stack.state + _ongoing(stack), LABEL))
             yield start + self._frames(stack), amount
 
     def _frames(self, stack: NamedStack) -> list[Frame]:
@@ -81,3 +81,8 @@ class StackForms:
         if frame.kind == KERNEL and self._annotated:
             return frame._replace(name=frame.name + "_[k]")
         return frame
+
+
+def _ongoing(stack: NamedStack) -> str:
+    """The word behind the state of a wait that is not over."""
+    return " ongoing" if stack.ongoing else ""

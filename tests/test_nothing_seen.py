@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +101,75 @@ def test_a_port_that_no_socket_has_is_named() -> None:
         f"no process is called {NAME}",
         *([f"no socket has the local port {port}"] * (port not in present._ports_in_use()[0])),
     ]
+
+
+# What has begun and has not ended, where only what has ended is shown.
+
+
+@pytest.mark.any_types
+@pytest.mark.parametrize(
+    "tool, options, words",
+    [
+        ("syscount", ["-L"], "1 call has not returned"),
+        ("syscount", ["-P", "-x"], "1 call has not returned"),
+        ("cpudist", ["-O"], "1 thread has not run again"),
+        ("syscount", [], ""),
+        ("cpudist", [], ""),
+        ("runqlat", [], ""),
+        ("runqslower", [], ""),
+    ],
+)
+def test_what_has_not_ended_is_no_silent_zero(tool: str, options: list[str], words: str) -> None:
+    with python_child(LIVES) as child:
+        assert child.stdout and child.stdout.readline() == b"\n"
+        while _state(child.pid) != "S":
+            os.sched_yield()
+        result = run_tool(tool, *options, "-p", str(child.pid), "-d", "0.1")
+    assert result.returncode == 0
+    assert result.stderr == (f"{tool}: nothing was seen: {words}\n" if words else "")
+
+
+class Table:
+    """A map as Map is, of these values by their keys."""
+
+    def __init__(self, values: dict[int, int]) -> None:
+        self._values = values
+
+    def total(self, key: int) -> int:
+        return self._values.get(key, 0)
+
+    def items(self) -> list[tuple[int, int]]:
+        return list(self._values.items())
+
+    def named_values(self) -> list[dict[str, int]]:
+        return [{"issued": value} for value in self._values.values()]
+
+
+@host_only
+def test_what_waits_for_a_cpu_a_disk_or_an_answer_is_counted() -> None:
+    own = os.getpid()
+    since = time.monotonic_ns() - 10**9
+
+    def words(tool: str, table: str, values: dict[int, int], *arguments: str) -> str:
+        module = capture.load(tool)
+        program = SimpleNamespace(maps={table: Table(values)})
+        return str(module.tool.under_way(module.tool.options(arguments), program))
+
+    waits = "waiting_since", {own: since << 8 | 5, 1: 0}
+    assert words("runqlat", *waits) == "1 thread waits for a CPU"
+    assert words("runqlat", *waits, "-p", "1") == ""
+    assert words("runqslower", *waits, "1000") == "1 thread has waited for a CPU so long"
+    assert words("runqslower", *waits, "60000000") == ""
+    for tool in ("biolatency", "biosnoop"):
+        assert words(tool, "flights", {1: 5, 2: 0}) == "1 request has not ended"
+        assert words(tool, "flights", {1: 5, 2: 1}) == "2 requests have not ended"
+        assert words(tool, "flights", {}) == ""
+    assert words("gethostlatency", "calls", {1: 1, 2: 1}) == "2 look-ups have not ended"
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 def _users() -> set[int]:

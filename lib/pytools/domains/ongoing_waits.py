@@ -30,9 +30,9 @@ def ongoing_waits(
 ) -> Callable[[], list[Counted]]:
     """Gives them when the program is detached; called before that. ``waits`` is a map by thread
     whose values are the time since when it waits, 0 where it does not, and a struct stack_key.
-    ``sleepers`` are threads that wait now, with pid, tid, name, and letter of the state. One of them
-    that is not in the map has waited since before the time ``began``: its stack is read from /proc,
-    the kernel's if ``kernel``, and of the process's, if ``user``, the innermost function.
+    ``sleepers`` are threads that wait now, with pid, tid, name, and letter of the state. One of
+    them that is not in the map has waited since before the time ``began``: its stack is read from
+    /proc, the kernel's if ``kernel``, and of the process's, if ``user``, the innermost function.
     ``counted`` says which lengths, in nanoseconds, count."""
     now = time.monotonic_ns()
     there = list(sleepers)

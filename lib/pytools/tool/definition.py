@@ -148,7 +148,9 @@ class Tool:
     ``area`` is where the collection lists it, ``about`` what it shows, in at most 60 characters
     and without a verb; ``needs`` what it needs of the machine beside CAP_BPF and CAP_PERFMON, in
     the words of docs/privileges.md; ``doing`` what it says to a person when it has attached.
-    ``try_with`` are arguments without which it does not start, for whoever tries it."""
+    ``try_with`` are arguments without which it does not start, for whoever tries it.
+    ``under_way`` is asked where nothing was seen, of a tool that shows what has ended: what has
+    begun and has not ended, in words, or nothing."""
 
     def __init__(
         self,
@@ -161,6 +163,7 @@ class Tool:
         try_with: Sequence[str] = (),
         intervals: bool = False,
         traces: bool = True,
+        under_way: Callable[[argparse.Namespace, Program], str] | None = None,
     ) -> None:
         self.area = area
         self.about = about
@@ -168,6 +171,7 @@ class Tool:
         self.doing = doing
         self.try_with = list(try_with)
         self.traces = traces
+        self.under_way = under_way
         self.person = False  # whether it runs for one, at a prompt or in a script
         self.parser = arguments.parser(text or "", intervals, traces, schema=_Schema)
         self.parser.tool = self
@@ -267,13 +271,13 @@ class Tool:
             try:
                 trace.print(output, options.waiting)
                 if not trace.seen:
-                    self._say_why(options)
+                    self._say_why(options, trace.program)
             finally:
                 trace.end()
 
         run(main, self.parser)
 
-    def _say_why(self, options: argparse.Namespace) -> None:
+    def _say_why(self, options: argparse.Namespace, traced: Program | None) -> None:
         """Nothing was seen: say why, if that is known. Zero is never silent where it could be a
         mistake."""
         if "wanted" not in vars(options):
@@ -281,6 +285,8 @@ class Tool:
         from pytools.tool import present  # not where something was seen
 
         why = present.reasons(options)
+        if self.under_way is not None and traced is not None and not why:
+            why += filter(None, [self.under_way(options, traced)])
         if why:
             self.message(f"nothing was seen: {', and '.join(why)}")
 

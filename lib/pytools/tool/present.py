@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Iterator
 
+    from pytools.load.maps import Map
 
-__all__ = ["Thread", "reasons", "threads"]
+
+__all__ = ["Thread", "count", "in_calls", "marked", "off_cpu", "reasons", "threads"]
 
 PF_KTHREAD = 0x00200000
 
@@ -51,6 +54,48 @@ def reasons(options: argparse.Namespace) -> list[str]:
         if not found and not any(all(f.passes(each) for f in filters) for each in there):
             found = ["no process passes all the filters"]
     return found + (_ports(options) if "ip" in vars(options) else [])
+
+
+# What has begun and has not ended (Tool.under_way).
+
+
+def count(number: int, one: str, many: str) -> str:
+    """So many of them, in words; nothing where there are none.
+
+    >>> count(2, "thread waits", "threads wait")
+    '2 threads wait'
+    """
+    return f"{number} {one if number == 1 else many}" if number else ""
+
+
+def marked(options: argparse.Namespace, moments: Map, least: int = 0) -> list[Thread]:
+    """The threads that pass the filters, and have a moment in an array by thread, as
+    bpf/task_moment.h has it, that is more than ``least`` nanoseconds ago."""
+    now = time.monotonic_ns()
+    found = []
+    for thread in threads(options):
+        moment = moments.total(thread.tid) >> 8
+        if moment and now - moment > least:
+            found.append(thread)
+    return found
+
+
+def off_cpu(options: argparse.Namespace) -> list[Thread]:
+    """The threads that pass the filters, and sleep."""
+    return [thread for thread in threads(options) if thread.state != "R"]
+
+
+def in_calls(options: argparse.Namespace) -> list[Thread]:
+    """The threads that pass the filters, and sleep in a system call."""
+    found = []
+    for thread in off_cpu(options):
+        try:
+            with open(f"/proc/{thread.pid}/task/{thread.tid}/syscall", "rb") as file:
+                if file.read().split()[0].isdigit():
+                    found.append(thread)
+        except (OSError, IndexError):
+            continue
+    return found
 
 
 def _threads(pids: Iterable[int] | None) -> Iterator[Thread]:

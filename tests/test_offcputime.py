@@ -148,7 +148,7 @@ def test_sleeps_of_known_length_add_up_by_state(tmp_path: Path) -> None:
     for row in found:
         assert row["usecs"] >= 0 and row["tid"] == row["pid"]
         # Neither the tracepoint nor the program on it is where a thread waits.
-        if row["kernel_stack"]:
+        if row["kernel_stack"] and not row["ongoing"]:
             assert row["kernel_stack"].endswith("__schedule")
             assert "bpf" not in row["kernel_stack"].rpartition("schedule;")[2]
 
@@ -220,6 +220,65 @@ def test_kernel_threads_and_the_others_are_told_apart() -> None:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             assert bool(int(flags) & 0x200000) == are_threads  # PF_KTHREAD
+
+
+READER = r"""
+import sys
+print("ready", flush=True)
+sys.stdin.readline()
+print("read", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_waits_throughout_is_shown_with_the_time_so_far() -> None:
+    with python_child(READER) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        wait_for_state(child.pid, "S")
+        pid = str(child.pid)
+        began = time.monotonic()
+        (row,) = rows(run_tool("offcputime", "--json", "-p", pid, "1").stdout)
+        most = time.monotonic() - began
+        assert (row["pid"], row["tid"], row["ongoing"]) == (child.pid, child.pid, True)
+        assert row["state"] == "interruptible sleep" and "read" in row["kernel_stack"]
+        assert 1 <= row["usecs"] / 1e6 <= most
+        for others in (["--state", "2"], ["-m", "3600000000"], ["-M", "1000"], ["-k"]):
+            assert rows(run_tool("offcputime", "--json", "-p", pid, *others, "0.1").stdout) == []
+
+
+def test_what_began_to_wait_is_told_from_what_has_waited() -> None:
+    with python_child(READER) as child, Tool("offcputime", "--json", "-p", str(child.pid)) as tool:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        child.stdin.write(b"\n")
+        before = time.monotonic()
+        child.stdin.flush()
+        assert child.stdout.readline() == b"read\n"
+        wait_for_state(child.pid, "S")
+        since = time.monotonic()
+        while time.monotonic() < since + 0.5:
+            os.sched_yield()
+        least = time.monotonic() - since
+        found = rows(tool.stop())
+        most = time.monotonic() - before
+    (ongoing,) = [row for row in found if row["ongoing"]]
+    assert ongoing["state"] == "interruptible sleep" and "read" in ongoing["kernel_stack"]
+    assert least <= ongoing["usecs"] / 1e6 <= most
+
+
+@pytest.mark.host_only
+def test_what_is_ongoing_is_marked_in_text_and_folded() -> None:
+    with python_child(READER) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        wait_for_state(child.pid, "S")
+        text = run_tool("offcputime", "-p", str(child.pid), "0.1").stdout
+        assert f" ({child.pid}), interruptible sleep ongoing\n" in text
+        folded = run_tool("offcputime", "-f", "-p", str(child.pid), "0.1").stdout
+        assert ";interruptible sleep ongoing;" in folded
+        assert len(folded.splitlines()) == 1
+        for option, empty in (("-U", "kernel_stack"), ("-K", "user_stack")):
+            result = run_tool("offcputime", option, "--json", "-p", str(child.pid), "0.1")
+            (row,) = rows(result.stdout)
+            assert row[empty] is None
 
 
 @pytest.mark.host_only

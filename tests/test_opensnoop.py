@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
 import pytest
+
+from pytools.domains import open_files
 from support import EMULATED, PATIENCE, Tool, python_child, run_tool
 
 X86 = os.uname().machine == "x86_64"
@@ -765,3 +767,30 @@ def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, mess
     assert result.returncode == status
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1 and message in result.stderr
+
+
+RING = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ring = libc.syscall(425, 4, ctypes.create_string_buffer(120))
+print(ring if ring >= 0 else -ctypes.get_errno(), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.host_only
+def test_says_at_its_start_whose_opens_it_may_not_see(tmp_path: Path) -> None:
+    with python_child(RING) as child:
+        assert child.stdout
+        ring = int(child.stdout.readline())
+        result = run_tool("opensnoop", "-d", "0", "-p", f"{child.pid},{os.getpid()}")
+        if ring < 0:
+            pytest.skip(f"{os.uname().release} has no io_uring: {os.strerror(-ring)}")
+        assert result.stderr == (
+            f"opensnoop: process {child.pid} has an io_uring: its opens through that are not seen\n"
+        )
+    program = tmp_path / "program"
+    for head, is_32_bit in ((b"\x7fELF\x01", True), (b"\x7fELF\x02", False), (b"", False)):
+        program.write_bytes(head)
+        assert open_files._is_32_bit(str(program)) == is_32_bit
+    assert not open_files._is_32_bit("/nonexistent")

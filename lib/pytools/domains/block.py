@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LETTERS", "Strays", "add_disk", "disk_name", "flag_words", "in_flight", "kind_words", "letter",
-    "settings",
+    "settings", "under_way",
 ]  # fmt: skip
 
 MINOR_BITS = 20  # MINORBITS, include/linux/kdev_t.h
@@ -124,6 +124,13 @@ def in_flight() -> int:
 
 # The counters of block.h.
 _UNMATCHED, _NEGATIVE, _NO_ROOM = range(3)
+
+
+def under_way(options: argparse.Namespace, program: Program) -> str:
+    """How many requests their disks have not done yet, in words."""
+    issued = sum(flight["issued"] > 0 for flight in program.maps["flights"].named_values())
+    what = "request has not ended" if issued == 1 else "requests have not ended"
+    return f"{issued} {what}" if issued else ""
 
 
 class Strays:

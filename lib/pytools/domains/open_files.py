@@ -2,15 +2,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
 
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Callable, Sequence
 
 
-__all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "whole_path"]
+__all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "tell_unseen", "whole_path"]
 
 UNKNOWN_FLAGS = -1  # they could not be read
 ACCESS_MODES = 3  # O_ACCMODE: these two bits are a number
@@ -79,3 +80,33 @@ def whole_path(parts: bytes) -> bytes:
     start = {b"/": b"", b".": b"..."}.get(top, b"(unreachable)")
     path = b"/".join([start, *reversed(parents)])
     return path + name if name.startswith(b"/") else path + b"/" + name
+
+
+def tell_unseen(pids: Sequence[int], tell: Callable[[str], None]) -> None:
+    """Tell which of these processes may open files otherwise than by system calls of 64-bit
+    programs, which are all that the system call tracepoints show."""
+    for pid in pids:
+        if _is_32_bit(f"/proc/{pid}/exe"):
+            tell(f"process {pid} is a 32-bit program: its opens are not seen")
+        elif _has_ring(pid):
+            tell(f"process {pid} has an io_uring: its opens through that are not seen")
+
+
+def _is_32_bit(path: str) -> bool:
+    """Whether an executable is one of ELF's 32-bit class, on a 64-bit machine."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(5) == b"\x7fELF\x01" and sys.maxsize > 1 << 32
+    except OSError:
+        return False
+
+
+def _has_ring(pid: int) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        for name in os.listdir(folder):
+            if os.readlink(f"{folder}/{name}") == "anon_inode:[io_uring]":
+                return True
+    except OSError:
+        pass  # it has ended, or has closed the file meanwhile
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.beside import Beside
 from pytools.load import loader, maps
 from pytools.compile.image import MapSpec
 from pytools.load.maps import Map
@@ -27,6 +28,7 @@ class Generations:
     def __init__(self, program: Program) -> None:
         self._numbers = program.maps["generations"]
         self._number = 0
+        self._waiting: Beside | None = None
         inner = MapSpec("inner", maps.ARRAY, 4, 4, 1, 0, None, None)
         outer = MapSpec("outer", maps.ARRAY_OF_MAPS, 4, 4, 1, 0, None, None)
         try:
@@ -40,8 +42,12 @@ class Generations:
         self._number ^= 1
         self._numbers.put(0, self._number)
         # The kernel waits for the programs that run when a map in a map is replaced
-        # (Linux commit 1ae80cf31938, before v5.0).
-        self._outer.put(0, self._inner.fd)
+        # (Linux commit 1ae80cf31938, before v5.0). A person does not wait as long as it may take:
+        # a program that was preempted just then may still add one count to the old generation.
+        if self._waiting is None:
+            self._waiting = Beside(lambda: self._outer.put(0, self._inner.fd))
+        if self._waiting.wait():
+            self._waiting = None
 
     def drain(self, counts: Map) -> list[tuple[tuple[Any, ...], Any]]:
         """The counts of the generation that was ended, which are removed: pairs as

@@ -30,7 +30,8 @@ LOST = Frame("[lost]", UNNAMED)
 
 class NamedStack(NamedTuple):
     """Whose stack it is, and its functions, outermost first. ``state`` is None if the tool does not
-    tell states apart, ``thread`` if it does not tell the names of threads apart."""
+    tell states apart, ``thread`` if it does not tell the names of threads apart; ``ongoing`` says
+    that what is counted was not over."""
 
     pid: int
     tid: int
@@ -39,6 +40,7 @@ class NamedStack(NamedTuple):
     state: str | None
     user: tuple[Frame, ...]
     kernel: tuple[Frame, ...]
+    ongoing: bool = False
 
 
 class StackNames:
@@ -96,12 +98,14 @@ class StackNames:
         for each in counted:
             user = self._named(each.user, user_names.get(each.pid, no_names), USER)
             kernel = self._named(each.kernel, kernel_names, KERNEL)
+            if each.names:
+                texts = [self._text(symbol, symbol.offset) for symbol in reversed(each.names)]
+                kernel = tuple(Frame(text, KERNEL) for text in texts)
             self.unnamed += sum(frame.kind == UNNAMED for frame in (*user, *kernel))
             self.frames += len(user) + len(kernel)
             state = self._state_words(each.state) if self._state_words else None
-            thread = each.thread or None
-            stack = NamedStack(each.pid, each.tid, each.comm, thread, state, user, kernel)
-            found[stack] += each.amount
+            whose = each.pid, each.tid, each.comm, each.thread or None, state
+            found[NamedStack(*whose, user, kernel, each.ongoing)] += each.amount
         return found
 
     def _user_names(
@@ -138,15 +142,19 @@ class StackNames:
         frames: list[Frame] = []
         for address, site in zip(addresses, call_site(addresses)):
             symbol = names.get(site)
-            name = "[unknown]" if symbol is None else symbol.name
+            name = "[unknown]"
             if symbol is not None:
-                if kind == KERNEL and name == self._innermost:
+                if kind == KERNEL and symbol.name == self._innermost:
                     frames.clear()
-                if self._offsets:
-                    name += f"+{symbol.offset + address - site:#x}"
-                if kind == KERNEL and symbol.module:
-                    name += " " + symbol.module
+                name = self._text(symbol, symbol.offset + address - site, kind == KERNEL)
             if self._addresses:
                 name += f" [{address:#x}]"
             frames.append(Frame(name, UNNAMED if symbol is None else kind))
         return tuple(reversed(frames))
+
+    def _text(self, symbol: Symbol, offset: int, of_module: bool = True) -> str:
+        """A function, with what was asked for: ``offset`` is how far into it the place is."""
+        name = symbol.name
+        if self._offsets:
+            name += f"+{offset:#x}"
+        return f"{name} {symbol.module}" if of_module and symbol.module else name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import NamedTuple
 from pytools.read.growth import Growth
+from pytools.read.symbols import Symbol
 from pytools.base.text import text_of
 from pytools.load.program import Program
 
@@ -27,7 +28,8 @@ LOSSES = (
 class Counted(NamedTuple):
     """A count, and whose it is: the names of the process, and of the thread, which is empty if
     threads are not told apart by it. Addresses of instructions are innermost first; None
-    for a stack that was lost."""
+    for a stack that was lost. ``names`` are the kernel's functions where their addresses are not
+    known; ``ongoing`` says that what is counted was not over."""
 
     pid: int
     tid: int
@@ -37,6 +39,8 @@ class Counted(NamedTuple):
     user: list[int] | None
     kernel: list[int] | None
     amount: int
+    names: tuple[Symbol, ...] = ()
+    ongoing: bool = False
 
 
 def sizes(stacks: int, counts: int) -> dict[str, int]:
@@ -65,14 +69,16 @@ class Stacks:
 
     def since_last(self) -> list[Counted]:
         """What was counted since the last call."""
-        return [
-            Counted(
-                pid, tid, state, text_of(comm.partition(b"\0")[0]),
-                text_of(thread.partition(b"\0")[0]), self._stack(user), self._stack(kernel), amount,
-            )
-            for key, amount in self._growth.since_last().items()
-            for pid, tid, user, kernel, state, comm, thread in [key]
-        ]  # fmt: skip
+        return [self.counted(*key, amount) for key, amount in self._growth.since_last().items()]
+
+    def counted(
+        self, pid: int, tid: int, user: int, kernel: int, state: int, comm: bytes, thread: bytes,
+        amount: int, ongoing: bool = False,
+    ) -> Counted:  # fmt: skip
+        """An amount, and whose it is: the members of a struct stack_key (bpf/stacks.h)."""
+        names = (text_of(name.partition(b"\0")[0]) for name in (comm, thread))
+        stacks = self._stack(user), self._stack(kernel)
+        return Counted(pid, tid, state, *names, *stacks, amount, ongoing=ongoing)
 
     def _stack(self, number: int) -> list[int] | None:
         if number < 0:

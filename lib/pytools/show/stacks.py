@@ -73,7 +73,7 @@ class StackForms:
         for stack, amount in stacks.items():
             for frame in reversed(self._frames(stack, BOUNDARY)):
                 yield f"    {escape(frame.name)}\n"
-            state = "" if stack.state is None else f", {stack.state}"
+            state = "" if stack.state is None else f", {stack.state}{_ongoing(stack)}"
             who = " / ".join(map(escape, self._whose(stack)))
             yield f"    {'-':<16} {who} ({stack.tid or stack.pid}){state}\n"
             yield f"        {amount}\n\n"
@@ -82,7 +82,7 @@ class StackForms:
         for stack, amount in stacks.items():
             start = [Frame(name, LABEL) for name in self._whose(stack)]
             if self._states and stack.state is not None:
-                start.append(Frame(stack.state, LABEL))
+                start.append(Frame(stack.state + _ongoing(stack), LABEL))
             yield start + self._frames(stack, FOLDED_BOUNDARY), amount
 
     def _whose(self, stack: NamedStack) -> list[str]:
@@ -98,3 +98,8 @@ class StackForms:
         if frame.kind == KERNEL and self._annotated:
             return frame._replace(name=frame.name + "_[k]")
         return frame
+
+
+def _ongoing(stack: NamedStack) -> str:
+    """The word behind the state of a wait that is not over."""
+    return " ongoing" if stack.ongoing else ""

@@ -84,6 +84,7 @@ class EventWriter:
         self.form = form
         self.columns = list(columns)
         self._lines: list[str] = []
+        self.any = False  # whether anything was written but the headings
         self._headed = False
         shown = [
             (number, column)
@@ -173,6 +174,7 @@ class EventWriter:
     def flush(self) -> None:
         """Write what was added, with one write(2)."""
         if self._lines:
+            self.any = True
             self.head()
             self._lines.append("")
             text = "\n".join(self._lines)

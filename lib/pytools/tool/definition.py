@@ -13,6 +13,7 @@ from collections import Counter
 
 from pytools import limit_of
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.beside import PATIENCE_SECONDS, Beside
 from pytools.base.errors import Failure, Usage
 from pytools.compile.unrendered import Unrendered
 from pytools.load import program
@@ -33,9 +34,11 @@ __all__ = ["Lines", "Start", "Tool", "Trace"]
 
 
 class Trace:
-    """A tool at work: its program is attached. A kind of tools has a class of its own."""
+    """A tool at work: its program is attached. A kind of tools has a class of its own, whose
+    ``print`` says in ``seen`` whether there was anything to print."""
 
     kind = ""
+    seen = False
 
     def __init__(self, tool: Tool, options: argparse.Namespace, traced: Program | None) -> None:
         self.tool = tool
@@ -45,6 +48,7 @@ class Trace:
         self.began = self._asked = self.clock.monotonic()
         self._rows: list[Any] = []
         self._lost: Counter[str] = Counter()
+        self._detaching: Beside | None = None
 
     def attach(self, *steps: Callable[[], object]) -> None:
         """Attach, a step after the other; if one fails, nothing of the program is left."""
@@ -86,8 +90,28 @@ class Trace:
         if self.program is not None:
             self.program.detach()
 
+    def stop(self, seconds: float | None = PATIENCE_SECONDS) -> bool:
+        """End tracing, before what was counted is read for the last time. The kernel may take long
+        over it, and what was counted does not wait for that: whether it has ended after so many
+        seconds. None: wait for as long as it takes."""
+        if self._detaching is None:
+            self._detaching = Beside(self.detach)
+        return self._detaching.wait(seconds)
+
+    def end(self) -> None:
+        """End tracing, and wait until the kernel has detached everything; say so if that takes
+        long."""
+        if not self.stop() and not self.stop():
+            self.tool.message(
+                "waiting for the kernel to detach the programs: a task keeps a CPU from it, such "
+                "as a real-time task that spins"
+            )
+            self.stop(None)
+
     def close(self) -> None:
         """End tracing, and give back all that the kernel keeps for it."""
+        if self._detaching is not None:
+            self._detaching.wait(None)
         self.detach()
         if self.program is not None:
             self.program.close()
@@ -107,6 +131,7 @@ class Lines(Trace):
 
     def print(self, output: Output, waiting: Waiting) -> None:
         output.write("".join(f"{line}\n" for line in self._lines))
+        self.seen = True
 
 
 class _Schema(argparse.Action):
@@ -125,7 +150,9 @@ class Tool:
     and without a verb; ``needs`` what it needs of the machine beside CAP_BPF and CAP_PERFMON, in
     the words of docs/privileges.md; ``doing`` what it says to a person when it has attached.
     ``try_with`` are arguments without which it does not start, for whoever tries it. ``duration``
-    are the names of that option: bcc's tool may have its letter for something else."""
+    are the names of that option: bcc's tool may have its letter for something else.
+    ``under_way`` is asked where nothing was seen, of a tool that shows what has ended: what has
+    begun and has not ended, in words, or nothing."""
 
     def __init__(
         self,
@@ -139,6 +166,7 @@ class Tool:
         intervals: bool = False,
         traces: bool = True,
         duration: Sequence[str] = arguments.DURATION,
+        under_way: Callable[[argparse.Namespace, Program], str] | None = None,
     ) -> None:
         self.area = area
         self.about = about
@@ -146,6 +174,7 @@ class Tool:
         self.doing = doing
         self.try_with = list(try_with)
         self.traces = traces
+        self.under_way = under_way
         self.person = False  # whether it runs for one, at a prompt or in a script
         self.parser = arguments.parser(
             text or "", intervals, traces, schema=_Schema, duration=duration
@@ -255,10 +284,25 @@ class Tool:
             trace = start(options)
             try:
                 trace.print(output, options.waiting)
+                if not trace.seen:
+                    self._say_why(options, trace.program)
             finally:
-                trace.detach()
+                trace.end()
 
         run(main, self.parser)
+
+    def _say_why(self, options: argparse.Namespace, traced: Program | None) -> None:
+        """Nothing was seen: say why, if that is known. Zero is never silent where it could be a
+        mistake."""
+        if "wanted" not in vars(options):
+            return
+        from pytools.tool import present  # not where something was seen
+
+        why = present.reasons(options)
+        if self.under_way is not None and traced is not None and not why:
+            why += filter(None, [self.under_way(options, traced)])
+        if why:
+            self.message(f"nothing was seen: {', and '.join(why)}")
 
 
 def run(main: Callable[[], None], parser: arguments.Parser) -> NoReturn:

@@ -8,6 +8,7 @@ import time
 from collections import namedtuple
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.beside import PATIENCE_SECONDS
 from pytools.facts.kernel import possible_cpus
 from pytools.load.program import Program
 from pytools.read.growth import Growth
@@ -268,6 +269,7 @@ class EventTrace(Trace):
             left = [tuple(map(known.get, members)) for known in self._pending()]
             writer.records(self._shown(left))
         writer.lost(*self._count_lost())
+        self.seen = writer.any
 
     def _batches(self, waiting: Waiting) -> Iterator[list[tuple[Any, ...]]]:
         """The records, many at a time, until the duration is over or Ctrl-C; then detach, and
@@ -292,23 +294,20 @@ class EventTrace(Trace):
                 most = LATEST_SECONDS * (0.5 if some else 0.9)
                 waiting.once(most if end is None else min(most, end - now))
                 some = False
-        # Detaching takes a while, in which a busy machine would fill the ring.
-        from threading import Thread
-
-        detaching = Thread(target=self.detach)
-        try:
-            detaching.start()
-        except RuntimeError:  # no more threads are allowed
-            self.detach()
+        # Detaching takes a while, in which a busy machine would fill the ring; and it may take very
+        # long, in which there would be no end of events.
+        enough = time.monotonic_ns() + int(PATIENCE_SECONDS * 1e9)
         while True:
-            last = not detaching.is_alive()
+            last = self.stop(0) or time.monotonic_ns() >= enough
             records = ring.read()
             if records:
                 yield records
+                if records[-1][0] > enough:
+                    return
             elif last:
                 return
             else:
-                detaching.join(LATEST_SECONDS / 10)
+                self.stop(LATEST_SECONDS / 10)
 
 
 def _made(make: Callable[[Any], Any], more: tuple[None, ...], record: tuple[Any, ...]) -> Any:

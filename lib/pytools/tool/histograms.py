@@ -214,13 +214,14 @@ class HistogramTrace(Trace):
         writer = HistogramWriter(output, options.form, self._unit, self._label, self._counted)
         for last in intervals(options, waiting):
             if last and self._whole:
-                self.detach()
+                self.stop()
             if options.timestamp:
                 output.stamp(options.form)
             keyed, lost = self._histograms()
             if lost:
                 output.message(f"{lost} samples lost")
             more, beside = self._losses() if self._losses else (0, {})
+            self.seen = self.seen or any(histogram.samples for _, histogram in keyed)
             self.write(output, writer, keyed, lost + more, beside)
 
     def write(

@@ -14,7 +14,7 @@ from pytools.load.program import Program
 from pytools.read import stacks
 from pytools.read.growth import Growth
 from pytools.read.named_stacks import NamedStack, StackNames
-from pytools.read.stacks import Stacks
+from pytools.read.stacks import Counted, Stacks
 from pytools.show.files import OutputFile
 from pytools.show.output import Output
 from pytools.show.stacks import StackForms
@@ -51,7 +51,8 @@ FUNCTIONS = [
 class StackTool(Tool):
     """A tool that counts something by stack. ``amount`` is the field of that: its name is the unit.
     What the program counts is divided by ``divisor``. ``state`` is the field of a thread's state,
-    if the tool tells stacks apart by thread and state; ``state_words`` gives the words for one. The
+    if the tool tells stacks apart by thread and state; ``state_words`` gives the words for one.
+    ``ongoing`` is the field that says that what is counted was not over, if the tool has such. The
     kernel's functions that ``innermost`` calls are left out.
 
     The template has ``#include "stacks.h"``."""
@@ -64,6 +65,7 @@ class StackTool(Tool):
         divisor: int = 1,
         state: Field | None = None,
         state_words: Callable[[int], str] | None = None,
+        ongoing: Field | None = None,
         innermost: str = "",
         **declared: Any,
     ) -> None:
@@ -76,6 +78,7 @@ class StackTool(Tool):
         names = THREAD._replace(optional=not self.tells_threads, option=("--thread-names",))
         self.fields = [*WHO, names, *([NUMBER, state] if state else []), *FUNCTIONS]
         self.fields.append(amount._replace(of="amount", added="sum"))
+        self.fields += [ongoing] if ongoing else []
         self.keys = ""
         self._add_options()
 
@@ -170,10 +173,13 @@ class StackTool(Tool):
 class StackTrace(Trace):
     """Stacks, as a program counts them. ``attach`` attaches it, if ``Program.attach`` without
     arguments does not. ``lost_in`` names more maps that count what is lost, each with the plural of
-    what that is."""
+    what that is. ``ongoing`` is called at the end, before the program is detached, and what that
+    gives when it is: what was not over is in the last rows."""
 
     kind = "stacks"
-    values = ("pid", "tid", "comm", "thread", "state", "user_stack", "kernel_stack", "amount")
+    values = (
+        "pid", "tid", "comm", "thread", "state", "user_stack", "kernel_stack", "amount", "ongoing",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -183,17 +189,20 @@ class StackTrace(Trace):
         names: StackNames,
         attach: Callable[[Program], None] = Program.attach,
         lost_in: Mapping[str, str] = {},
+        ongoing: Callable[[Program, Stacks, int], Callable[[], list[Counted]]] | None = None,
         doing: str = "",
     ) -> None:
         super().__init__(tool, options, traced)
         self._tool = tool
         self._doing = doing or tool.doing
         self._names = names
+        self._traced = traced
         self._stacks = Stacks(traced)
         self._more_lost = {
             f"{what} lost": Growth(traced.maps[counter]) for counter, what in lost_in.items()
         }
         self._before: Counter[NamedStack] = Counter()
+        self._look, self._ongoing = ongoing, _none
         self._forms = StackForms(
             tool.name, tool.unit, options.delimited, options.annotations, options.thread_names,
             getattr(options, "states", False),
@@ -210,7 +219,9 @@ class StackTrace(Trace):
     def _since_last(self, last: bool = False) -> dict[NamedStack, int]:
         """What was counted since the last call, in the tool's unit, the least first."""
         found = {}
-        for stack, amount in self._names.name(self._stacks.since_last(), last).items():
+        counted = self._stacks.since_last() + self._ongoing()
+        self._ongoing = _none
+        for stack, amount in self._names.name(counted, last).items():
             before = self._before[stack]
             self._before[stack] = now = before + amount
             # So that the amounts of many calls add up to that of one.
@@ -231,7 +242,7 @@ class StackTrace(Trace):
 
     def _record(self, stack: NamedStack, amount: int) -> Sequence[Any]:
         user, kernel = map(self._forms.joined, (stack.user, stack.kernel))
-        return (*stack[:5], user, kernel, amount)
+        return (*stack[:5], user, kernel, amount, stack.ongoing)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         self._names.watch(self._stacks.new_processes())
@@ -248,6 +259,11 @@ class StackTrace(Trace):
             sums[tuple((name, value) for name, value in row.items() if name != unit)] += row[unit]
         return [{**dict(key), unit: amount} for key, amount in sums.items()]
 
+    def detach(self) -> None:
+        if self._look is not None:
+            self._ongoing, self._look = self._look(self._traced, self._stacks, self.began), None
+        super().detach()
+
     def close(self) -> None:
         super().close()
         self._names.close()
@@ -260,8 +276,9 @@ class StackTrace(Trace):
         options = self.options
         announce(options, self._doing)
         self._wait(waiting)
-        self.detach()
+        self.stop()
         found = self._since_last(last=True)
+        self.seen = bool(found)
         self._names.close()
         for reason in self._names.why_not:
             output.message(reason)
@@ -304,3 +321,7 @@ class StackTrace(Trace):
                 break
             if tick is not None:
                 self._names.watch(self._stacks.new_processes())
+
+
+def _none() -> list[Counted]:
+    return []

@@ -7,6 +7,7 @@ import itertools
 import operator
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.beside import PATIENCE_SECONDS
 from pytools.load.program import Program
 from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import Column, EventWriter, plain
@@ -85,7 +86,8 @@ class TableTrace(Trace):
     takes the place of the one before; with ``lines`` it is a line, and all intervals have one
     heading. ``attach`` and ``detach`` attach and detach the program, if those of ``Program`` do
     not; where attaching fails, the trace is closed. With ``whole`` the program is detached before
-    its rows are read for the last time. ``after`` is called after each interval but the last."""
+    its rows are read for the last time; with ``here``, by the thread that attached it, whatever the
+    time that it takes. ``after`` is called after each interval but the last."""
 
     kind = "table"
 
@@ -108,6 +110,7 @@ class TableTrace(Trace):
         attach: Callable[[], None] | None = None,
         detach: Callable[[], None] | None = None,
         whole: bool = True,
+        here: bool = False,
         after: Callable[[], None] | None = None,
         doing: str = "",
     ) -> None:
@@ -121,7 +124,7 @@ class TableTrace(Trace):
         self._lost_now, self._what = lost, what
         self._most = most if options.form == "text" else most_for_programs
         self._refresh, self._as_lines = refresh, lines
-        self._detach, self._whole = detach or super().detach, whole
+        self._detach, self._whole, self._here = detach or super().detach, whole, here
         self._after, self._detached = after, False
         self._doing = doing or tool.doing
         assert traced is not None
@@ -131,6 +134,12 @@ class TableTrace(Trace):
     def detach(self) -> None:
         self._detached = True
         self._detach()
+
+    def stop(self, seconds: float | None = PATIENCE_SECONDS) -> bool:
+        if self._here:
+            self.detach()
+            return True
+        return super().stop(seconds)
 
     def _interval(self, most: int | None = None) -> list[tuple[Any, ...]]:
         """The first rows of the interval that ends now, with its time and its length."""
@@ -188,19 +197,22 @@ class TableTrace(Trace):
         announce(options, self._doing)
         columns = self._columns(options.form, output.width)
         places = [(self._values.index(column.of), column.rate) for column in columns]
+        added = {field.name for field in self._fields if field.added == "sum"}
+        counts = [n for n, column in enumerate(columns) if column.key in added]
         lines = EventWriter(output, options.form, columns)
         table = TableWriter(output, options.form, columns, self._refresh)
         if self._as_lines:
             lines.head()
         for last in intervals(options, waiting):
             if last and self._whole:
-                self.detach()
+                self.stop()
             if getattr(options, "timestamp", False):
                 output.stamp(options.form)
             rows = [
                 [row[place] / row[-1] if rate else row[place] for place, rate in places]
                 for row in self._interval(self._most)
             ]
+            self.seen = self.seen or any(any(row[n] for n in counts) for row in rows)
             if self._as_lines:
                 for row in rows:
                     lines.add(row)

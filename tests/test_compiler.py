@@ -167,8 +167,8 @@ def test_ebpf_prints_exactly_what_the_compiler_is_given(
     """With every option, in this process and on a recorded kernel."""
     start = child_processes.start
 
-    def start_or_pretend(folder: str, script: str, messages: int) -> Any:
-        return Child() if script == "compiler_child.py" else start(folder, script, messages)
+    def start_or_pretend(what: str, folder: str, script: str, messages: int) -> Any:
+        return Child() if script == "compiler_child.py" else start(what, folder, script, messages)
 
     monkeypatch.setattr(child_processes, "start", start_or_pretend)
     module = capture.load(tool)

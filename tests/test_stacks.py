@@ -168,7 +168,7 @@ def test_names_in_folded_lines_neither_end_them_nor_part_them() -> None:
 
 def test_states_and_the_mark_between_stacks_are_where_they_are_asked_for() -> None:
     def stack(state: str) -> NamedStack:
-        return NamedStack(7, 7, "sh", state, (Frame("main", USER),), (Frame("read", KERNEL),))
+        return NamedStack(7, 7, "sh", None, state, (Frame("main", USER),), (Frame("read", KERNEL),))
 
     found = {stack("idle"): 1, stack("preempted"): 2}
     assert StackForms("tool", "usecs").folded(found) == "sh;main;read 3\n"

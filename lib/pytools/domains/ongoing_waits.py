@@ -41,7 +41,7 @@ def ongoing_waits(
         entries = waits.items()
         known = {tid for tid, _ in entries}
         counts = [
-            stacks.counted(*key, now - since, ongoing=True)
+            stacks.counted(key, now - since, ongoing=True)
             for _, (since, *key) in entries
             if 0 < since < now and counted(now - since)
         ]
@@ -50,8 +50,10 @@ def ongoing_waits(
                 folder = f"/proc/{pid}/task/{tid}"
                 place = _place(folder) if user else 0
                 names = _kernel_stack(folder) if kernel else ()
-                whose = pid, tid, BITS[state], comm
-                counts.append(Counted(*whose, [place][: place > 0], [], now - began, names, True))
+                # Of one that sleeps, the name of the thread alone is known here.
+                whose = pid, tid, BITS[state], comm, comm
+                user_stack = [place][: place > 0]
+                counts.append(Counted(*whose, user_stack, [], now - began, names, True))
         return counts
 
     return found

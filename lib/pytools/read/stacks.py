@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 
-from pytools.base.annotations import NamedTuple
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.read.growth import Growth
 from pytools.read.symbols import Symbol
 from pytools.base.text import text_of
 from pytools.load.program import Program
+
+if TYPE_CHECKING:
+    from typing import Any, Sequence
+
 
 __all__ = ["COUNTS", "STACKS", "Counted", "Stacks", "sizes"]
 
@@ -69,16 +73,14 @@ class Stacks:
 
     def since_last(self) -> list[Counted]:
         """What was counted since the last call."""
-        return [self.counted(*key, amount) for key, amount in self._growth.since_last().items()]
+        return [self.counted(key, amount) for key, amount in self._growth.since_last().items()]
 
-    def counted(
-        self, pid: int, tid: int, user: int, kernel: int, state: int, comm: bytes, thread: bytes,
-        amount: int, ongoing: bool = False,
-    ) -> Counted:  # fmt: skip
+    def counted(self, key: Sequence[Any], amount: int, ongoing: bool = False) -> Counted:
         """An amount, and whose it is: the members of a struct stack_key (bpf/stacks.h)."""
-        names = (text_of(name.partition(b"\0")[0]) for name in (comm, thread))
+        pid, tid, user, kernel, state, comm, thread = key
+        process, name = (text_of(each.partition(b"\0")[0]) for each in (comm, thread))
         stacks = self._stack(user), self._stack(kernel)
-        return Counted(pid, tid, state, *names, *stacks, amount, ongoing=ongoing)
+        return Counted(pid, tid, state, process, name, *stacks, amount, ongoing=ongoing)
 
     def _stack(self, number: int) -> list[int] | None:
         if number < 0:

@@ -223,7 +223,7 @@ class Tool:
     def options(self, given: Sequence[str] | None = None) -> argparse.Namespace:
         """The options of a command line (of the process's own), with the filters (``wanted``).
         Raises Usage or Failure."""
-        options = self.parser.parse_args(given)
+        options: argparse.Namespace = self.parser.parse_args(given)
         options.tool = self.name
         options.waiting = None
         if "wanted" in vars(options):

@@ -360,7 +360,8 @@ def test_another_machine_s_calls_have_the_names_of_its_own(monkeypatch: pytest.M
 @pytest.mark.host_only
 def test_a_table_of_nothing_has_its_headings() -> None:
     result = run_tool("syscount", "--comm", "no such command", "-P", "-L", "-d", "0")
-    assert (result.returncode, result.stderr) == (0, "")
+    why = "nothing was seen: no process is called no such command"
+    assert (result.returncode, result.stderr) == (0, f"syscount: {why}\n")
     assert result.stdout.split() == "PID COMM COUNT TIME(us) AVG(us) MAX(us)".split()
 
 

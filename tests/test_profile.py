@@ -152,14 +152,15 @@ def test_options_choose_what_is_sampled() -> None:
     with cgroups(2) as (folder, other), spinning() as pid:
         (folder / "cgroup.procs").write_text(str(pid))
 
-        def seen(*arguments: str) -> list[dict[str, Any]]:
+        def seen(*arguments: str, why: str = "") -> list[dict[str, Any]]:
             result = run_tool("profile", "--json", "0.5", *arguments)
-            assert (result.returncode, result.stderr) == (0, "")
+            assert (result.returncode, result.stderr) == (0, why)
             return [row for row in rows(result.stdout) if row["pid"] == pid]
 
         assert samples(seen("-C", str(last_cpu()))) > 0
         assert samples(seen("--cgroup", str(folder))) > 0
-        assert seen("--cgroup", str(other)) == []
+        why = f"profile: nothing was seen: no task is in the cgroup {other}\n"
+        assert seen("--cgroup", str(other), why=why) == []
         assert samples(seen("-L", str(pid), "-c", "10000000")) > 0
         for row in seen("-U", "-p", str(pid)):
             assert row["kernel_stack"] is None

@@ -272,7 +272,7 @@ def test_what_is_ongoing_is_marked_in_text_and_folded() -> None:
         wait_for_state(child.pid, "S")
         text = run_tool("offcputime", "-p", str(child.pid), "0.1").stdout
         assert f" ({child.pid}), interruptible sleep ongoing\n" in text
-        folded = run_tool("offcputime", "-f", "-p", str(child.pid), "0.1").stdout
+        folded = run_tool("offcputime", "-f", "--states", "-p", str(child.pid), "0.1").stdout
         assert ";interruptible sleep ongoing;" in folded
         assert len(folded.splitlines()) == 1
         for option, empty in (("-U", "kernel_stack"), ("-K", "user_stack")):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import random
 import shlex
@@ -188,14 +189,15 @@ def main() -> None:
     options = parser.parse_args()
     counts: collections.Counter[Any] = collections.Counter()
     found = 0
-    for tool, arguments, wrong, messages in mistakes(
-        options.sets, options.seed, options.attach, counts
-    ):
-        found += 1
-        line = shlex.join([tool, *arguments])
-        print(f"{wrong}: {ascii(line)[:300]}\n\t{ascii(messages[-300:])}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        for tool, arguments, wrong, messages in mistakes(
+            options.sets, options.seed, options.attach, counts
+        ):
+            found += 1
+            line = shlex.join([tool, *arguments])
+            print(f"{wrong}: {ascii(line)[:300]}\n\t{ascii(messages[-300:])}", flush=True)
     by_status = ", ".join(f"{count} status {status}" for status, count in sorted(counts.items()))
-    print(f"{options.sets} command lines, seed {options.seed}: {by_status}; {found} wrong")
+    print(f"{sum(counts.values())} command lines, seed {options.seed}: {by_status}; {found} wrong")
     raise SystemExit(bool(found))
 
 

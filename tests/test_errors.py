@@ -437,6 +437,7 @@ def bad_usage(tool: str) -> Iterator[tuple[list[str], int]]:
             yield [option, nobody], 2
             for junk in ("0", "-1", "x", "4194305", "1,,2", "1;2", ""):
                 yield [option, junk], 2
+            yield [f"{option}=--"], 2  # no end of options
     if takes(tool, "cgroup"):
         for path in ("/nonexistent", "/", "/proc/self/cgroup", ""):
             yield ["--cgroup", path], 1

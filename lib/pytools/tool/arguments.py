@@ -28,6 +28,12 @@ class Parser(argparse.ArgumentParser):
 
     tool: Any = None
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # Before Python 3.13, "--name=--" gave an option an empty list, of no type, as its value.
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         complain(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(2)

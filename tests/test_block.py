@@ -39,7 +39,7 @@ def test_the_c_has_a_bit_for_each_flag_in_that_order() -> None:
 
 
 def options(disk: str) -> argparse.Namespace:
-    return argparse.Namespace(disk=disk, pid=None, comm=None, cgroup=None, pidns=None)
+    return argparse.Namespace(disk=disk, pid=None, comm=None, thread=None, cgroup=None, pidns=None)
 
 
 def test_disks_by_name_path_and_number(tmp_path: Path) -> None:

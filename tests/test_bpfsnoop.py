@@ -76,7 +76,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 assert libc.mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
 place = (ctypes.c_char * 12).from_address(end - 12)
 place[:] = struct.pack("=III", 0x7FFFFFFE, 0, 0)
-call(lambda: system._syscall(system._BPF, 11, place, 12))
+call(lambda: system.call(system._BPF, 11, place, 12))
 print(json.dumps(told))
 """
 UPROBE = Path("/sys/bus/event_source/devices/uprobe/type")

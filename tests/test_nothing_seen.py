@@ -29,7 +29,7 @@ def why(tool: str, *arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("tool", one_in_matrix(FILTERED))
 def test_a_name_that_nobody_has_is_no_silent_zero(tool: str) -> None:
-    result = run_tool(tool, "-d", "0", "--comm", NAME)
+    result = run_tool(tool, "--duration", "0", "--comm", NAME)
     assert result.returncode == 0
     assert result.stderr == f"{tool}: nothing was seen: no process is called {NAME}\n"
 

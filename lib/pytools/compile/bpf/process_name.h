@@ -5,13 +5,13 @@
 #ifndef PROCESS_NAME_H
 #define PROCESS_NAME_H
 
-#define NAME_BYTES 16
+#define COMM_BYTES 16
 
 static inline void process_name(char *name, struct task_struct *task)
 {
 	struct task_struct *first = task->group_leader;
 
-	bpf_probe_read_kernel(name, NAME_BYTES, first->comm);
+	bpf_probe_read_kernel(name, COMM_BYTES, first->comm);
 }
 
 static inline void current_process_name(char *name)

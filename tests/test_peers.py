@@ -103,7 +103,7 @@ def test_a_user_may_be_given_by_name() -> None:
     ]
     assert len(found) > 3
     for tool in found:
-        assert capture.load(tool).tool.options(["-u", "root"]).uid == 0
+        assert capture.load(tool).tool.options(["-u", "root"]).wanted.settings["UID"] == 0
 
 
 def test_every_tool_has_a_duration() -> None:

@@ -126,15 +126,19 @@ sys.stdin.readline()
 def test_time_off_cpu_is_that_of_the_sleeps() -> None:
     with python_child(SLEEPS, "100") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"
+        before = schedstat(child.pid)
         with Tool("cpudist", "--json", "-O", "-e", "-P", "-p", str(child.pid)) as tool:
             run(child, [child.pid])
             off = int(child.stdout.readline())
+            waited = schedstat(child.pid).waited - before.waited
             (record,) = histograms(tool.stop())
     assert record["key"] == {"pid": child.pid}
     # The kernel's clock of CPU time stops some microseconds before or after ours, often
     # 100 where processors are emulated. A switch that a kernel leaves out takes one time
     # off CPU with it. The wait for the test began before the tool did, and is in neither.
-    assert totals([record], "pid")[child.pid] == pytest.approx(off, rel=0.05)
+    # Others may take the CPU while it does not sleep, too (PREEMPT_RT: the kernel's own threads).
+    total = totals([record], "pid")[child.pid]
+    assert 0.95 * off <= total <= 1.05 * (off + waited)
     slept = sum(bucket["count"] for bucket in record["buckets"] if bucket["hi"] >= 10_000)
     assert slept >= 95
 

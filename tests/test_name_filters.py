@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import json
 import subprocess
 from typing import Any
@@ -29,7 +30,11 @@ def test_patterns_are_those_of_a_shell(pattern: str, name: str) -> None:
         found = name_pattern(pattern, "--comm").matches(name.encode())
     except Usage:
         found = False
-    assert found == fnmatch.fnmatchcase(name, pattern)
+    try:
+        expected = fnmatch.fnmatchcase(name, pattern)
+    except re.error:  # what Python 3.9 makes of a range without characters
+        hypothesis.reject()
+    assert found == expected
 
 
 @hypothesis.given(

@@ -393,4 +393,7 @@ def matcher(patterns: list[str]) -> re.Pattern[str] | None:
     if not patterns:
         return None
     parts = "|".join(fnmatch.translate(pattern) for pattern in patterns)
-    return re.compile(f"(?:.*:)?(?:{parts})", re.S)
+    try:
+        return re.compile(f"(?:.*:)?(?:{parts})", re.S)
+    except re.error as error:  # a range without characters, in Python 3.9
+        raise Usage(f"{' '.join(patterns)}: {error}") from None

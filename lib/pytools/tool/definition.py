@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Lines", "Start", "Tool", "Trace"]
 
 
+# Detaching from many functions takes a second or two by itself on a slow machine.
+SAID_AFTER_SECONDS = 5.0
+
+
 class Trace:
     """A tool at work: its program is attached. A kind of tools has a class of its own, whose
     ``print`` says in ``seen`` whether there was anything to print."""
@@ -101,7 +105,7 @@ class Trace:
     def end(self) -> None:
         """End tracing, and wait until the kernel has detached everything; say so if that takes
         long."""
-        if not self.stop() and not self.stop():
+        if not self.stop() and not self.stop(SAID_AFTER_SECONDS):
             self.tool.message(
                 "waiting for the kernel to detach the programs: a task keeps a CPU from it, such "
                 "as a real-time task that spins"

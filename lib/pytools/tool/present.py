@@ -139,14 +139,15 @@ def _filters(options: argparse.Namespace) -> list[_Filter]:
         kernel = options.kind == "kernel"
         found.append(_Filter("", lambda thread: bool(thread.flags & PF_KTHREAD) == kernel))
     if given.get("comm") is not None:
-        from fnmatch import fnmatchcase
+        from pytools.tool.name_filters import name_pattern
 
+        called = name_pattern(options.comm, "--comm")
         # By the name of the thread, or of the process.
         found.append(
             _Filter(
                 f"no process is called {options.comm}",
-                lambda t: fnmatchcase(t.comm, options.comm)
-                or fnmatchcase(_name(t.pid), options.comm),
+                lambda t: called.matches(os.fsencode(t.comm))
+                or called.matches(os.fsencode(_name(t.pid))),
             )
         )
     if given.get("name_part"):

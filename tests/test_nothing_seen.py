@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import capture
+from pytools.base.comm import comm
 from pytools.tool import present
 from support import cgroups, kinds, one_in_matrix, python_child, run_tool, tool_names
 
@@ -177,4 +178,4 @@ def _users() -> set[int]:
 
 
 def _comm(pid: int) -> str:
-    return present._name(pid)
+    return os.fsdecode(comm(f"/proc/{pid}") or b"")

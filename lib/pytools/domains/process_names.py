@@ -3,6 +3,7 @@ from __future__ import annotations
 
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.comm import comm
 from pytools.base.text import text_of
 from pytools.facts.kernel import in_first_pid_namespace
 from pytools.load.program import Program
@@ -26,10 +27,7 @@ def names_now(program: Program) -> Callable[[int], str | None]:
             return text_of(ended[pid].partition(b"\0")[0])
         if not in_proc:
             return None
-        try:
-            with open(f"/proc/{pid}/comm", "rb") as file:
-                return text_of(file.read()[:-1])
-        except OSError:
-            return None
+        now = comm(f"/proc/{pid}")
+        return None if now is None else text_of(now)
 
     return name

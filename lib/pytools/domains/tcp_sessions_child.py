@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
+from pytools.base.comm import comm  # noqa: E402
 from pytools.base.system import kernel_time  # noqa: E402
 from pytools.base.text import text_of  # noqa: E402
 from pytools.domains.network_namespaces import namespaces  # noqa: E402
@@ -79,8 +80,9 @@ def holders(inodes: set[int]) -> dict[int, tuple[int, str]]:
                     continue
                 inode = int(target[8:-1])
                 if inode in inodes and inode not in found:
-                    with open(f"/proc/{pid}/comm", "rb") as file:
-                        found[inode] = pid, text_of(file.read()[:-1])
+                    name = comm(f"/proc/{pid}")
+                    if name is not None:
+                        found[inode] = pid, text_of(name)
         except OSError:
             continue  # ended meanwhile
     return found

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Formatter", "Parser", "add_container", "add_failed", "add_filters", "add_sockets",
+    "Formatter", "Parser", "add_failed", "add_filters", "add_sockets",
     "add_summary", "error_number", "not_negative", "number_from", "parser", "pid", "pids",
     "positive", "user",
 ]  # fmt: skip
@@ -259,13 +259,6 @@ def add_failed(made: Parser, what: str) -> None:
     """Add the option of tools that can leave out what succeeds: ``what`` is the plural of what
     they print. The template has ``$FAILED_ONLY`` for it."""
     made.add_argument("-x", "--failed", action="store_true", help=f"only {what} that fail")
-
-
-def add_container(made: Parser) -> None:
-    """Add the option of tools whose events have a cgroup (see ``containers``)."""
-    made.add_argument(
-        "--container", action="store_true", help="print the container, or else the cgroup"
-    )
 
 
 def add_summary(made: Parser, *aliases: str) -> None:

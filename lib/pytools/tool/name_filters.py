@@ -10,6 +10,7 @@ import os
 import sys
 
 from pytools.base.annotations import NamedTuple
+from pytools.base.comm import comm
 from pytools.base.errors import Usage
 
 __all__ = ["NamePattern", "condition", "matches", "name_pattern", "of_threads_only"]
@@ -117,25 +118,17 @@ def of_threads_only(pattern: NamePattern) -> int:
     """A process of which a thread has such a name, if no process has it; else 0."""
     found = 0
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        if pattern.matches(_name(f"/proc/{pid}/comm")):
+        if pattern.matches(comm(f"/proc/{pid}") or b""):
             return 0
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             threads = os.listdir(f"/proc/{pid}/task")
         except OSError:  # it has ended
             continue
-        if any(pattern.matches(_name(f"/proc/{pid}/task/{tid}/comm")) for tid in threads):
+        if any(pattern.matches(comm(f"/proc/{pid}/task/{tid}") or b"") for tid in threads):
             found = int(pid)
             break
     return found
-
-
-def _name(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read().rstrip(b"\n")
-    except OSError:
-        return b""
 
 
 class _Condition(NamedTuple):

@@ -7,6 +7,7 @@ import os
 import time
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.base.comm import comm
 
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Iterator
@@ -147,7 +148,7 @@ def _filters(options: argparse.Namespace) -> list[_Filter]:
             _Filter(
                 f"no process is called {options.comm}",
                 lambda t: called.matches(os.fsencode(t.comm))
-                or called.matches(os.fsencode(_name(t.pid))),
+                or called.matches(comm(f"/proc/{t.pid}") or b""),
             )
         )
     if given.get("name_part"):
@@ -180,14 +181,6 @@ def _user(pid: int) -> int:
             return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
     except (OSError, StopIteration):
         return -1
-
-
-def _name(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return os.fsdecode(file.read().rstrip(b"\n"))
-    except OSError:
-        return ""
 
 
 def _namespace(pid: int, kind: str) -> int:

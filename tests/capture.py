@@ -12,7 +12,7 @@ from pytools.collection import catalogue
 from pytools.facts import kernel as kernel_facts
 from pytools.tool import filters
 from pytools.domains import probes
-from pytools.load import loader, program
+from pytools.load import loader, pinned, program
 from pytools.facts.kernel import Kernel
 from pytools.compile.unrendered import Unrendered
 from support import ROOT, TOOLS, needed
@@ -53,6 +53,11 @@ SAMPLES = {
     "interface": "lo",
     "maxrows": "5",
     "period": "1000000",
+    "events": "1000000",
+    "event": "cpu-clock",
+    "command": "true",
+    "cgroupmap": "/sys/fs/bpf/cgroups",
+    "mntnsmap": "/sys/fs/bpf/namespaces",
     "cpu": "0",
     "svg": "/dev/null",
     "speedscope": "/dev/null",
@@ -97,8 +102,9 @@ def shortest(tool: str) -> list[str]:
 
 
 def command_lines(tool: str) -> list[list[str]]:
-    """Without options, and with each of those alone that a tool has to itself."""
-    shared = "duration form ebpf no_cache verbose version schema timestamp list".split()
+    """Without options, and with each of those alone that a tool has to itself. What --exec adds is
+    the same for all: test_exec.py."""
+    shared = "duration form ebpf no_cache verbose version schema timestamp list command".split()
     lines: list[list[str]] = [[]]
     for action in options(tool):
         if action.dest not in shared:
@@ -112,6 +118,8 @@ def filter_lines(tool: str) -> list[list[str]]:
     groups = [g for g in load(tool).parser._action_groups if "in the kernel" in str(g.title)]
     found: dict[str, list[str]] = {}
     for action in (action for group in groups for action in group._group_actions):
+        if action.dest == "command":  # not allowed with --pid
+            continue
         argument = [] if action.nargs == 0 else [SAMPLES[action.dest]]
         found.setdefault(action.dest, [action.option_strings[-1], *argument])
     return list(found.values())
@@ -129,6 +137,7 @@ def on(kernel: Kernel | None) -> Iterator[None]:
             (kernel_facts, "possible_cpus", lambda: [0, 1]),
             (probes, "find", lambda *rest: [probes.Found("tracepoint", [])]),
             (loader, "takes_types", lambda number: True),
+            (pinned, "open_hash", lambda path, key_bytes: 0),
         ):
             patches.enter_context(mock.patch.object(owner, name, replacement))
         yield

@@ -62,6 +62,8 @@ TEXTS = (
 def value(chance: random.Random, action: argparse.Action) -> str:
     """A value for an option or an argument: one that may do, or any."""
     what = chance.random()
+    if action.dest == "command":  # whatever is named there is run
+        return capture.SAMPLES["command"]
     if action.choices and what < 0.5:
         return str(chance.choice(list(action.choices)))
     if what < 0.25 and action.dest in capture.SAMPLES:

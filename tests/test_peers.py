@@ -14,8 +14,6 @@ from support import TOOLS, all_tools, in_fork
 
 pytestmark = pytest.mark.host_only
 
-# What another change brings, in the same release.
-MISSING = {"--cgroupmap", "--mntnsmap", "--exec", "--min", "filelife --full-path", "--callers"}
 # Letters of libbpf-tools that bcc's tool of the same name has for something else.
 BCC_S = {("syscount", "-c"), ("biolatency", "-D")}
 
@@ -28,9 +26,7 @@ def facts(name: str) -> list[list[str]]:
 
 def cases(name: str) -> Iterator[Any]:
     for words in facts(name):
-        known = {*words, *(f"{words[0]} {word}" for word in words)}
-        marks = [pytest.mark.xfail(strict=True)] if MISSING & known else []
-        yield pytest.param(words, marks=marks, id=" ".join(words))
+        yield pytest.param(words, id=" ".join(words))
 
 
 def parser_of(tool: str) -> Any:
@@ -93,6 +89,19 @@ def test_a_letter_with_a_meaning_of_its_own_is_bcc_s() -> None:
         ("tcplife", ["-stT"], "form", "csv"),
         ("opensnoop", ["-d", "10"], "duration", 10),
         ("runqlat", ["-d", "10"], "duration", 10),
+        ("profile", ["-c", "1000000"], "events", 1_000_000),
+        ("opensnoop", ["-c"], "callers", True),
+        ("syscount", ["-c", "181"], "ppid", 181),
+        ("biosnoop", ["-m", "10"], "least", 10),
+        ("filelife", ["-F"], "full_path", True),
+        (
+            "opensnoop",
+            ["-x", "--exec", "ls", "-l", "--", "-d"],
+            "command",
+            ["ls", "-l", "--", "-d"],
+        ),
+        ("syscount", ["1", "--exec=ls", "--json"], "command", ["ls", "--json"]),
+        ("syscount", ["1", "--exec", "ls", "--json"], "form", "text"),
     ):
         assert getattr(parser_of(tool).parse_args(arguments), member) == value, (tool, arguments)
 

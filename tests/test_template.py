@@ -45,6 +45,10 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
         "-F -x -n cat -f O_WRONLY -u 0 --cgroup / -p 1,2 --comm cat --mntns".split()
         + [capture.SAMPLES["mntns"]],
     ),
+    "opensnoop-callers": ("opensnoop", ["-c", "--mntnsmap", capture.SAMPLES["mntnsmap"]]),
+    "filelife-path": ("filelife", ["-F"]),
+    "runqlat-exec": ("runqlat", ["--exec", "true"]),
+    "profile-cgroupmap": ("profile", ["--cgroupmap", capture.SAMPLES["cgroupmap"]]),
     "execsnoop-most": ("execsnoop", "-x -e -u 0 -P 1 -p 1,2 --comm cat --cgroup /".split()),
     "syscount-most": ("syscount", "-L -P -E -e ENOENT --syscall read -c 1 -t 1 -p 1,2".split()),
     "syscount-failed": ("syscount", ["-x"]),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bpf", "call", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
-    "bind_mount", "open_by_inode", "sha256",
+    "bind_mount", "end_with_parent", "open_by_inode", "sha256",
     "kernel_time",
 ]  # fmt: skip
 
@@ -46,6 +46,7 @@ _PERF_FLAG_FD_CLOEXEC = 8
 
 _CLONE_NEWNS = 0x20000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_PR_SET_PDEATHSIG = 1
 
 
 def call(number: int, *arguments: object) -> int:
@@ -100,6 +101,13 @@ def bind_mount(source: str, target: str) -> None:
     """Make ``source`` appear at ``target``; raises OSError."""
     if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(_MS_BIND), None):
         raise OSError(ctypes.get_errno(), "mount")
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent has ended, however that ends, also
+    when it has become another program (not one that runs with more rights); raises OSError."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 FILEID_KERNFS = 0xFE  # the type of a handle that is the inode number (Linux v5.5)

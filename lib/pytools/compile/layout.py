@@ -91,7 +91,7 @@ def _flatten(description: Any, prefix: str) -> Iterator[tuple[str | None, str, i
         return
     # [type, [length]] of an array; bit-fields, [type, width], do not stand in maps.
     kind, (length, *_) = description
-    yield prefix, _code(kind), length
+    yield prefix if length else None, _code(kind), length  # one without elements is no member
 
 
 def _code(kind: Any) -> str:

@@ -87,10 +87,9 @@ def add_disk(made: argparse.ArgumentParser) -> None:
 
 def settings(options: argparse.Namespace) -> dict[str, int]:
     """The numbers that block.h is told when it is loaded. Raises Usage."""
-    filters = (options.pid, options.comm, options.thread, options.cgroup, options.pidns)
     return {
         "DISK": -1 if options.disk is None else _device(options.disk),
-        "FILTERED": any(value is not None for value in filters),
+        "FILTERED": options.wanted.of_tasks,
     }
 
 

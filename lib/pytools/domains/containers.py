@@ -41,9 +41,9 @@ class Containers:
     of its hierarchy of version 2."""
 
     def __init__(self) -> None:
-        root = CGROUP2_HYBRID if os.path.isdir(CGROUP2_HYBRID) else CGROUP2
+        self.root = CGROUP2_HYBRID if os.path.isdir(CGROUP2_HYBRID) else CGROUP2
         try:
-            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            self._root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             self._root = -1
         self._names: dict[int, str | None] = {}

@@ -64,10 +64,16 @@ class Loaded:
         self.programs: list[tuple[ProgramSpec, int]] = []
 
 
-def load(image: Image, sizes: Mapping[str, int] = {}, settings: Mapping[str, int] = {}) -> Loaded:
+def load(
+    image: Image,
+    sizes: Mapping[str, int] = {},
+    settings: Mapping[str, int] = {},
+    pinned: Mapping[str, int] = {},
+) -> Loaded:
     """Create the maps and load the programs. ``sizes`` gives the number of
     entries (of a ring buffer: bytes) of maps that are sized when they are loaded,
-    ``settings`` the numbers that the programs are told then."""
+    ``settings`` the numbers that the programs are told then, ``pinned`` the descriptors of maps
+    that are there already."""
     raise_memory_limit()
     loaded = Loaded()
     unknown = set(sizes) - {spec.name for spec in image.maps}
@@ -76,7 +82,8 @@ def load(image: Image, sizes: Mapping[str, int] = {}, settings: Mapping[str, int
     for spec in image.maps:
         spec = spec._replace(max_entries=sizes.get(spec.name, spec.max_entries))
         try:
-            loaded.maps[spec.name] = maps.create(spec)
+            there = pinned.get(spec.name)
+            loaded.maps[spec.name] = maps.create(spec) if there is None else Map(there, spec)
         except OSError as error:
             raise refusal(f"create the BPF map {spec.name}", error) from None
     for program in image.programs:

@@ -187,7 +187,14 @@ class Map:
             first = False
 
     def _one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
-        keys = []
+        for key in self.raw_keys():
+            value = self._lookup(key)
+            if value is not None:
+                yield key, value
+
+    def raw_keys(self) -> list[bytes]:
+        """The keys, each once, as bytes."""
+        keys: list[Any] = []
         key = None
         while True:
             following = ctypes.create_string_buffer(self.spec.key_size)
@@ -204,10 +211,7 @@ class Map:
             # A map that changes while it is walked may begin again.
             if len(keys) > self.spec.max_entries:
                 break
-        for key in dict((k.raw, k) for k in keys).values():
-            value = self._lookup(key.raw)
-            if value is not None:
-                yield key.raw, value
+        return list(dict.fromkeys(key.raw for key in keys))
 
     def _remove(self, keys: Sequence[bytes]) -> None:
         """Remove keys that are there."""

@@ -9,7 +9,7 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.base import cache
 from pytools.facts import kernel
 from pytools.load import loader
-from pytools.load.attach import Attachment, attach, attach_user
+from pytools.load.attach import Attachment, Sampling, attach, attach_user
 from pytools.compile.image import Image, ProgramSpec
 from pytools.load.loader import Loaded
 from pytools.load.maps import Map
@@ -48,13 +48,10 @@ class Program:
         self._attachment: Attachment | None = None
         self._missed_before = 0
 
-    def attach(
-        self, frequency: int = 0, period: int = 0, cpus: Sequence[int] | None = None
-    ) -> None:
+    def attach(self, sampling: Sampling = Sampling()) -> None:
         """Attach every program but those of user functions; raises Failure, with
-        nothing left attached. Those on perf events sample so many times a second, or
-        every ``period`` nanoseconds, every online CPU or those given."""
-        self._attachment = attach(self._loaded, self._running, frequency, period, cpus)
+        nothing left attached. ``sampling`` says when those on perf events run."""
+        self._attachment = attach(self._loaded, self._running, sampling)
         for line in self._attachment.said:
             self._say(f"attached to {line}")
 
@@ -152,18 +149,23 @@ class Program:
 
 
 def prepare(
-    source: Unrendered, sizes: Mapping[str, int], use_cache: bool, say: Callable[[str], None]
+    source: Unrendered,
+    sizes: Mapping[str, int],
+    use_cache: bool,
+    say: Callable[[str], None],
+    pinned: Mapping[str, int] = {},
 ) -> Program:
     """Load a template's program into the running kernel. ``say`` is told what
-    was done, a line at a time. Raises Failure."""
+    was done, a line at a time; ``sizes`` and ``pinned`` are those of ``loader.load``. Raises
+    Failure."""
     running = kernel.running()
     image = _image(source, running, True, use_cache, say)
     try:
-        loaded = loader.load(image, sizes, source.settings)
+        loaded = loader.load(image, sizes, source.settings, pinned)
     except loader.TypesRefused as error:
         say(f"the kernel refuses {error}; trying without types")
         image = _image(source, running, False, use_cache, say)
-        loaded = loader.load(image, sizes, source.settings)
+        loaded = loader.load(image, sizes, source.settings, pinned)
     return Program(loaded, running, image, source, say)
 
 

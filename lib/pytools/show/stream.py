@@ -17,6 +17,7 @@ __all__ = ["Column", "EventWriter", "plain"]
 # longer ones: together less than 1 MiB.
 MOST_REMEMBERED = 4096
 LONGEST_REMEMBERED = 128
+BELOW = " " * 8  # before a line that is below another
 
 
 class Column(NamedTuple):
@@ -26,7 +27,8 @@ class Column(NamedTuple):
     terminal of at least so many columns. ``of`` names the member of a record
     that the column is about, if it is not the column's own name; ``form`` gives
     what is written in place of the member's value; ``rate`` says that a table has it
-    by second."""
+    by second. What is ``below`` has no place in the line, but lines below it: its values are lines;
+    it is the last one."""
 
     heading: str
     width: int = 0
@@ -35,6 +37,7 @@ class Column(NamedTuple):
     of: str = ""
     form: Callable[[Any], Any] | None = None
     rate: bool = False
+    below: bool = False
 
     @property
     def key(self) -> str:
@@ -91,7 +94,10 @@ class EventWriter:
             for number, column in enumerate(self.columns)
             if form != "text" or column.fits(output)
         ]
-        self._headings = [self._padded(column)(column.heading) for _, column in shown]
+        self._headings = [
+            self._padded(column)(column.heading) for _, column in shown if not column.below
+        ]
+        self._line = _with_lines_below if shown and shown[-1][1].below else " ".join
         cell = {"json": self._json, "csv": self._csv}.get(form, self._text)
         self._texts = [_Texts(cell(column)) for _, column in shown]
         self._pick = _picker([number for number, _ in shown])
@@ -114,6 +120,8 @@ class EventWriter:
 
         def write(value: Any) -> str:
             value = plain(value, column.form)
+            if column.below:
+                return "".join(f"\n{BELOW}{escape(line)}" for line in value)
             return padded("-" if value is None else escape(str(value)))
 
         return write
@@ -150,11 +158,9 @@ class EventWriter:
         self._add(self._pick(values), moment)
 
     def records(self, records: Iterable[tuple[Any, ...]]) -> None:
-        pick, texts = self._pick_members, self._texts
+        pick, texts, line = self._pick_members, self._texts, self._line
         if self.form == "text":
-            self._lines += [
-                " ".join(map(_text_of_value, texts, pick(record))) for record in records
-            ]
+            self._lines += [line(map(_text_of_value, texts, pick(record))) for record in records]
             return
         rfc3339 = self.output.clock.rfc3339
         for record in records:
@@ -163,7 +169,7 @@ class EventWriter:
     def _add(self, values: Sequence[Any], moment: str | None) -> None:
         cells = map(_text_of_value, self._texts, values)
         if self.form == "text":
-            self._lines.append(" ".join(cells))
+            self._lines.append(self._line(cells))
             return
         moment = moment or self.output.clock.rfc3339()
         if self.form == "json":
@@ -192,6 +198,11 @@ class EventWriter:
             tool = json_text(self.output.tool)
             counts = ", ".join(f"{json_text(name)}: {number}" for name, number in found.items())
             self.output.write(f'{{"ts": "{moment}", "tool": {tool}, {counts}}}\n')
+
+
+def _with_lines_below(cells: Iterable[str]) -> str:
+    *line, below = cells
+    return " ".join(line) + below
 
 
 def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -21,6 +21,7 @@ __all__ = [
 
 
 DURATION = ("-d", "--duration")
+EXEC = "--exec"
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +43,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         # First of all: argparse takes the value of such an option for an argument, and blames that.
-        given = sys.argv[1:] if args is None else args
+        given = list(sys.argv[1:] if args is None else args)
+        given, command = self.command(given)
         unknown = self.unknown_option(given)
         if unknown is not None and self.tool is not None:
             from pytools.tool import peers
@@ -52,7 +54,26 @@ class Parser(argparse.ArgumentParser):
         if unknown is not None:
             hint = self.instead(unknown)
             self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
-        return super().parse_args(args, namespace)
+        options = super().parse_args(given, namespace)
+        if command:
+            options.command = command
+        return options
+
+    def command(self, given: list[str]) -> tuple[list[str], list[str]]:
+        """The words without --exec, and the command behind that, whatever it looks like: argparse
+        would take a -- of the command's for its own."""
+        if EXEC not in self._option_string_actions:
+            return given, []
+        for place, word in enumerate(given):
+            if word == "--":
+                break
+            option, equals, first = word.partition("=")
+            if option == EXEC:
+                command = [first] * bool(equals) + given[place + 1 :]
+                if not command:
+                    self.error(f"argument {EXEC}: a command must follow")
+                return given[:place], command
+        return given, []
 
     def unknown_option(self, given: Sequence[str]) -> str | None:
         """The first of these words that should be an option and is none; of several letters
@@ -177,11 +198,12 @@ def add_filters(
     ppid: str = "",
     name: bool = False,
     kinds: bool = False,
+    maps: bool = False,
 ) -> None:
     """Add the options that say which tasks a tool is about (``filters.tasks``):
     several given, a task must pass them all. ``tid`` and ``ppid`` are the letters of
     the options for threads and for the parent process, where the tool has them; ``kinds``
-    adds those for kernel threads and for the others."""
+    adds those for kernel threads and for the others, ``maps`` bcc's for pinned maps."""
     group = made.add_argument_group("filters, in the kernel")
     group.add_argument("-p", "--pid", metavar="PID[,PID]", type=pids, help="only these processes")
     if tid:
@@ -221,6 +243,18 @@ def add_filters(
         group.add_argument(
             "--mntns", metavar="PID", type=pid, help="only the mount namespace of this process"
         )
+    if maps:
+        group.add_argument(
+            "--cgroupmap", metavar="MAPPATH", help="only tasks in the cgroups of this pinned map"
+        )
+        group.add_argument(
+            "--mntnsmap", metavar="MAPPATH",
+            help="only tasks in the mount namespaces of this pinned map",
+        )  # fmt: skip
+    group.add_argument(
+        EXEC, dest="command", metavar="COMMAND", nargs=argparse.PARSER,
+        help="run this command, and trace only it and its children (the last option)",
+    )  # fmt: skip
     made.set_defaults(wanted=filters.NO_FILTER)
 
 

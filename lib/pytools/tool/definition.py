@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, NoReturn, Sequence
 
     from pytools.tool.collected import Collected
+    from pytools.tool.family import Family
     from pytools.compile.unrendered import Value
 
     Start = Callable[[argparse.Namespace], "Trace"]
@@ -53,12 +54,16 @@ class Trace:
         self._rows: list[Any] = []
         self._lost: Counter[str] = Counter()
         self._detaching: Beside | None = None
+        self._family: Family | None = options.family
 
     def attach(self, *steps: Callable[[], object]) -> None:
-        """Attach, a step after the other; if one fails, nothing of the program is left."""
+        """Attach, a step after the other, and let the command of --exec run; if one fails, nothing
+        of the program is left."""
         try:
             for step in steps:
                 step()
+            if self._family is not None:
+                self._family.release()
         except BaseException:
             self.close()
             raise
@@ -111,9 +116,13 @@ class Trace:
                 "as a real-time task that spins"
             )
             self.stop(None)
+        if self._family is not None:
+            self._family.end()
 
     def close(self) -> None:
         """End tracing, and give back all that the kernel keeps for it."""
+        if self._family is not None:
+            self._family.end()
         if self._detaching is not None:
             self._detaching.wait(None)
         self.detach()
@@ -229,7 +238,7 @@ class Tool:
         Raises Usage or Failure."""
         options: argparse.Namespace = self.parser.parse_args(given)
         options.tool = self.name
-        options.waiting = None
+        options.waiting = options.family = None
         if "wanted" in vars(options):
             options.wanted = filters.wanted(options, self.message)
         return options
@@ -261,17 +270,30 @@ class Tool:
             options.examine(source)
         if options.ebpf:
             _print_program(options, source)
-        prepared = program.prepare(
-            source, sizes, not options.no_cache, self.message if options.verbose else _unsaid
-        )
+        command = getattr(options, "command", None)
+        if command:
+            from pytools.tool.family import Family  # not for most
+
+            # Before anything is changed that it would inherit.
+            options.family = Family(command, self.message)
+        pinned = wanted.pinned if wanted is not None else {}
+        say = self.message if options.verbose else _unsaid
+        try:
+            prepared = program.prepare(source, sizes, not options.no_cache, say, pinned)
+        except BaseException:
+            if options.family is not None:
+                options.family.end()
+            raise
         for name, keys in wanted.entries.items() if wanted else ():
             for key in keys:
                 prepared.maps[name].add(key)
         for name, table in wanted.numbers.items() if wanted else ():
             for key, number in table.items():
                 prepared.maps[name].put(key, number)
+        if options.family is not None:
+            options.family.enter(prepared.maps)
         if "interactive" in vars(options):  # before anything is attached
-            options.waiting = Waiting()
+            options.waiting = Waiting(options.family)
         return prepared
 
     # Running.

@@ -110,7 +110,7 @@ class EventTool(Tool):
             values = {**values, "DRAFTS": drafts}
             # All drafts together hold back a quarter of the ring.
             wake = self.ring_bytes // 4 // drafts // len(possible_cpus())
-            settings = {**settings, "WAKE_BYTES": wake}
+            settings = {"WAKE_BYTES": wake, **settings}
         code = {"EVENT": self._event(template, bool(drafts)), **code}
         sizes = {"events": self.ring_bytes, **sizes}
         return super().load(options, template, code, values, settings, sizes, probes)
@@ -182,7 +182,8 @@ class EventTrace(Trace):
     of, which are None) those that are shown. ``attach`` attaches what ``Program.attach`` does not;
     ``beside`` is called now and then, at least once in LATEST_SECONDS. ``pending`` are the events
     that are shown when tracing has ended: of each, what is known of its members, by name.
-    ``losses`` are more of them: how many events, and by reason what JSON names apart."""
+    ``losses`` are more of them: how many events, and by reason what JSON names apart. ``closed`` is
+    called when nothing more is asked of the trace."""
 
     kind = "events"
 
@@ -196,10 +197,12 @@ class EventTrace(Trace):
         beside: Callable[[], None] | None = None,
         pending: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
         losses: Callable[[], tuple[int, Mapping[str, int]]] | None = None,
+        closed: Callable[[], None] | None = None,
         doing: str = "",
     ) -> None:
         super().__init__(tool, options, traced)
         self._tool = tool
+        self._closed = closed
         self._doing = doing or tool.doing
         self._traced = traced
         self._whole = whole
@@ -252,6 +255,8 @@ class EventTrace(Trace):
     def close(self) -> None:
         self.detach()
         self._ring.unmap()
+        if self._closed is not None:
+            self._closed()
         super().close()
 
     # Printing.

@@ -65,6 +65,8 @@ class Field:
     programs, too, only there where people get it. One with ``from_width`` is shown on terminals of
     so many columns, whatever the options.
 
+    What is ``below`` has lines of its own below that of the event; its values are lines.
+
     ``added`` says what becomes of the values of two intervals in a table: ``"sum"``, ``"max"``, or
     ``"NAME / NAME"``, the quotient of two others; one without is part of what tells rows apart."""
 
@@ -87,6 +89,7 @@ class Field:
         from_width: int = 0,
         rate: bool = False,
         added: str = "",
+        below: bool = False,
     ) -> None:
         self.heading = heading
         self.about = about
@@ -105,6 +108,7 @@ class Field:
         self.from_width = from_width
         self.rate = rate
         self.added = added
+        self.below = below
 
     def _replace(self, **changes: Any) -> Field:
         """The same but for some of what it says."""
@@ -155,7 +159,7 @@ def columns(fields: Sequence[Field], keys: str, form: str, context: Context) -> 
     that of the fields)."""
     shown = [field for field in fields if field.shown(context.options)]
     if form == "text":
-        return [
+        found = [
             Column(
                 field.heading,
                 field.width,
@@ -164,10 +168,12 @@ def columns(fields: Sequence[Field], keys: str, form: str, context: Context) -> 
                 field.value,
                 _bound(field.people, context),
                 field.rate,
+                field.below,
             )
             for field in fields
             if field.heading and (field in shown or field.from_width)
         ]
+        return sorted(found, key=lambda column: column.below)
     named = {
         field.name: field
         for field in fields

@@ -23,7 +23,7 @@ class Filter(NamedTuple):
     """``code`` is C for the top of a template: ``function(task)`` says whether a
     task passes. ``settings`` belong to its placeholders, ``entries`` are keys to put
     into its maps before it is attached, ``values`` become literals; ``numbers`` are the
-    entries of arrays."""
+    entries of arrays; ``pinned`` are the descriptors of maps that somebody else has made."""
 
     code: str
     settings: Mapping[str, int] = {}
@@ -31,8 +31,15 @@ class Filter(NamedTuple):
     function: str = "wanted"
     values: Mapping[str, bytes] = {}
     numbers: Mapping[str, Mapping[int, int]] = {}
+    pinned: Mapping[str, int] = {}
+
+    @property
+    def of_tasks(self) -> bool:
+        """Whether it is about some tasks only."""
+        return EVERY_TASK not in self.code
 
 
+EVERY_TASK = "#define wanted(task) true"
 NO_FILTER = Filter("")
 MOST_PIDS = 100_000
 
@@ -57,24 +64,29 @@ def tasks(options: argparse.Namespace, tell: Callable[[str], None] = _unsaid) ->
             _pid_namespace(options.pidns),
             _mount_namespace(getattr(options, "mntns", None)),
             _cgroup(options.cgroup),
+            _cgroups_of_map(getattr(options, "cgroupmap", None)),
+            _mount_namespaces_of_map(getattr(options, "mntnsmap", None)),
+            _family(getattr(options, "command", None), options.pid),
         )
         if part is not None
     ]
     if not parts:
-        return Filter("#define wanted(task) true")
+        return Filter(EVERY_TASK)
     settings: dict[str, int] = {}
     entries: dict[str, list[int]] = {}
     values: dict[str, bytes] = {}
     numbers: dict[str, Mapping[int, int]] = {}
+    pinned: dict[str, int] = {}
     for part in parts:
         settings.update(part.settings)
         entries.update(part.entries)
         values.update(part.values)
         numbers.update(part.numbers)
+        pinned.update(part.pinned)
     code = "".join(part.code for part in parts)
     tests = " && ".join(f"{part.function}(task)" for part in parts)
     code += f"#define wanted(task) ({tests})"
-    return Filter(code, settings, entries, values=values, numbers=numbers)
+    return Filter(code, settings, entries, values=values, numbers=numbers, pinned=pinned)
 
 
 def wanted(options: argparse.Namespace, tell: Callable[[str], None] = _unsaid) -> Filter:
@@ -90,6 +102,7 @@ def wanted(options: argparse.Namespace, tell: Callable[[str], None] = _unsaid) -
         {name: keys for each in found for name, keys in each.entries.items()},
         values={name: data for each in found for name, data in each.values.items()},
         numbers={name: table for each in found for name, table in each.numbers.items()},
+        pinned={name: map_fd for each in found for name, map_fd in each.pinned.items()},
     )
 
 
@@ -361,10 +374,10 @@ def _mount_namespace(pid: int | None) -> Filter | None:
     if pid is None:
         return None
     code = (
-        "#include <linux/nsproxy.h>\n#include <linux/ns_common.h>\n"
-        "${STRUCT_MNT_NAMESPACE}static inline bool in_mount_namespace(struct task_struct *task)\n"
+        '#include "mount_namespace.h"\n'
+        "static inline bool in_mount_namespace(struct task_struct *task)\n"
         "{\n"
-        "\treturn task->nsproxy->mnt_ns->ns.inum == $MOUNT_NAMESPACE;\n"
+        "\treturn mount_namespace(task) == $MOUNT_NAMESPACE;\n"
         "}\n"
     )
     return Filter(code, {"MOUNT_NAMESPACE": _namespace(pid, "mnt")}, {}, "in_mount_namespace")
@@ -382,3 +395,60 @@ def _pid_namespace(pid: int | None) -> Filter | None:
         "}\n"
     )
     return Filter(code, {"PID_NAMESPACE": _namespace(pid, "pid")}, {}, "in_pid_namespace")
+
+
+def _cgroups_of_map(path: str | None) -> Filter | None:
+    """Tasks in one of the cgroups (of version 2, not those below them) whose ids are the keys of a
+    pinned map, as bcc has it."""
+    if path is None:
+        return None
+    code = (
+        "#include <linux/cgroup.h>\n"
+        "BPF_HASH(wanted_cgroups, u64, u8, 1);\n"
+        "static inline bool in_wanted_cgroup(struct task_struct *task)\n"
+        "{\n"
+        "\tstruct cgroup *cgroup = task->cgroups->dfl_cgrp;\n"
+        "\tu64 id = cgroup->kn->id;\n\n"
+        "\treturn wanted_cgroups.lookup(&id);\n"
+        "}\n"
+    )
+    return _by_map("cgroup", path, "wanted_cgroups", code, "in_wanted_cgroup")
+
+
+def _mount_namespaces_of_map(path: str | None) -> Filter | None:
+    """Tasks in one of the mount namespaces whose inode numbers are the keys of a pinned map, as bcc
+    has it."""
+    if path is None:
+        return None
+    code = (
+        '#include "mount_namespace.h"\n'
+        "BPF_HASH(wanted_mount_namespaces, u64, u8, 1);\n"
+        "static inline bool in_wanted_mount_namespace(struct task_struct *task)\n"
+        "{\n"
+        "\tu64 number = mount_namespace(task);\n\n"
+        "\treturn wanted_mount_namespaces.lookup(&number);\n"
+        "}\n"
+    )
+    return _by_map("mntns", path, "wanted_mount_namespaces", code, "in_wanted_mount_namespace")
+
+
+def _by_map(option: str, path: str, name: str, code: str, function: str) -> Filter:
+    from pytools.load.pinned import open_hash  # not for most
+
+    try:
+        descriptor = open_hash(path, 8)
+    except Failure as error:
+        raise Failure(f"argument --{option}map: {error}") from None
+    return Filter(code, function=function, pinned={name: descriptor})
+
+
+def _family(command: list[str] | None, pids: list[int] | None) -> Filter | None:
+    """The command of --exec, and its children (family.py)."""
+    if command is None:
+        return None
+    if pids is not None:
+        raise Usage("argument --exec: not allowed with argument -p/--pid")
+    from pytools.base.held import executable  # not for most
+
+    executable(command[0])  # before anything is compiled
+    return Filter('#include "family.h"\n', function="in_family")

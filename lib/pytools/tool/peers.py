@@ -66,6 +66,11 @@ def _output(about: str, of: str = BCC) -> Difference:
 
 
 _CGROUP = Difference("-c CGROUP", "--cgroup", "", MOVED, LIBBPF_TOOLS)
+_EXEC = Difference(
+    "", "",
+    "With --exec, the children of the command are traced as well, and the tool ends when all have "
+    "ended. bcc's tool traces the process of the command alone.", OUTPUT,
+)  # fmt: skip
 _DEPTH = Difference(
     "--perf-max-stack-depth DEPTH", "", "A stack always has up to 127 functions.", IGNORED,
     LIBBPF_TOOLS,
@@ -99,6 +104,9 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("LAT(ms) and QUE(ms) have three digits behind the point. bcc's tool prints two."),
         _output("PID and COMM are not known (-) for a flush of the disk's cache."),
+        _output(
+            "The milliseconds of --min may have a fraction, as in 0.5.", LIBBPF_TOOLS,
+        ),
     ],
     "cpudist": [
         _CGROUP,
@@ -121,7 +129,13 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("In libbpf-tools, --name and --line are text and no regular expressions."),
     ],
-    "filelife": [_output("SIZE is a column more. It stands behind those of bcc's tool.")],
+    "filelife": [
+        _output("SIZE is a column more. It stands behind those of bcc's tool."),
+        _output(
+            "With --full-path, the path begins at the root directory of the process, and crosses "
+            "mounts. Theirs begins at the root of the file system.", LIBBPF_TOOLS,
+        ),
+    ],
     "funccount": [
         Difference(
             "-D, --debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
@@ -153,8 +167,19 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "With --extended-fields, FLAGS are names, and a MODE that is not known is -. bcc's "
             "tool prints the flags as an octal number, and n/a. JSON has the names and the number."
         ),
+        _EXEC,
+        _output(
+            "With --callers, all callers are shown, up to 32. Theirs shows two, without the "
+            "function that makes the system call, and the lines of their sources.", LIBBPF_TOOLS,
+        ),
     ],
-    "profile": [_DEPTH],
+    "profile": [
+        _DEPTH,
+        _output(
+            "As in bcc's tool, cycles are counted where the CPUs count them, else nanoseconds. "
+            "Ours says so if --count is given and no CPU does."
+        ),
+    ],
     "runqlat": [
         _CGROUP,
         _output(
@@ -189,12 +214,15 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "The headings of times are TIME(us), AVG(us) and MAX(us), or those with ms. bcc's tool "
             "has TIME (us), with a space, and neither of the others."
         ),
+        _EXEC,
         _output(
             "Here, -c is the parent process, as in bcc's tool. In libbpf-tools it is a cgroup: "
             "that is --cgroup.", LIBBPF_TOOLS,
         ),
     ],
     "tcpconnect": [
+        Difference("-C MAPPATH", "--cgroupmap", of=LIBBPF_TOOLS),
+        Difference("-M MAPPATH", "--mntnsmap", of=LIBBPF_TOOLS),
         Difference("--port PORTS", "--only-rport"),
         Difference("--count", "--counts"),
         Difference(

@@ -8,6 +8,8 @@ import time
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.comm import comm
+from pytools.domains.containers import Containers
+from pytools.load.pinned import keys as pinned_keys
 
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Iterator
@@ -47,6 +49,8 @@ def threads(options: argparse.Namespace) -> list[Thread]:
 def reasons(options: argparse.Namespace) -> list[str]:
     """Why nothing may come through the filters that were given: none where something that is there
     passes them."""
+    if options.family is not None:  # it has ended
+        return []
     found = []
     filters = _filters(options) if "pid" in vars(options) else []
     if filters:
@@ -163,6 +167,18 @@ def _filters(options: argparse.Namespace) -> list[_Filter]:
         inside = set(_in_cgroup(options.cgroup))
         why = f"no task is in the cgroup {options.cgroup}"
         found.append(_Filter(why, lambda thread: thread.tid in inside))
+    pinned = options.wanted.pinned
+    if given.get("cgroupmap") is not None:
+        members = set(_in_cgroups(pinned_keys(pinned["wanted_cgroups"])))
+        why = f"no task is in a cgroup of the map {options.cgroupmap}"
+        found.append(_Filter(why, lambda thread: thread.tid in members))
+    if given.get("mntnsmap") is not None:
+        numbers = set(pinned_keys(pinned["wanted_mount_namespaces"]))
+        why = f"no process is in a mount namespace of the map {options.mntnsmap}"
+        found.append(_Filter(why, lambda thread: _namespace(thread.pid, "mnt") in numbers))
+    if options.family is not None:
+        pids = options.family.pids()
+        found.append(_Filter("", lambda thread: thread.pid in pids))
     return found
 
 
@@ -200,6 +216,17 @@ def _in_cgroup(path: str) -> Iterator[int]:
                 yield from map(int, file)
         except (OSError, ValueError):
             continue  # gone meanwhile
+
+
+def _in_cgroups(numbers: Iterable[int]) -> Iterator[int]:
+    """The threads in cgroups of version 2 of these numbers, and not below them."""
+    containers = Containers()
+    for number in numbers:
+        try:
+            with open(f"{containers.root}{containers.path(number)}/cgroup.threads") as file:
+                yield from map(int, file)
+        except (OSError, ValueError):
+            continue  # there is none
 
 
 def _ports(options: argparse.Namespace) -> list[str]:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StackTool", "StackTrace"]
 
-# How long a process must live to be looked up when it has ended, at most.
+# How long a process must live to be looked up when it has ended, at most; one of --exec's family.
 TICK_SECONDS = 0.25
+FAMILY_TICK_SECONDS = 0.02
 FILES = ("svg", "speedscope")
 # The fields that all have, but for what is counted.
 WHO = [PID._replace(heading="", key="pid"), COMM._replace(heading="", key="comm")]
@@ -314,8 +315,9 @@ class StackTrace(Trace):
         """Wait until the duration is over, or for Ctrl-C; meanwhile, watch new processes."""
         duration = self.options.duration
         end = None if duration is None else time.monotonic() + duration
+        each = TICK_SECONDS if self._family is None else FAMILY_TICK_SECONDS
         while not waiting.ended:
-            tick = None if self.options.kernel_stacks_only else time.monotonic() + TICK_SECONDS
+            tick = None if self.options.kernel_stacks_only else time.monotonic() + each
             waiting.until(min((at for at in (tick, end) if at is not None), default=None))
             if end is not None and time.monotonic() >= end:
                 break

@@ -14,6 +14,8 @@ from pytools.show.output import complain
 if TYPE_CHECKING:
     from typing import Iterator
 
+    from pytools.tool.family import Family
+
 
 __all__ = ["LATEST_SECONDS", "Progress", "Waiting", "announce", "intervals", "wait"]
 
@@ -69,13 +71,14 @@ class Progress:
 
 
 class Waiting:
-    """Waits for time to pass, a file descriptor to be readable, Ctrl-C, or the
-    reader of standard output to go away. ``ended`` says that one of the latter
-    two has happened. Ctrl-C once more ends what takes long then, such as writing to
+    """Waits for time to pass, a file descriptor to be readable, Ctrl-C, the end of the command of
+    --exec and its children, or the reader of standard output to go away. ``ended`` says that one of
+    the latter three has happened. Ctrl-C once more ends what takes long then, such as writing to
     a reader that has stopped: it raises KeyboardInterrupt."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family | None = None) -> None:
         self._interrupted = 0.0  # when
+        self._family = family
         self.ended = False
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
@@ -86,6 +89,8 @@ class Waiting:
         self._poll = select.poll()
         self._poll.register(self._woken, select.POLLIN)
         self._poll.register(1, 0)  # errors only
+        if family is not None:
+            self._poll.register(family.descriptor, select.POLLIN)
 
     def _interrupt(self, number: int, frame: object) -> None:
         now = time.monotonic()
@@ -111,6 +116,9 @@ class Waiting:
 
     def once(self, seconds: float | None) -> None:
         """Wait once, for at most so long."""
+        family = self._family
+        if family is not None and family.seconds is not None:
+            seconds = family.seconds if seconds is None else min(seconds, family.seconds)
         # Rounded up: a wait that is too short would spin to the deadline.
         timeout = None if seconds is None else int(seconds * 1000) + 1
         for fd, event in self._poll.poll(timeout):
@@ -118,6 +126,11 @@ class Waiting:
                 raise BrokenPipeError
             if fd == self._woken:
                 os.read(self._woken, 64)
+            if family is not None and fd == family.descriptor:
+                self._poll.unregister(fd)  # which is closed then
+                family.reap()
+        if family is not None and family.seconds is not None and family.has_ended():
+            self.ended = True
 
 
 def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:

@@ -282,7 +282,7 @@ def test_a_cpu_that_goes_offline_meanwhile_does_not_matter(monkeypatch: Any) -> 
     loaded = loader.load(image)
     with switched_off(present[-1]):
         monkeypatch.setattr(kernel, "online_cpus", lambda: present)
-        attached = attach.attach(loaded, kernel.running(), 99)
+        attached = attach.attach(loaded, kernel.running(), attach.Sampling(99))
     try:
         others = ",".join(map(str, present[:-1]))
         assert attached.said == [f"perf event cpu-clock, 99 Hz, CPUs {others}"]

@@ -17,7 +17,7 @@ from pytools.base import cache
 from pytools.collection import catalogue
 from pytools.facts import kernel
 from pytools.load import loader, program
-from pytools.load.attach import attach
+from pytools.load.attach import Sampling, attach
 from pytools.compile.compiler import NO_BCC_TEXT, require_headers
 from pytools.base.errors import Failure
 from pytools.compile.image import Image, ProgramSpec
@@ -224,7 +224,7 @@ def _attach_empty(hooks: list[Hook], running: kernel.Kernel) -> None:
     ]
     loaded = loader.load(Image([], programs))
     try:
-        attach(loaded, running, FREQUENCY).detach()
+        attach(loaded, running, Sampling(FREQUENCY)).detach()
     finally:
         for _, descriptor in loaded.programs:
             os.close(descriptor)

@@ -10,7 +10,7 @@ import os
 import resource
 import struct
 
-from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.facts import kernel
 from pytools.base import system
 from pytools.base.errors import Failure
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from pytools.facts.elf import File
 
-__all__ = ["Attachment", "attach", "attach_user"]
+__all__ = ["Attachment", "Sampling", "attach", "attach_user", "counts_cycles"]
 
 RAW_TRACEPOINT_OPEN = 17
-PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2
-PERF_COUNT_SW_CPU_CLOCK = 0
+PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 0, 1, 2
+PERF_COUNT_HW_CPU_CYCLES = PERF_COUNT_SW_CPU_CLOCK = 0
 PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1: all that is needed here
 PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
@@ -37,6 +37,28 @@ MOST_CLOSING = 32
 LINK_CREATE = 28
 BPF_F_UPROBE_MULTI_RETURN = 1
 PERF_EVENT_IOC_SET_BPF = 0x40042408
+
+
+class Sampling(NamedTuple):
+    """When programs on perf events run: ``frequency`` times a second, or each time that an event
+    has happened ``period`` times, on every online CPU or those given. The event is a nanosecond of
+    the CPU's clock, or with ``cycles`` a cycle of it, which hardware counts, also where interrupts
+    are off."""
+
+    frequency: int = 0
+    period: int = 0
+    cpus: Sequence[int] | None = None
+    cycles: bool = False
+
+    @property
+    def rate(self) -> str:
+        if not self.period:
+            return f"{self.frequency} Hz"
+        return f"every {self.period} {'cycles' if self.cycles else 'ns'}"
+
+    @property
+    def event(self) -> str:
+        return "cpu-cycles" if self.cycles else "cpu-clock"
 
 
 class Attachment:
@@ -79,19 +101,11 @@ class Attachment:
                 progress(total - len(self.descriptors), total)
 
 
-def attach(
-    loaded: Loaded,
-    running: Kernel,
-    frequency: int = 0,
-    period: int = 0,
-    sampled: Sequence[int] | None = None,
-) -> Attachment:
-    """Attach every program to the hook that its template names; those on perf
-    events sample every online CPU (or those given) ``frequency`` times a second, or
-    every ``period`` nanoseconds."""
+def attach(loaded: Loaded, running: Kernel, sampling: Sampling = Sampling()) -> Attachment:
+    """Attach every program to the hook that its template names."""
     # All that must be looked up is, before the first program watches.
     cpus = kernel.online_cpus()
-    offline = set(sampled or []) - set(cpus)
+    offline = set(sampling.cpus or []) - set(cpus)
     if offline:
         raise Failure(f"CPU {min(offline)} is not online")
     numbers = {
@@ -103,7 +117,7 @@ def attach(
     try:
         for program, fd in loaded.programs:
             if program.kind == "perf_event":
-                _sample(attachment, fd, frequency, period, cpus if sampled is None else sampled)
+                _sample(attachment, fd, sampling, cpus if sampling.cpus is None else sampling.cpus)
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
@@ -131,13 +145,29 @@ def _perf_attributes(
     )
 
 
-def _sample(
-    attachment: Attachment, program: int, frequency: int, period: int, cpus: Sequence[int]
-) -> None:
-    attributes = _perf_attributes(
-        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, period or frequency,
-        0 if period else PERF_ATTR_FREQ,
-    )  # fmt: skip
+def _sampled(sampling: Sampling) -> bytes:
+    kind, config = (
+        (PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES)
+        if sampling.cycles
+        else (PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK)
+    )
+    flags = 0 if sampling.period else PERF_ATTR_FREQ
+    return _perf_attributes(kind, config, sampling.period or sampling.frequency, flags)
+
+
+def counts_cycles() -> bool:
+    """Whether the CPUs have a counter of cycles that can interrupt (a PMU), as far as this process
+    may know: most virtual machines have none."""
+    try:
+        attributes = _sampled(Sampling(frequency=1, cycles=True))
+        os.close(system.perf_event_open(attributes, kernel.online_cpus()[0]))
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)  # attaching says what is missing
+    return True
+
+
+def _sample(attachment: Attachment, program: int, sampling: Sampling, cpus: Sequence[int]) -> None:
+    attributes = _sampled(sampling)
     sampled = []
     for cpu in cpus:
         try:
@@ -147,15 +177,15 @@ def _sample(
                 continue  # went offline meanwhile
             if error.errno == errno.EINVAL:
                 raise Failure(
-                    f"cannot sample at {frequency} Hz: more than "
+                    f"cannot sample at {sampling.frequency} Hz: more than "
                     "/proc/sys/kernel/perf_event_max_sample_rate allows"
                 ) from None
             raise refusal(f"open a perf event on CPU {cpu}", error) from None
         attachment.descriptors.append(event)
         _set_program(event, program, "a perf event")
         sampled.append(str(cpu))
-    rate = f"every {period} ns" if period else f"{frequency} Hz"
-    attachment.said.append(f"perf event cpu-clock, {rate}, CPUs {','.join(sampled)}")
+    on = ",".join(sampled)
+    attachment.said.append(f"perf event {sampling.event}, {sampling.rate}, CPUs {on}")
 
 
 def tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:

@@ -98,6 +98,11 @@ class Symbols:
         self._child: subprocess.Popen[bytes] | None = None
         self.why_not = ""  # why there are no names
 
+    @property
+    def pid(self) -> int:
+        """The child; 0 before ``watch``, and where there is none."""
+        return 0 if self._child is None else self._child.pid
+
     def watch(self, pids: Sequence[int]) -> None:
         """Have the files of these processes opened, soon."""
         if pids or self._child is None:  # even for none: the child is then ready for others

@@ -1,0 +1,63 @@
+"""Who called a system call: the functions of the process, innermost first, as a program has put
+their addresses into an event (bpf_get_stack)."""
+from __future__ import annotations
+
+import struct
+
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.read.symbols import Symbols, call_site
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Sequence
+
+__all__ = ["CALLERS_BYTES", "Callers"]
+
+MOST_CALLERS = 32
+CALLERS_BYTES = 8 * MOST_CALLERS
+UNKNOWN = "[unknown]"
+
+
+class Callers:
+    """Names the functions in records that have ``pid`` and ``callers``. ``pids`` are processes that
+    are known before, ``tell`` is told why there are no names."""
+
+    def __init__(self, pids: Sequence[int], tell: Callable[[str], None]) -> None:
+        self._symbols = Symbols()
+        self._tell = tell
+        self._symbols.watch(pids)
+
+    @property
+    def pid(self) -> int:
+        """The process that looks names up, and opens files for it."""
+        return self._symbols.pid
+
+    def named(self, records: Iterable[Any]) -> list[Any]:
+        """The records with names in place of the addresses. Of a process that ends at once, the
+        names may be gone by then."""
+        found = list(records)
+        stacks = [_addresses(record.callers) for record in found]
+        wanted: dict[int, set[int]] = {}
+        for record, addresses in zip(found, stacks):
+            wanted.setdefault(record.pid, set()).update(call_site(addresses))
+        known = self._symbols.resolve(wanted, last=False)
+        if self._symbols.why_not:
+            self._tell(self._symbols.why_not)
+            self._tell = _told
+        made = []
+        for record, addresses in zip(found, stacks):
+            names = known.get(record.pid, {})
+            symbols = (names.get(address) for address in call_site(addresses))
+            callers = tuple(symbol.name if symbol else UNKNOWN for symbol in symbols)
+            made.append(record._replace(callers=callers))
+        return made
+
+    def close(self) -> None:
+        self._symbols.close()
+
+
+def _addresses(data: bytes) -> list[int]:
+    return [address for (address,) in struct.iter_unpack("=Q", data) if address]
+
+
+def _told(why: str) -> None:
+    """It has been said."""

@@ -10,6 +10,8 @@ import mmap
 import os
 import re
 import struct
+import subprocess
+import time
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,12 +21,14 @@ import pytest
 
 from disks import (
     BLOCK,
+    DISK_BYTES,
     SECTOR,
     Io,
     Stat,
     Worker,
     appears,
     diskstats,
+    frozen,
     loop_disk,
     mixed,
     module,
@@ -73,6 +77,51 @@ def test_each_io_with_its_process_sector_and_bytes(disk: str) -> None:
     assert times == sorted(times)
     assert (times[0] - began).total_seconds() > -0.1 and (times[-1] - ended).total_seconds() < 0.1
     assert all("sync" in one["flags"].split("|") for one in found if one["t"] == "W")
+
+
+@contextlib.contextmanager
+def file_system(folder: Path) -> Iterator[Path]:
+    """A file system that can be frozen: that of the kernel matrix, or one of its own."""
+    if "PYTOOLS_SCRATCH" in os.environ:
+        yield Path(os.environ["PYTOOLS_SCRATCH"])
+        return
+    (folder / "mounted").mkdir()
+    with open(folder / "image", "wb") as file:
+        file.truncate(4 * DISK_BYTES)
+    subprocess.run(["mkfs.ext4", "-q", folder / "image"], check=True)
+    subprocess.run(["mount", "-o", "loop", folder / "image", folder / "mounted"], check=True)
+    try:
+        yield folder / "mounted"
+    finally:
+        subprocess.run(["umount", folder / "mounted"], check=True)
+
+
+LONG_MS = 200
+
+
+def test_only_those_that_take_long(tmp_path: Path) -> None:
+    """Two writes to a disk whose file is on a frozen file system, before and between others."""
+    long = [Io("w", 0, BLOCK), Io("w", 4096, BLOCK)]
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(file_system(tmp_path))
+        disk = stack.enter_context(loop_disk(folder))
+        process = stack.enter_context(worker(disk))
+        everything = stack.enter_context(Tool("biosnoop", "--json", "--disk", disk))
+        slow = stack.enter_context(Tool("biosnoop", "--json", "-m", str(LONG_MS), "--disk", disk))
+        for one in long:
+            with frozen(folder):
+                began = time.monotonic()
+                process.begin([one])
+                while Path(f"/sys/block/{disk}/inflight").read_text().split() != ["0", "1"]:
+                    os.sched_yield()
+                while time.monotonic() < began + 2 * LONG_MS / 1000:
+                    os.sched_yield()
+            process.wait()
+            process.do([Io("r", 1024 + 64 * number, BLOCK) for number in range(100)])
+        found, seen = events(slow.stop()), events(everything.stop())
+    assert len(seen) == 202
+    assert listed(found) == listed([one for one in seen if one["lat_ms"] >= LONG_MS])
+    assert not set(long) - set(listed(found))
 
 
 def test_pattern_flush_and_filters(disk: str) -> None:

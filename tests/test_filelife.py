@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,92 @@ def test_files_of_all_cpus_at_once(tmp_path: Path) -> None:
     assert b"lost" not in tool.messages
     counted = Counter(event["pid"] for event in events if event["file"] == "brief")
     assert counted == {child.pid: BRIEF_FILES for child in children}
+
+
+# Creates and deletes files by names of all kinds, below its own root directory if one is given.
+PATHS = """
+import os, sys
+folder, root = sys.argv[1:3]
+if root:
+    os.chroot(root)
+os.chdir(folder)
+print("ready", flush=True)
+sys.stdin.readline()
+deep = "/".join(f"level{number}" for number in range(30))
+os.makedirs(deep)
+for name in ("plain", "a b", "deep/../other", deep + "/leaf", "\\u00e9", "n" * 255):
+    os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    os.makedirs("deep", exist_ok=True)
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+    os.unlink(name)
+at = os.open(deep, os.O_PATH)
+os.close(os.open("by-descriptor", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+os.unlink("by-descriptor", dir_fd=at)
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+def paths(folder: str, root: str = "") -> tuple[list[str], list[str]]:
+    """Those that such a program deletes in a folder, and what filelife says of them."""
+    with python_child(PATHS, folder, root) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        with Tool("filelife", "-F", "--json", "-p", str(child.pid)) as tool:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"done\n"
+            events = [json.loads(line) for line in tool.stop().splitlines()]
+    deep = "/".join(f"level{number}" for number in range(30))
+    names = ["plain", "a b", "other", f"{deep}/leaf", "\u00e9", "n" * 255, f"{deep}/by-descriptor"]
+    return [f"{folder}/{name}" for name in names], [event["file"] for event in events]
+
+
+def test_full_paths(tmp_path: Path) -> None:
+    deleted, said = paths(str(tmp_path))
+    assert said == deleted
+
+
+def test_full_paths_across_mounts_and_within_the_root_of_the_process(tmp_path: Path) -> None:
+    """Below a tmpfs in a folder, and below a bind mount of a folder of that."""
+    (tmp_path / "outer").mkdir()
+    mounts = [["-t", "tmpfs", "none", str(tmp_path / "outer")]]
+    with contextlib.ExitStack() as stack:
+        for arguments in mounts:
+            subprocess.run(["mount", *arguments], check=True)
+            stack.callback(subprocess.run, ["umount", arguments[-1]], check=True)
+        for name in ("source/below", "target"):
+            (tmp_path / "outer" / name).mkdir(parents=True)
+        source, target = (str(tmp_path / "outer" / name) for name in ("source", "target"))
+        subprocess.run(["mount", "--bind", source, target], check=True)
+        stack.callback(subprocess.run, ["umount", target], check=True)
+        deleted, said = paths(f"{target}/below")
+        assert said == deleted
+        for level in sorted(Path(source, "below").rglob("*"), reverse=True):
+            level.rmdir()
+        deleted, said = paths("/target/below", str(tmp_path / "outer"))
+        assert said == deleted
+
+
+def test_a_file_system_that_is_below_another_one_deletes_by_its_own_path(tmp_path: Path) -> None:
+    """In an overlay: the file is known, and deleted, by the path that the process has for it."""
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "upper"], check=True)
+    try:
+        for name in ("files", "work"):
+            (tmp_path / "upper" / name).mkdir()
+        layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper/files"
+        more = f"workdir={tmp_path}/upper/work"
+        mounted = subprocess.run(
+            ["mount", "-t", "overlay", "none", "-o", f"{layers},{more}", tmp_path / "merged"],
+            capture_output=True,
+        )
+        if mounted.returncode:
+            pytest.skip(f"no overlay can be mounted here: {mounted.stderr.decode()}")
+        try:
+            deleted, said = paths(str(tmp_path / "merged"))
+            assert said == deleted
+        finally:
+            subprocess.run(["umount", tmp_path / "merged"], check=True)
+    finally:
+        subprocess.run(["umount", tmp_path / "upper"], check=True)

@@ -794,3 +794,53 @@ def test_says_at_its_start_whose_opens_it_may_not_see(tmp_path: Path) -> None:
         program.write_bytes(head)
         assert open_files._is_32_bit(str(program)) == is_32_bit
     assert not open_files._is_32_bit("/nonexistent")
+
+
+# Functions that stand in no file, as those of a just-in-time compiler: one opens what it is given,
+# the other calls it. Both keep the frame pointer.
+CALLERS = r"""
+import ctypes, mmap, os, sys
+OPENING = bytes.fromhex("55 4889e5 31f6 31d2 b802000000 0f05 5d c3")  # open(path, 0, 0)
+CALLING = bytes.fromhex("55 4889e5 4889f8 4889f7 ffd0 5d c3")  # f(path)
+code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+start = ctypes.addressof(ctypes.c_char.from_buffer(code))
+places = {}
+with open(f"/tmp/perf-{os.getpid()}.map", "w") as symbols:
+    for place, (name, body) in enumerate((("opening", OPENING), ("calling\x1b[2J", CALLING))):
+        code[256 * place : 256 * place + len(body)] = body
+        places[name] = start + 256 * place
+        symbols.write(f"{places[name]:x} {len(body):x} {name}\n")
+calls = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_char_p)
+print("ready", flush=True)
+for path in sys.stdin.buffer:
+    calls(places["calling\x1b[2J"])(places["opening"], path.rstrip())
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(not X86, reason="machine code of x86-64")
+@pytest.mark.parametrize("filtered", [True, False])
+def test_the_functions_that_called_open(tmp_path: Path, filtered: bool) -> None:
+    """By name; and what is opened to learn the names is not shown."""
+    path = tmp_path / "file"
+    with python_child(CALLERS) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+        more = ["-p", str(child.pid)] if filtered else ["-u", str(os.getuid())]
+        with Tool("opensnoop", "--json", "-c", *more) as tool:
+            with Tool("opensnoop", "-c", "-p", str(child.pid)) as other:
+                for _ in range(3):
+                    child.stdin.write(f"{path}\n".encode())
+                    child.stdin.flush()
+                    assert child.stdout.readline() == b"done\n"
+                lines = other.stop().splitlines()
+            naming = Path(f"/proc/{tool.process.pid}/task/{tool.process.pid}/children").read_text()
+            events = [json.loads(line) for line in tool.stop().splitlines()]
+        Path(f"/tmp/perf-{child.pid}.map").unlink()
+    found = [event for event in events if event["path"] == str(path)]
+    assert len(found) == 3 and {event["pid"] for event in found} == {child.pid}
+    for event in found:
+        assert event["callers"].split(";")[-2:] == ["calling\x1b[2J", "opening"]
+    assert naming and int(naming) not in {event["pid"] for event in events}
+    assert lines[0].split() == ["PID", "COMM", "FD", "ERR", "PATH"]
+    at = next(number for number, line in enumerate(lines) if line.endswith(str(path)))
+    assert lines[at + 1 : at + 3] == [f"{' ' * 8}opening", f"{' ' * 8}calling\\x1b[2J"]

@@ -161,7 +161,7 @@ def test_options_choose_what_is_sampled() -> None:
         assert samples(seen("--cgroup", str(folder))) > 0
         why = f"profile: nothing was seen: no task is in the cgroup {other}\n"
         assert seen("--cgroup", str(other), why=why) == []
-        assert samples(seen("-L", str(pid), "-c", "10000000")) > 0
+        assert samples(seen("-L", str(pid), "--period", "10000000")) > 0
         for row in seen("-U", "-p", str(pid)):
             assert row["kernel_stack"] is None
         for row in seen("-K", "-p", str(pid)):
@@ -310,3 +310,51 @@ def test_the_threads_of_a_process_are_one_tower_or_one_for_each_name() -> None:
         result = run_tool("profile", "-K", "--json", *often, "--thread-names")
         found = {(row["comm"], row["thread"]) for row in rows(result.stdout)}
         assert ("main name", "first thread") in found
+
+
+HAS_CYCLES = os.path.exists("/sys/bus/event_source/devices/cpu") or os.path.exists(
+    "/sys/bus/event_source/devices/armv8_pmuv3_0"
+)
+NO_CYCLES = "profile: no CPU counts its cycles here, as in most virtual machines"
+
+
+def event_of(*options: str) -> tuple[str, list[str]]:
+    """What it says that it samples by, and what else it says without being asked."""
+    with Tool("profile", *options) as tool:
+        tool.stop()
+    said = tool.messages.decode().splitlines()
+    (event,) = (line for line in said if line.startswith("profile: attached to perf event "))
+    notes = [line for line in said if line.startswith("profile: no ")]
+    return re.sub(r"profile: attached to perf event |, CPUs .*", "", event), notes
+
+
+@pytest.mark.host_only
+@pytest.mark.skipif(not HAS_CYCLES, reason="no CPU counts its cycles here")
+def test_cycles_are_counted_where_the_cpus_do() -> None:
+    assert event_of() == ("cpu-cycles, 49 Hz", [])
+    assert event_of("-c", "10000000") == ("cpu-cycles, every 10000000 cycles", [])
+    assert event_of("-e", "cpu-cycles", "-F", "99") == ("cpu-cycles, 99 Hz", [])
+    with spinning() as pid:
+        found = rows(run_tool("profile", "--json", "-p", str(pid), "-c", "10000000", "1").stdout)
+    assert samples(found) > 10
+
+
+@pytest.mark.skipif(HAS_CYCLES, reason="the CPUs count their cycles here")
+def test_where_no_cpu_counts_cycles_the_clock_does() -> None:
+    assert event_of() == ("cpu-clock, 49 Hz", [])
+    said = f"{NO_CYCLES}: -c counts nanoseconds (say --period, or -e cpu-clock -c)"
+    assert event_of("-c", "10000000") == ("cpu-clock, every 10000000 ns", [said])
+    result = run_tool("profile", "-e", "cpu-cycles", "1")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"{NO_CYCLES}: use -e cpu-clock\n"
+
+
+@pytest.mark.host_only
+def test_nanoseconds_are_asked_for_by_period_or_event() -> None:
+    for options in (["--period", "10000000"], ["-e", "cpu-clock", "-c", "10000000"]):
+        assert event_of(*options) == ("cpu-clock, every 10000000 ns", [])
+    result = run_tool("profile", "-e", "cpu-cycles", "--period", "10000000", "1")
+    assert result.returncode == 2
+    assert result.stderr == ("profile: argument --period: nanoseconds are those of -e cpu-clock\n")
+    for options in (["-F", "9", "-c", "10000"], ["-c", "10000", "--period", "10000"]):
+        assert run_tool("profile", *options).returncode == 2

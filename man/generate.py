@@ -73,6 +73,46 @@ Any process of a container stands for the container.
 Processes in namespaces below that one are not included.
 """,
     "--mntns": "Any process of a container selects the container.\n",
+    "--cgroupmap": """\
+.Ar MAPPATH
+is a hash map that another program has pinned in a BPF file system, with keys of 8 bytes: the
+inode numbers of the directories of cgroups of version 2.
+Cgroups below these are not included.
+The map may change while the tool runs.
+""",
+    "--mntnsmap": """\
+The same with the inode numbers of mount namespaces, as
+.Ql stat -Lc %i /proc/PID/ns/mnt
+prints them, as keys of 8 bytes.
+""",
+    "--exec": """\
+What stands behind
+.Fl \\-exec
+is the command with its arguments.
+The command is held until everything is attached.
+Children are followed from their first moment, in whatever session or cgroup they are.
+Processes that others start for the command (a daemon, systemd, a container engine) are not its
+children.
+.Pp
+The tool ends when the command and all its children have ended, and prints what is left then.
+If the tool ends before, it sends SIGTERM to the command, but not to the children.
+If the tool is killed, the kernel does that, unless the command has become another user's.
+The exit status is the tool's own; a message says if the command failed.
+A command that cannot be run is an error of the tool, with status 1.
+.Pp
+The command has the tool's standard streams, working directory, environment and limits, and its
+.Em credentials :
+if the tool runs as root, so does the command.
+.Ql --exec setpriv --reuid=USER --init-groups COMMAND
+or
+.Ql --exec sudo -u USER COMMAND
+runs it as another user.
+Until the kernel has found the program, its process has the tool's name.
+.Fl p
+is not allowed with
+.Fl \\-exec ,
+and the tool has to run in the first PID namespace, not in a container.
+""",
     "--container": """\
 A container is recognized by the name of its cgroup; its id is shortened to 12 digits,
 as Docker, Podman and Kubernetes do.
@@ -132,6 +172,8 @@ def argument(action: argparse.Action) -> str:
         return ""
     if action.nargs == "?":
         return f" Op Ar {action.metavar or action.dest.upper()}"
+    if action.nargs == argparse.PARSER:
+        return f" Ar {action.metavar} ..."
     return f" Ar {action.metavar or action.dest.upper()}"
 
 

@@ -198,7 +198,9 @@ def synopsis(parser: argparse.ArgumentParser) -> str:
         shown.update(together)
         flags = [flag(each.option_strings[0]) + argument(each) for each in together]
         repeated = " ..." if isinstance(action, argparse._AppendAction) else ""
-        lines.append(f".Op {' | '.join([flags[0], *[each[3:] for each in flags[1:]]])}{repeated}")
+        # One "Fl" is for all that follow it, up to an "Ar".
+        more = flags[1:] if " Ar " in " ".join(flags) else [each[3:] for each in flags[1:]]
+        lines.append(f".Op {' | '.join([flags[0], *more])}{repeated}")
     positional = [action for action in parser._actions if not action.option_strings]
     if [action.dest for action in positional] == ["interval", "count"]:
         lines.append(".Op Ar interval Op Ar count")

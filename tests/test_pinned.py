@@ -1,4 +1,4 @@
-"""--cgroupmap and --mntnsmap: the keys of a map that somebody else has pinned are what is traced."""
+"""--cgroupmap and --mntnsmap: the keys of a map that another has pinned are what is traced."""
 from __future__ import annotations
 
 import contextlib

@@ -26,10 +26,9 @@ def open_hash(path: str, key_bytes: int) -> int:
     """A descriptor of the hash map that is pinned at a path, if its keys have so many bytes; raises
     Failure for anything else."""
     # Nothing is opened but what is in a BPF file system: the kernel refuses all else by its type.
-    try:
-        name = ctypes.create_string_buffer(os.fsencode(path))
-    except ValueError:
-        raise Failure(f"{path!r} is no path") from None
+    if "\0" in path:
+        raise Failure(f"{path!r} is no path")
+    name = ctypes.create_string_buffer(os.fsencode(path))
     try:
         attributes = struct.pack("=QII", ctypes.addressof(name), 0, BPF_F_RDONLY)
         descriptor = system.bpf(OBJ_GET, bytearray(attributes))

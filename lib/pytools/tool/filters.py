@@ -256,6 +256,8 @@ def _cgroup(path: str | None) -> Filter | None:
         controllers = _hierarchy(path)
     except OSError as error:
         raise Failure(f"cannot use the cgroup {path}: {error.strerror}") from None
+    except ValueError:  # a NUL
+        raise Failure(f"cannot use the cgroup {path!r}: that is no path") from None
     if controllers is None:
         raise Failure(f"cannot use the cgroup {path}: it is not a cgroup's folder")
     find = "task->cgroups->dfl_cgrp"

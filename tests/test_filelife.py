@@ -186,12 +186,12 @@ def test_full_paths_across_mounts_and_within_the_root_of_the_process(tmp_path: P
     with contextlib.ExitStack() as stack:
         for arguments in mounts:
             subprocess.run(["mount", *arguments], check=True)
-            stack.callback(subprocess.run, ["umount", arguments[-1]], check=True)
+            stack.callback(subprocess.check_call, ["umount", arguments[-1]])
         for name in ("source/below", "target"):
             (tmp_path / "outer" / name).mkdir(parents=True)
         source, target = (str(tmp_path / "outer" / name) for name in ("source", "target"))
         subprocess.run(["mount", "--bind", source, target], check=True)
-        stack.callback(subprocess.run, ["umount", target], check=True)
+        stack.callback(subprocess.check_call, ["umount", target])
         deleted, said = paths(f"{target}/below")
         assert said == deleted
         for level in sorted(Path(source, "below").rglob("*"), reverse=True):

@@ -104,13 +104,16 @@ def test_the_cgroups_of_a_map_as_it_is_at_the_moment(bpf: Path, tmp_path: Path, 
         pinned = create(bpf / "cgroups", kind)
         change(pinned, "update", one.stat().st_ino)
         tool = stack.enter_context(Tool("opensnoop", "--json", "--cgroupmap", str(pinned)))
-        for round_, step in enumerate(
-            (lambda: None, lambda: change(pinned, "update", other.stat().st_ino),
-             lambda: change(pinned, "delete", one.stat().st_ino))
-        ):  # fmt: skip
-            step()
+
+        def all_open(number: int) -> None:
             for opener, name in zip(openers, ("one", "below", "other")):
-                opener.open(tmp_path / f"{name}{round_}")
+                opener.open(tmp_path / f"{name}{number}")
+
+        all_open(0)
+        change(pinned, "update", other.stat().st_ino)
+        all_open(1)
+        change(pinned, "delete", one.stat().st_ino)
+        all_open(2)
         assert names(tool.stop(), tmp_path) == ["one0", "one1", "other1", "other2"]
 
 

@@ -20,7 +20,6 @@ import signal
 import sys
 import tempfile
 from typing import Any, Iterator, Sequence
-from unittest import mock
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib"), HERE]
@@ -101,38 +100,16 @@ def command_line(chance: random.Random, tool: str) -> list[str]:
 
 def run(tool: str, arguments: Sequence[str], attach: bool) -> tuple[int, bytes, bytes]:
     """Its status, and what it wrote to standard output and error."""
-    module = capture.load(tool)
 
     def stop(*rest: object) -> None:
         raise KeyboardInterrupt
 
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
-        child = os.fork()
-        if not child:
-            try:
-                signal.alarm(STALLED_SECONDS)
-                for number, file in enumerate((output, messages), 1):
-                    os.dup2(file.fileno(), number)
-                sys.stdout, sys.stderr = open(1, "w"), open(2, "w", errors="backslashreplace")
-                sys.argv = [str(support.TOOLS / tool), *arguments]
-                with mock.patch.object(program, "prepare", program.prepare if attach else stop):
-                    module.tool.run(module.start)
-            except SystemExit as error:  # argparse's
-                sys.stdout.flush()
-                os._exit(int(error.code or 0))
-            except BaseException:
-                import traceback
+    def before() -> None:
+        signal.alarm(STALLED_SECONDS)
+        if not attach:
+            program.prepare = stop  # type: ignore[assignment]
 
-                traceback.print_exc()
-                sys.stderr.flush()
-            finally:
-                os._exit(99)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        found = []
-        for file in (output, messages):
-            file.seek(0)
-            found.append(file.read())
-        return status, found[0], found[1]
+    return support.forked(tool, arguments, before)
 
 
 def mistake(tool: str, status: int, output: bytes, messages: bytes) -> str:

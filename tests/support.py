@@ -14,7 +14,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -170,17 +170,27 @@ def run_tool(name: str, *arguments: str, **options: Any) -> subprocess.Completed
 def in_fork(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What a tool prints, and how it ends, in a process that has Python and the library already:
     for what it does before anything is started."""
+    status, output, messages = forked(name, needed(name, arguments))
+    return subprocess.CompletedProcess([name], status, output.decode(), messages.decode())
+
+
+def forked(
+    name: str, arguments: Sequence[str], before: Callable[[], object] = bool
+) -> tuple[int, bytes, bytes]:
+    """How a tool ends in such a process, and what it wrote to standard output and error; ``before``
+    is called there first."""
     import capture
 
     module = capture.load(name)
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
         child = os.fork()
         if not child:
             try:
+                before()
                 for number, file in enumerate((output, messages), 1):
                     os.dup2(file.fileno(), number)
-                sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
-                sys.argv = [str(TOOLS / name), *needed(name, arguments)]
+                sys.stdout, sys.stderr = open(1, "w"), open(2, "w", errors="backslashreplace")
+                sys.argv = [str(TOOLS / name), *arguments]
                 module.tool.run(module.start)
             except SystemExit as error:  # argparse's
                 sys.stdout.flush()
@@ -193,7 +203,7 @@ def in_fork(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for file in (output, messages):
             file.seek(0)
-        return subprocess.CompletedProcess([name], status, output.read(), messages.read())
+        return status, output.read(), messages.read()
 
 
 @functools.lru_cache(maxsize=None)

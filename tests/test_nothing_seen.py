@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import time
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 import capture
 from pytools.base.comm import comm
+from pytools.base.process_files import users_of
 from pytools.tool import present
 from support import cgroups, kinds, one_in_matrix, python_child, run_tool, tool_names
 
@@ -69,6 +71,8 @@ def test_each_filter_says_what_is_not_there() -> None:
         assert why("execsnoop", "-P", str(os.getpid())) == []
         assert why("opensnoop", "-u", str(unused)) == [f"no process belongs to user {unused}"]
         assert why("opensnoop", "-u", str(os.getuid()), "-p", pid) == []
+        assert why("opensnoop", "-u", pwd.getpwuid(os.getuid()).pw_name) == []
+        assert why("opensnoop", "-n", "*yth?n", "-p", pid) == []
         assert why("opensnoop", "-n", NAME) == [f"no process has {NAME} in its name"]
         assert why("opensnoop", "-n", "ython", "-p", pid) == []
         assert why("opensnoop", "-p", pid, "--comm", _comm(os.getppid())) == (
@@ -174,7 +178,7 @@ def _state(pid: int) -> str:
 
 
 def _users() -> set[int]:
-    return {present._user(int(pid)) for pid in os.listdir("/proc") if pid.isdigit()}
+    return {user for pid in os.listdir("/proc") if pid.isdigit() for user in users_of(int(pid))}
 
 
 def _comm(pid: int) -> str:

@@ -15,7 +15,10 @@ import struct
 
 from pytools.base import system
 
-__all__ = ["NotRegular", "names_in_root", "open_in_root", "open_mapped", "open_regular", "owned_by"]
+__all__ = [
+    "NotRegular", "names_in_root", "open_in_root", "open_mapped", "open_regular", "owned_by",
+    "users_of",
+]  # fmt: skip
 
 PATH = os.O_PATH | os.O_CLOEXEC
 OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -76,15 +79,21 @@ def names_in_root(pid: int, folder: str) -> list[str]:
 def owned_by(descriptor: int, pid: int) -> bool:
     """Whether a file's owner is root, or a user that the process is."""
     owner = os.fstat(descriptor).st_uid
-    if not owner:
-        return True
+    return not owner or owner in users_of(pid)
+
+
+def users_of(pid: int) -> list[int]:
+    """The users that a process is: the real, the effective, the saved one, and that of its access
+    to files; none where it has ended."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
-            lines = file.read().splitlines()
-    except OSError:  # it has ended
-        return False
-    users: list[bytes] = next((line.split()[1:] for line in lines if line.startswith(b"Uid:")), [])
-    return b"%d" % owner in users
+            return next(
+                [int(word) for word in line.split()[1:]]
+                for line in file
+                if line.startswith(b"Uid:")
+            )
+    except (OSError, StopIteration):
+        return []
 
 
 def _reopened(found: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.domains import task_states
 from pytools.read.stacks import Counted, Stacks
 from pytools.read.symbols import Symbol
 
@@ -13,10 +14,7 @@ if TYPE_CHECKING:
     from pytools.load.maps import Map
 
 
-__all__ = ["BITS", "ongoing_waits"]
-
-# The bits of a task's state (task_states) by its letter in proc(5). R has none: the thread may run.
-BITS = {"S": 0x1, "D": 0x2, "T": 0x4, "t": 0x8, "P": 0x40, "I": 0x402}
+__all__ = ["ongoing_waits"]
 
 
 def ongoing_waits(
@@ -51,7 +49,7 @@ def ongoing_waits(
                 place = _place(folder) if user else 0
                 names = _kernel_stack(folder) if kernel else ()
                 # Of one that sleeps, the name of the thread alone is known here.
-                whose = pid, tid, BITS[state], comm, comm
+                whose = pid, tid, task_states.BITS[state], comm, comm
                 user_stack = [place][: place > 0]
                 counts.append(Counted(*whose, user_stack, [], now - began, names, True))
         return counts

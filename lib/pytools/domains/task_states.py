@@ -1,7 +1,7 @@
 """The states of tasks in words: why one does not run."""
 from __future__ import annotations
 
-__all__ = ["state_words"]
+__all__ = ["BITS", "state_words"]
 
 # Bits of a task's state (the kernel's include/linux/sched.h): the first that is set
 # names it. Bits that say more about a sleep stand before those of the sleep itself.
@@ -15,6 +15,8 @@ STATES = {
     0x2: "disk wait",  # TASK_UNINTERRUPTIBLE, whatever it waits for
     0x1: "interruptible sleep",
 }
+# The same bits by the letter that proc(5) has. R has none: the thread may run.
+BITS = {"S": 0x1, "D": 0x2, "T": 0x4, "t": 0x8, "P": 0x40, "I": 0x402}
 
 
 def state_words(state: int) -> str:

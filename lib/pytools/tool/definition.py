@@ -23,10 +23,11 @@ from pytools.tool import arguments, filters
 from pytools.tool.waiting import Waiting
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping, NoReturn, Sequence
+    from typing import Any, Callable, Iterable, Mapping, NoReturn, Sequence
 
     from pytools.tool.collected import Collected
     from pytools.tool.family import Family
+    from pytools.tool.fields import Field
     from pytools.compile.unrendered import Value
 
     Start = Callable[[argparse.Namespace], "Trace"]
@@ -203,6 +204,12 @@ class Tool:
         return self.parser.prog
 
     # The options that many tools have.
+
+    def add_fields(self, declared: Iterable[Field]) -> None:
+        """Add the options that show fields to people."""
+        for field in declared:
+            if field.option:
+                self.add_argument(*field.option, action="store_true", help=field.help)
 
     def add_filters(self, **which: Any) -> None:
         """See ``arguments.add_filters``."""

@@ -11,7 +11,6 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.beside import PATIENCE_SECONDS
 from pytools.facts.kernel import possible_cpus
 from pytools.load.program import Program
-from pytools.read.growth import Growth
 from pytools.read.ringbuf import RingBuffer
 from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import EventWriter, plain
@@ -72,9 +71,7 @@ class EventTool(Tool):
         self.ring_bytes = ring_bytes
         self.table = list(table)
         self.table_option = table_option
-        for field in self.fields:
-            if field.option:
-                self.add_argument(*field.option, action="store_true", help=field.help)
+        self.add_fields(self.fields)
 
     @functools.cached_property
     def members(self) -> list[str]:
@@ -144,10 +141,13 @@ class EventTool(Tool):
         # It is printed once. Its rows have no time, which events may have.
         once = {"interval": None, "count": None, "timestamp": False}
         options = argparse.Namespace(**{**vars(options), **once})
-        counter = Growth(traced.maps["lost"])
+        before = 0
 
         def lost() -> int:
-            return counter.total_since_last() + traced.missed_since_last()
+            nonlocal before
+            now = _lost(traced)
+            since, before = now - before, now
+            return since
 
         return TableTrace(self, self.table, "", options, traced, rows, lost=lost, **more)
 
@@ -226,10 +226,7 @@ class EventTrace(Trace):
 
     def _count_lost(self) -> tuple[int, Mapping[str, int]]:
         """How many events are missing since the last call; and what was otherwise, by reason."""
-        maps = self._traced.maps
-        lost = maps["lost"].total() + self._traced.missed()
-        if "drafts" in maps:
-            lost += sum(draft[1] for _, cpus in maps["drafts"].items() for draft in cpus)
+        lost = _lost(self._traced)
         more, beside = self._losses() if self._losses else (0, {})
         new, self._lost_before = lost - self._lost_before + more, lost
         return new, beside
@@ -313,6 +310,15 @@ class EventTrace(Trace):
                 return
             else:
                 self.stop(LATEST_SECONDS / 10)
+
+
+def _lost(traced: Program) -> int:
+    """How many events are missing since the start: there was no room for them, or the kernel did
+    not run the program."""
+    lost = traced.maps["lost"].total() + traced.missed()
+    if "drafts" in traced.maps:
+        lost += sum(draft[1] for _, cpus in traced.maps["drafts"].items() for draft in cpus)
+    return lost
 
 
 def _made(make: Callable[[Any], Any], more: tuple[None, ...], record: tuple[Any, ...]) -> Any:

@@ -8,6 +8,7 @@ import time
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.comm import comm
+from pytools.base.process_files import users_of
 from pytools.domains.containers import Containers
 from pytools.load.pinned import keys as pinned_keys
 
@@ -139,7 +140,8 @@ def _filters(options: argparse.Namespace) -> list[_Filter]:
         found.append(_Filter(why, lambda thread: thread.ppid == options.ppid))
     if given.get("uid") is not None:
         why = f"no process belongs to user {options.uid}"
-        found.append(_Filter(why, lambda thread: _user(thread.pid) == options.uid))
+        number = options.wanted.settings["UID"]  # of one that was given by name, too
+        found.append(_Filter(why, lambda thread: users_of(thread.pid)[:1] == [number]))
     if given.get("kind") is not None:
         kernel = options.kind == "kernel"
         found.append(_Filter("", lambda thread: bool(thread.flags & PF_KTHREAD) == kernel))
@@ -156,8 +158,11 @@ def _filters(options: argparse.Namespace) -> list[_Filter]:
             )
         )
     if given.get("name_part"):
+        from pytools.tool.name_filters import name_pattern
+
+        part = name_pattern(options.name_part, "-n/--name", within=True)
         why = f"no process has {options.name_part} in its name"
-        found.append(_Filter(why, lambda thread: options.name_part in thread.comm))
+        found.append(_Filter(why, lambda t: part.matches(comm(f"/proc/{t.pid}") or b"")))
     for option, kind, setting in (("pidns", "pid", "PID"), ("mntns", "mnt", "MOUNT")):
         if given.get(option) is not None:
             inode = options.wanted.settings[f"{setting}_NAMESPACE"]
@@ -188,15 +193,6 @@ def _member(name: str, numbers: set[int]) -> Callable[[Thread], bool]:
 
 def _in_namespace(kind: str, inode: int) -> Callable[[Thread], bool]:
     return lambda thread: _namespace(thread.pid, kind) == inode
-
-
-def _user(pid: int) -> int:
-    """The real user of a process; -1 where it has ended."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
-    except (OSError, StopIteration):
-        return -1
 
 
 def _namespace(pid: int, kind: str) -> int:

@@ -46,9 +46,7 @@ class TableTool(Tool):
         super().__init__(text, intervals=intervals, **declared)
         self.fields = list(table)
         self.keys = keys
-        for field in self.fields:
-            if field.option:
-                self.add_argument(*field.option, action="store_true", help=field.help)
+        self.add_fields(self.fields)
 
     def add_screen(self, what: str, condition: str = "") -> None:
         """Add the options of tools whose table takes the place of the one before: ``what`` is the

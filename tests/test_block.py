@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from capture import recorded
+from pytools.tool.filters import EVERY_TASK, Filter
 from pytools.domains import block
 from pytools.facts import differences
 from pytools.base.errors import Usage
@@ -39,7 +40,7 @@ def test_the_c_has_a_bit_for_each_flag_in_that_order() -> None:
 
 
 def options(disk: str) -> argparse.Namespace:
-    return argparse.Namespace(disk=disk, pid=None, comm=None, thread=None, cgroup=None, pidns=None)
+    return argparse.Namespace(disk=disk, wanted=Filter(EVERY_TASK))
 
 
 def test_disks_by_name_path_and_number(tmp_path: Path) -> None:

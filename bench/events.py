@@ -24,12 +24,14 @@ from processes import PATIENCE, Tool, Trouble, load_cpu, program_statistics, run
 from table import Row
 
 ROUNDS = 3
+LIMIT = 0.80
 FUNCTIONS = 1000
 
 
 class Watched(NamedTuple):
     """A tool with its options, the event that it is measured by, the load that makes so
-    many of them, and commands of peers, of which the first that runs here is compared."""
+    many of them, and commands of peers, of which the first that runs here is compared; ``limit`` is
+    the most that ours may take of a peer's time."""
 
     tool: str
     options: list[str]
@@ -37,6 +39,7 @@ class Watched(NamedTuple):
     load: str
     count: int
     peers: Sequence[Peer]
+    limit: float | None = None
 
 
 def _either(tool: str) -> list[Peer]:
@@ -55,7 +58,19 @@ WATCHED = (
     Watched("funccount", [CALL], "call", "calls", 500_000, [bcc_peer("funccount", CALL)]),
     Watched("funccount", [MANY_CALLS], "call of many", "calls", 500_000, []),
     Watched("bpfsnoop", [], "bpf(2)", "bpfs", 50_000, []),
-)
+    Watched("exitsnoop", [], "end", "execs", 5_000, [libbpf_peer("exitsnoop")], LIMIT),
+    Watched("sigsnoop", [], "signal", "signals", 200_000, _either("sigsnoop"), LIMIT),
+    Watched("killsnoop", [], "kill(2)", "signals", 200_000, _either("killsnoop"), LIMIT),
+    Watched("syncsnoop", [], "fsync(2)", "syncs", 200_000, _either("syncsnoop"), LIMIT),
+    Watched(
+        "softirqs", ["1000"], "packet in time", "datagrams", 200_000,
+        [bcc_peer("softirqs", "1000"), libbpf_peer("softirqs", "1000")], LIMIT,
+    ),
+    Watched(
+        "softirqs", ["-C", "1000"], "packet counted", "datagrams", 200_000,
+        [bcc_peer("softirqs", "-C", "1000")], LIMIT,
+    ),
+)  # fmt: skip
 
 
 class _Announced(Tool):
@@ -101,10 +116,11 @@ def _events(place: Place, watched: Watched) -> list[Row]:
     rows = [
         Row(
             f"{watched.tool}, programs per {watched.event}",
-            median(inside["ours"]), median(inside[name]) if peer else None, name, None, "ns",
+            median(inside["ours"]), median(inside[name]) if peer else None, name,
+            watched.limit if peer else None, "ns",
         )
     ]  # fmt: skip
-    if watched.event != "call of many":
+    if watched.event not in ("call of many", "packet counted"):
         rows.append(
             Row(
                 f"{watched.tool} warm, exec to watching",

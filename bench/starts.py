@@ -26,9 +26,13 @@ TOOLS = {
     "biosnoop": [],
     "vfsstat": ["1", "1"],
     "filelife": [],
+    "hardirqs": ["1", "1"],
+    "oomkill": [],
+    "cputhrottle": [],
+    "drsnoop": [],
 }
 # Those that run only where there are kprobes.
-NEED_FUNCTIONS = ("vfsstat", "filelife")
+NEED_FUNCTIONS = ("vfsstat", "filelife", "oomkill", "cputhrottle")
 # Those that ours in ``peers`` can stand in for.
 STAND_INS = ("biosnoop", "execsnoop")
 

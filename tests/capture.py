@@ -68,6 +68,9 @@ SAMPLES = {
     "state": "1",
     "least": "1",
     "shared": "/bin/bash",
+    "label": "end",
+    "signal": "9,TERM",
+    "tpid": "1",
 }
 
 

@@ -19,11 +19,14 @@ AREAS = (
     "CPUs and scheduling",
     "processes and system calls",
     "files and disks",
+    "memory",
     "network",
     "functions and BPF",
 )
 # What is read of a declaration, and what it is where the tool does not say it.
-_KEYWORDS: dict[str, Any] = {"area": "", "about": "", "needs": "", "try_with": [], "traces": True}
+_KEYWORDS: dict[str, Any] = {
+    "area": "", "about": "", "needs": "", "try_with": [], "traces": True, "links": {},
+}  # fmt: skip
 
 
 class Declared(NamedTuple):
@@ -46,7 +49,9 @@ def tools(folder: str) -> list[Declared]:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
             with open(path, encoding="utf-8") as file:
-                found.append(Declared(name, *_declared(file.read()).values()))
+                declared = _declared(file.read())
+            about = declared.pop("links").get(name, declared.pop("about"))
+            found.append(Declared(name, description=about, **declared))
     areas = {area: number for number, area in enumerate(AREAS)}
     return sorted(found, key=lambda tool: areas.get(tool.area, len(areas)))
 

@@ -11,8 +11,9 @@ import os
 import re
 
 from pytools.base import system
+from pytools.base.text import text_of
 
-__all__ = ["Containers", "container_of"]
+__all__ = ["Cgroups", "Containers", "container_of"]
 
 CGROUP2 = "/sys/fs/cgroup"
 CGROUP2_HYBRID = "/sys/fs/cgroup/unified"
@@ -73,3 +74,19 @@ class Containers:
             path = self.path(cgroup)
             self._names[cgroup] = None if path is None else container_of(path) or path
         return self._names[cgroup]
+
+
+class Cgroups:
+    """Paths of cgroups that a program has named (bpf/named_cgroup.h)."""
+
+    def __init__(self) -> None:
+        self._containers = Containers()
+        self._paths: dict[int, str | None] = {}
+
+    def path(self, cgroup: int, name: bytes) -> str:
+        """The path of a cgroup of version 2 that is still there, else its own name."""
+        if cgroup and not self._paths.get(cgroup):
+            if len(self._paths) >= MOST_REMEMBERED:
+                self._paths.clear()
+            self._paths[cgroup] = self._containers.path(cgroup)
+        return (cgroup and self._paths[cgroup]) or text_of(name.partition(b"\0")[0])

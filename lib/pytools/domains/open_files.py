@@ -82,14 +82,14 @@ def whole_path(parts: bytes) -> bytes:
     return path + name if name.startswith(b"/") else path + b"/" + name
 
 
-def tell_unseen(pids: Sequence[int], tell: Callable[[str], None]) -> None:
-    """Tell which of these processes may open files otherwise than by system calls of 64-bit
+def tell_unseen(pids: Sequence[int], tell: Callable[[str], None], what: str = "opens") -> None:
+    """Tell which of these processes may do ``what`` otherwise than by system calls of 64-bit
     programs, which are all that the system call tracepoints show."""
     for pid in pids:
         if _is_32_bit(f"/proc/{pid}/exe"):
-            tell(f"process {pid} is a 32-bit program: its opens are not seen")
+            tell(f"process {pid} is a 32-bit program: its {what} are not seen")
         elif _has_ring(pid):
-            tell(f"process {pid} has an io_uring: its opens through that are not seen")
+            tell(f"process {pid} has an io_uring: its {what} through that are not seen")
 
 
 def _is_32_bit(path: str) -> bool:

@@ -17,12 +17,13 @@ from pytools.facts.kernel import Kernel
 
 __all__ = [
     "ATTACH_COOKIE", "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK",
-    "CGROUP_ANCESTOR_ID", "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL",
-    "EXIT_CONTEXT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "PREV_STATE",
-    "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
-    "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE",
-    "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
-    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "CGROUP_ANCESTOR_ID", "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS",
+    "ENTERED_CALL", "EXIT_CONTEXT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS",
+    "GROUP_DEAD", "MM_COUNTER", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS",
+    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
+    "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
+    "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -68,6 +69,12 @@ def CFS_NR_RUNNING(kernel: Kernel) -> str:
     """The entities queued on one cfs_rq. Since Linux commit 736c55a02c47
     (v6.14) the member is ``nr_queued``; before, ``nr_running``."""
     return "nr_queued" if _has(kernel, "cfs_rq", "nr_queued", (6, 14)) else "nr_running"
+
+
+def QUEUED_TASKS(kernel: Kernel) -> str:
+    """The tasks queued on one cfs_rq and on those below it. Since Linux commit 7b8a702d9438
+    (v6.14, and v6.12.37) the member is ``h_nr_queued``; before, ``h_nr_running``."""
+    return "h_nr_queued" if _has(kernel, "cfs_rq", "h_nr_queued", (6, 14)) else "h_nr_running"
 
 
 def CFS_RQ_OFFSET_CHECK(kernel: Kernel) -> str:
@@ -262,6 +269,18 @@ def PROCESS_EXIT(kernel: Kernel) -> str:
     if _preempts_programs(kernel):
         return "TRACEPOINT(sched, sched_process_exit)"
     return "RAW_TRACEPOINT(sched_process_exit, struct task_struct *task)"
+
+
+def GROUP_DEAD(kernel: Kernel) -> str:
+    """Whether the thread that ends in PROCESS_EXIT is the last one of its process. Since Linux
+    v6.18 the tracepoint says so; before, threads that end at the same time all find that none is
+    left (``has_ended``)."""
+    if _preempts_programs(kernel):
+        return "args->group_dead"
+    arguments = kernel.btf.raw_tracepoint("sched_process_exit") if kernel.has_btf else None
+    if len(arguments) > 1 if arguments else kernel.version >= (6, 18):
+        return "(bool)ctx->args[1]"
+    return "has_ended(first)"
 
 
 def COMPAT_CALL(kernel: Kernel) -> str:
@@ -526,3 +545,22 @@ def resolve(name: str, kernel: Kernel) -> str | None:
         return None
     text: str = globals()[name](kernel)
     return text
+
+
+def RECLAIM_ARGUMENTS(kernel: Kernel) -> str:
+    """The arguments of the raw tracepoints at which direct reclaim begins. In Linux v7.3 the
+    flags stand before the order; it was the other way round in v7.0."""
+    name = "mm_vmscan_direct_reclaim_begin"
+    arguments = kernel.btf.raw_tracepoint(name) if kernel.has_btf else None
+    if arguments[0] != "int" if arguments else kernel.version >= (7, 1):
+        return "unsigned int flags, int order"
+    return "int order, unsigned int flags"
+
+
+def MM_COUNTER(kernel: Kernel) -> str:
+    """The counter of a kind of pages (``kind``) of ``mm``: a pointer to an s64. Since Linux
+    commit f1a7941243c1 (v6.2) it is a percpu_counter, of which the kernel takes the part that
+    the CPUs share, too."""
+    if _has(kernel, "mm_rss_stat", "count", (6, 2), before=True):
+        return "&((atomic_long_t *)&mm->rss_stat + kind)->counter"
+    return "&((struct percpu_counter *)&mm->rss_stat + kind)->count"

@@ -347,6 +347,13 @@ def pid_limit() -> int:
         return int(file.read())
 
 
+def symbol_address(name: str) -> int:
+    """The address of a symbol of the kernel; 0 where /proc/kallsyms does not tell it."""
+    with open("/proc/kallsyms") as lines:
+        found = (line.split(" ", 2) for line in lines if line.endswith(f" {name}\n"))
+        return next((int(address, 16) for address, _, _ in found), 0)
+
+
 def _enumeration(name: str, header: str) -> dict[int, str]:
     """The values of an enum of a header, each that of the enumerator before it and one, or
     that of one of those, or a number."""

@@ -163,8 +163,9 @@ class Tool:
     ``area`` is where the collection lists it, ``about`` what it shows, in at most 60 characters
     and without a verb; ``needs`` what it needs of the machine beside CAP_BPF and CAP_PERFMON, in
     the words of docs/privileges.md; ``doing`` what it says to a person when it has attached.
-    ``try_with`` are arguments without which it does not start, for whoever tries it. ``duration``
-    are the names of that option: bcc's tool may have its letter for something else.
+    ``links`` are other names by which it is called and does something else, with what it shows
+    then. ``try_with`` are arguments without which it does not start, for whoever tries it.
+    ``duration`` are the names of that option: bcc's tool may have its letter for something else.
     ``under_way`` is asked where nothing was seen, of a tool that shows what has ended: what has
     begun and has not ended, in words, or nothing."""
 
@@ -181,9 +182,11 @@ class Tool:
         traces: bool = True,
         duration: Sequence[str] = arguments.DURATION,
         under_way: Callable[[argparse.Namespace, Program], str] | None = None,
+        links: Mapping[str, str] = {},
     ) -> None:
         self.area = area
-        self.about = about
+        self._about = about
+        self._links = links
         self.needs = needs
         self.doing = doing
         self.try_with = list(try_with)
@@ -202,6 +205,11 @@ class Tool:
     def name(self) -> str:
         """The name by which it was called."""
         return self.parser.prog
+
+    @property
+    def about(self) -> str:
+        """What it shows, by the name by which it was called."""
+        return self._links.get(self.name, self._about)
 
     # The options that many tools have.
 

@@ -116,6 +116,23 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("-e adds percentiles to the average, the total and the count of bcc's tool."),
     ],
+    "drsnoop": [
+        Difference("-P PID", "--pid", "bcc's examples have it, though its tool refuses it."),
+        Difference(
+            "-e, --extended", "--verbose", "FREE(KB) stands for all that it shows.", ACCEPTED,
+            LIBBPF_TOOLS,
+        ),
+        _output(
+            "bcc's tool does not show reclaim of a cgroup that is at its limit. ORDER and SCOPE "
+            "are columns more, behind those of bcc's tool."
+        ),
+        _output(
+            "TIME(s) counts from the start of the tool. bcc's tool counts from the first line."
+        ),
+        _output(
+            "With --verbose, ours also says on standard error what is compiled and attached."
+        ),
+    ],
     "execsnoop": [
         Difference("--print-pcomm", "--parent-comm"),
         _CGROUP,
@@ -128,6 +145,24 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "With --timestamp, TIME(s) has nine digits behind the point. bcc's tool prints three."
         ),
         _output("In libbpf-tools, --name and --line are text and no regular expressions."),
+    ],
+    "exitsnoop": [
+        Difference("--timespec", "", "Ours finds the time in the kernel's own types."),
+        Difference("-T, --threaded", "--per-thread", of=LIBBPF_TOOLS),
+        _CGROUP,
+        _output(
+            "A line is printed when the last thread of a process ends, with what wait(2) tells. "
+            "bcc's tool prints it when the first thread ends, with the code of that thread."
+        ),
+        _output(
+            "With --per-thread, PCOMM is the name of the process, and JSON has that of the thread. "
+            "bcc's tool has the name of the thread there."
+        ),
+        _output(
+            "The heading of the time is TIME or TIME-UTC, and it has microseconds. bcc's tool has "
+            "the time zone in the heading, and milliseconds."
+        ),
+        _output("With --pid, bcc's tool ends with the process. Ours goes on."),
     ],
     "filelife": [
         _output("SIZE is a column more. It stands behind those of bcc's tool."),
@@ -150,11 +185,44 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         _output("ERROR is a column more. It stands behind those of bcc's tool."),
         _output("The heading LAT(ms) is LATms in bcc's tool."),
     ],
+    "hardirqs": [
+        Difference("--distributed", "--dist", of=LIBBPF_TOOLS),
+        Difference("-s CPU", "--cpu", "", MOVED, LIBBPF_TOOLS),
+        Difference("--CPU", "--cpus", of=LIBBPF_TOOLS),
+        _output(
+            "IRQ, COUNT and the maximum are columns more, behind those of bcc's tool."
+        ),
+        _output(
+            "A handler that had nothing to do on a line that devices share is counted in a row of "
+            "its own. bcc's tool does not count it."
+        ),
+        _output(
+            "Here, -C counts interrupts and -c is a CPU, as in bcc's tool. In libbpf-tools, -C "
+            "separates the CPUs, which is --cpus, and -c is a cgroup.", LIBBPF_TOOLS,
+        ),
+    ],
+    "killsnoop": [
+        _output(
+            "bcc's tool shows calls of kill(2) alone. Ours shows tkill(2), tgkill(2), "
+            "rt_sigqueueinfo(2), rt_tgsigqueueinfo(2) and pidfd_send_signal(2), too; CALL says "
+            "which one it was."
+        ),
+    ],
     "offcputime": [
         _DEPTH,
         _output(
             "Behind the thread, text names the state in which it waited. Folded lines do so with "
             "--states only. bcc's tool names none."
+        ),
+    ],
+    "oomkill": [
+        _output(
+            "bcc's tool prints a sentence, with the load averages and the stack of the process "
+            "that needed memory. Ours has columns, and the load averages on wide terminals and "
+            "for programs."
+        ),
+        _output(
+            "bcc's tool shows one line if a cgroup is killed as a group. Ours shows each process."
         ),
     ],
     "opensnoop": [
@@ -199,6 +267,31 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "runqslower": [
         Difference(
             "-c COMM", "--comm", "Theirs is the beginning of a name.", MOVED, LIBBPF_TOOLS
+        ),
+    ],
+    "sigsnoop": [
+        _output(
+            "RESULT says in a word what became of the signal. libbpf-tools has the number "
+            "si_errno there, which is nearly always 0; --failed asks for that.", LIBBPF_TOOLS,
+        ),
+        _output(
+            "CAUSE is a column more. With --kill, there is no TCOMM, and CALL is a column more.",
+            LIBBPF_TOOLS,
+        ),
+    ],
+    "softirqs": [
+        Difference("--distributed", "--dist", of=LIBBPF_TOOLS),
+        Difference("--count", "--events", of=LIBBPF_TOOLS),
+        _output("COUNT and the maximum are columns more, behind those of bcc's tool."),
+    ],
+    "syncsnoop": [
+        _output(
+            "A line is printed when the call has ended. bcc's tool prints it when the call begins. "
+            "PID, LAT(ms), ERROR and FILE are columns more."
+        ),
+        _output(
+            "TIME(s) counts from the start of the tool. bcc's tool counts from the start of the "
+            "machine."
         ),
     ],
     "syscount": [

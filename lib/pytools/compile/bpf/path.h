@@ -3,10 +3,10 @@
  * it, up to the task's root, by way of the mounts (as prepend_path() walks in
  * the kernel's fs/d_path.c).
  */
-#include <linux/fdtable.h>
 #include <linux/fs_struct.h>
 #include <linux/mount.h>
 
+#include "open_file.h"
 #include "verifier.h"
 
 #define MOST_PARENTS 128
@@ -22,24 +22,17 @@
 
 $STRUCT_MOUNT
 
-/* bcc does not know pointers that come out of a struct or a loop as the kernel's. */
-#define READ(variable, place) bpf_probe_read_kernel(&(variable), sizeof(variable), &(place))
-
 /* What a system call's dirfd refers to; false where it is no open file. */
 static inline bool directory(struct task_struct *task, int dirfd, struct path *at)
 {
 	struct fs_struct *fs = task->fs;
-	struct fdtable *table = task->files->fdt;
-	struct file **files, *file;
+	struct file *file;
 
 	if (dirfd == AT_FDCWD) {
 		READ(*at, fs->pwd);
 		return true;
 	}
-	if (dirfd < 0 || dirfd >= table->max_fds)
-		return false;
-	files = table->fd;
-	READ(file, files[dirfd]);
+	file = open_file(task, dirfd);
 	if (!file)
 		return false;
 	READ(*at, file->f_path);

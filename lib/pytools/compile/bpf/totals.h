@@ -5,7 +5,7 @@
 #include "generation.h"
 
 struct total_of {
-	u32 id;
+	u64 id;
 	u32 kind;
 	u32 generation;
 };
@@ -18,7 +18,7 @@ struct total {
 
 BPF_TABLE("percpu_hash", struct total_of, struct total, totals, 1);
 
-static inline void add_to_total(u32 id, u32 kind, u64 value)
+static inline void add_to_total(u64 id, u32 kind, u64 value)
 {
 	struct total_of key = {
 		.id = id,

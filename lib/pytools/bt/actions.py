@@ -5,6 +5,7 @@ import os
 import time
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.text import escape
 from pytools.bt.show import formats, values
 from pytools.bt.show.tables import Entries
 
@@ -80,7 +81,7 @@ class Actions:
         """Records of probes follow."""
         self._printed.clear()
 
-    def do(self, records: Sequence[tuple[int, bytes]]) -> None:
+    def do(self, records: Sequence[tuple[Any, ...]]) -> None:
         actions = self._actions
         for number, data in records:
             actions[number](data)
@@ -98,11 +99,12 @@ class Actions:
             clear = self._clear if word == "clear" else self._zero
             return lambda data: clear(table)
         if word == "printf":
-            form, printed = formats.format_of(record, self._names), self._lines.printed
+            write, printed = self._lines.write, self._lines.printed
             if not self._lines.json:
-                write = self._lines.write
+                form = formats.format_of(record, self._names)
                 return lambda data: write(form(data))
-            return lambda data: printed("printf", form(data))
+            raw = formats.format_of(record, self._names, _as_it_is)
+            return lambda data: printed("printf", raw(data))
         if word in ("errorf", "warnf", "debugf"):
             form, at = formats.format_of(record, self._names), record.at
             return lambda data: self._lines.message(word, at, form(data))
@@ -116,7 +118,10 @@ class Actions:
         if word == "print_element":
             return self._element(record, get)
         if word == "join":
-            return lambda data: self._lines.printed("join", _joined(_text(record), get(data)))
+            escaped = not self._lines.json
+            return lambda data: self._lines.printed(
+                "join", _joined(_text(record), get(data), escaped)
+            )
         if word == "exit":
             return lambda data: self._exit(get(data))
         if word == "error":
@@ -137,7 +142,7 @@ class Actions:
         from pytools.bt import outside  # few programs do
 
         if record.action == "cat":
-            form = formats.format_of(record, self._names, lambda number, text: text)
+            form = formats.format_of(record, self._names, _as_it_is)
             most = int(self._plan.config.get("max_cat_bytes", 10240))
             return lambda data: outside.cat(self._lines, form(data), most)
         form = formats.format_of(record, self._names, outside.quoting(record.pieces))
@@ -213,17 +218,19 @@ class Actions:
             self._lines.map(table.held() if table.plan.generation else table.all())
 
 
+def _as_it_is(number: int, text: str) -> str:
+    return text
+
+
 def _text(record: Record) -> str:
     return "".join(piece for piece in record.pieces if isinstance(piece, str))
 
 
-def _joined(separator: str, words: list[Any]) -> str:
-    from pytools.base.text import escape
-
+def _joined(separator: str, words: list[Any], escaped: bool) -> str:
+    """Words up to the first that is empty."""
     found = []
     for word in words:
         if not word:
             break
-        found.append(escape(str(word)))
+        found.append(escape(word) if escaped else word)
     return separator.join(found)
-

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Callable, Mapping
 
     from pytools.bt.plan import Plan, Point
+    from pytools.bt.wrong import Wrong
     from pytools.compile.image import Image, ProgramSpec
     from pytools.facts.elf import File
     from pytools.facts.kernel import Kernel
@@ -36,7 +37,7 @@ class Missing(Failure):
 class Hooks:
     """The attachments of a program. ``probes`` are the texts of all probes by number: those of the
     plan, then those that patterns stand for. ``pid`` is a process that user-space probes are about,
-    -1 for all; ``warn`` is told a line about what is missing."""
+    -1 for all; ``warn`` is told what is missing, and where it stands."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Hooks:
         settings: Mapping[str, int],
         running: Kernel,
         pid: int,
-        warn: Callable[[str], None],
+        warn: Callable[[Wrong], None],
     ) -> None:
         self.probes = [point.text for point in plan.points]
         self.count = 0
@@ -80,13 +81,20 @@ class Hooks:
             raise Failure("Attachment failed for all probes.")
 
     def _not_there(self, point: Point, why: str) -> None:
+        from pytools.bt.wrong import Wrong
+
         policy = point.missing or str(self._plan.config.get("missing_probes", "error"))
+        at = (point.at[0], point.at[1]) if point.at else None
         if policy == "error":
-            raise Failure(
-                f"{why} If this is expected, set the 'missing_probes' config variable to 'warn'."
-            )
+            hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
+            raise Wrong(at, why, hint)
         if policy == "warn":
-            self._warn(f"WARNING: {why} Skipping.")
+            self._warn(Wrong(at, f"{why} Skipping."))
+
+    def _warn_of(self, point: Point, what: str) -> None:
+        from pytools.bt.wrong import Wrong
+
+        self._warn(Wrong((point.at[0], point.at[1]) if point.at else None, what))
 
     def detach(self) -> None:
         self.attachment.detach()
@@ -177,9 +185,10 @@ class Hooks:
             return self._functions(point, module, name)
         symbol = self._running.attachable(name) if not point.offset else name
         if symbol is None:
-            self._warn(
-                f"WARNING: {name} is not traceable (either non-existing, inlined, or marked as "
-                '"notrace"); attaching to it will likely fail'
+            self._warn_of(
+                point,
+                f"{name} is not traceable (either non-existing, inlined, or marked as "
+                '"notrace"); attaching to it will likely fail',
             )
             if not self._plan.unsafe:
                 raise Missing(f"No matches for {point.kind} {point.target}.")
@@ -201,9 +210,7 @@ class Hooks:
         functions = self._running.functions()
         found = matching(functions, name)
         if module:
-            found = [
-                each for each in found if matching([functions[each] or "vmlinux"], module)
-            ]
+            found = [each for each in found if matching([functions[each] or "vmlinux"], module)]
         if not found:
             raise Missing(f"No matches for {point.kind} {point.target}.")
         return self.attach_many(point, [Target("function", each, 0) for each in found], found)
@@ -214,8 +221,7 @@ class Hooks:
         from pytools.load import multi_attach
 
         targets = [
-            target._replace(number=len(self.probes) + place)
-            for place, target in enumerate(targets)
+            target._replace(number=len(self.probes) + place) for place, target in enumerate(targets)
         ]
         self.probes += [f"{point.kind}:{name}" for name in names]
         refused = multi_attach.attach_many(

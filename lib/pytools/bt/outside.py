@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["cat", "quoting", "system"]
 
 
-class Refused(Exception):
-    """A text that cannot be quoted where it stands."""
-
-
 def cat(lines: Lines, path: str, most: int) -> None:
     """Print the beginning of a file."""
     try:

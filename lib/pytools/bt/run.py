@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pytools.bt.command import Command
     from pytools.bt.plan import Plan, Point
+    from pytools.bt.wrong import Wrong
     from pytools.compile.image import Image
     from pytools.facts.kernel import Kernel
 
@@ -31,6 +32,22 @@ LATEST_SECONDS = 0.1  # a record is printed at most so long after it was written
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # set: a line of that name says when all is attached
 NANOSECONDS = 1_000_000_000
 ENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Timer:
+    """When an interval's block is run next."""
+
+    def __init__(self, point: Point, now: float) -> None:
+        self.point = point
+        if point.period:
+            self._period = point.period / NANOSECONDS
+        else:
+            self._period = 1 / max(point.frequency, 1)
+        self.due = now + self._period
+
+    def again(self, now: float) -> None:
+        # A machine that was asleep, or output that nobody read: go on from here.
+        self.due = max(self.due + self._period, now)
 
 
 class Run:
@@ -48,7 +65,7 @@ class Run:
         pid: int = -1,
         command: Command | None = None,
         sizes: Mapping[str, int] = {},
-        warn: Callable[[str], None] = lambda text: None,
+        warn: Callable[[Wrong], None] = lambda wrong: None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._plan = plan
@@ -114,11 +131,7 @@ class Run:
         """Read and print, and run what is due, until something ends it."""
         now = time.monotonic()
         end = None if duration is None else now + duration
-        due = [
-            [now + point.period / NANOSECONDS, point]
-            for point in self._plan.points
-            if point.kind == "interval"
-        ]
+        timers = [_Timer(point, now) for point in self._plan.points if point.kind == "interval"]
         # Nothing comes that it could wait for.
         passive = all(point.kind in ("begin", "end") for point in self._plan.points)
         some = True
@@ -127,27 +140,23 @@ class Run:
             now = time.monotonic()
             if end is not None and now >= end or passive and not self._watched:
                 break
-            self._run_due(due, now)
+            self._run_due(timers, now)
             if self._over:
                 break
             if not some:
                 self._lines.batch_ends()
                 self._losses.say()
             next_look = LATEST_SECONDS * (0.5 if some else 0.9)
-            moments = [moment for moment, _ in due] + [end] * (end is not None)
-            if moments:
-                next_look = min(next_look, max(min(moments) - now, 0))
+            for moment in [timer.due for timer in timers] + ([] if end is None else [end]):
+                next_look = min(next_look, max(moment - now, 0))
             some = False
             self._wait(next_look)
 
-    def _run_due(self, due: list, now: float) -> None:  # type: ignore[type-arg]
-        for each in due:
-            moment, point = each
-            if moment <= now and not self._over:
-                self._run_point(point)
-                # A machine that was asleep, or output that nobody read: go on from here.
-                period = point.period / NANOSECONDS
-                each[0] = max(moment + period, now)
+    def _run_due(self, timers: list[_Timer], now: float) -> None:
+        for timer in timers:
+            if timer.due <= now and not self._over:
+                self._run_point(timer.point)
+                timer.again(now)
 
     def _finish(self) -> int:
         """What still comes, the END blocks, the maps."""

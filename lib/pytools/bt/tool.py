@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytools.bt.command import Command
     from pytools.bt.run import Run
+    from pytools.bt.wrong import Wrong
     from pytools.show.output import Output
     from pytools.tool.waiting import Waiting
 
@@ -35,6 +36,7 @@ class ProgramTool(Tool):
     def __init__(self, text: str | None, **declared: Any) -> None:
         super().__init__(text, **declared)
         self.status = 0
+        self.source = ("", "stdin")  # the text of the program, and its name
 
     def options(self, given: Sequence[str] | None = None) -> argparse.Namespace:
         """The options of a command line. What stands behind -- is for the program."""
@@ -81,16 +83,26 @@ class ProgramTool(Tool):
 
         def main() -> None:
             self.person = True
-            options = self.options()
-            trace = start(options)
             try:
+                trace = start(self.options())
                 trace.print(None, None)  # type: ignore[arg-type]
-            finally:
-                trace.close()
+            except Exception as error:
+                if not self._explain(error):
+                    raise
+                self.status = 1
             sys.stdout.flush()
             os._exit(self.status)
 
         definition.run(main, self.parser)
+
+    def _explain(self, error: Exception) -> bool:
+        """Say what is wrong with the program, if that is what an exception says."""
+        from pytools.bt.wrong import Wrong  # few starts need it
+
+        if not isinstance(error, Wrong):
+            return False
+        complain(error.report(*self.source))
+        return True
 
     def start(self, options: argparse.Namespace) -> Trace:
         """What the options ask for: a program that is loaded, or a list."""
@@ -124,7 +136,7 @@ class Session(Trace):
         super().__init__(tool, options, None)
         self._bt = tool
         self._say: Callable[[str], None] = tool.message if options.verbose else lambda line: None
-        text, name = _text(options)
+        text, name = tool.source = _text(options)
         if options.ebpf:
             from pytools.bt.make import print_program
 
@@ -163,7 +175,7 @@ class Session(Trace):
             lines(options.form, options.output, options.buffering),
             pid or child or -1, command,
             {name: len(keys) for name, keys in wanted.entries.items()},
-            (lambda line: None) if options.no_warnings else complain, self._say,
+            self._warn, self._say,
         )  # fmt: skip
         for name, keys in wanted.entries.items():
             for key in keys:
@@ -172,6 +184,10 @@ class Session(Trace):
             for key, number in table.items():
                 started.loaded.maps[name].put(key, number)
         return started
+
+    def _warn(self, wrong: Wrong) -> None:
+        if not self.options.no_warnings:
+            complain(wrong.report(*self._bt.source).replace("ERROR:", "WARNING:", 1))
 
 
 def _text(options: argparse.Namespace) -> tuple[str, str]:
@@ -210,9 +226,7 @@ def _listed(options: argparse.Namespace) -> Any:
     return listed(options.pattern, options.verbose, options.pid)
 
 
-def _information() -> list[str]:
+def _information() -> Any:
     from pytools.bt.information import information
 
     return information()
-
-

@@ -115,9 +115,7 @@ def _offsets(file: File, name: str, point: Point) -> list[int]:
         if not function.size and not point.offset and point.kind == "uprobe":
             pass
         if point.offset and function.size and point.offset >= function.size:
-            raise Failure(
-                f"Offset outside the function bounds ('{name}' size is {function.size})"
-            )
+            raise Failure(f"Offset outside the function bounds ('{name}' size is {function.size})")
         places.append(function.offset + point.offset)
     return places
 

@@ -265,9 +265,7 @@ class _Many:
             spec = self._spec._replace(kind=self._uprobe, target=place.name)
             try:
                 at = [(place.offset, place.semaphore)]
-                attach.attach_user(
-                    self._attachment, [(spec, program)], place.file, at, self._pid
-                )
+                attach.attach_user(self._attachment, [(spec, program)], place.file, at, self._pid)
             except Failure:
                 refused.append(place)
                 if len(refused) == len(places):  # whatever the reason, it is that of all

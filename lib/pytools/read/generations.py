@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         """A program, or what the loader makes of an image."""
 
         @property
-        def maps(self) -> Mapping[str, Map]: ...
+        def maps(self) -> Mapping[str, Map]:
+            ...
 
 
 __all__ = ["Generations"]
@@ -57,6 +58,4 @@ class Generations:
     def drain(self, counts: Map) -> list[tuple[tuple[Any, ...], Any]]:
         """The counts of the generation that was ended, which are removed: pairs as
         ``Map.items`` has them, the keys without the generation, in no order."""
-        return [
-            (key[:-1], value) for key, value in counts.take(lambda key: key[-1] != self.number)
-        ]
+        return [(key[:-1], value) for key, value in counts.take(lambda key: key[-1] != self.number)]

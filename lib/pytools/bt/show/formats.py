@@ -150,8 +150,7 @@ def _step(piece: Sequence[Any], kind: Type, names: Names, for_people: bool) -> _
         python = "d" if letter in "iu" else letter
         return _number(kind, names, size, signed, f"%{flags}{width}{precision}{python}")
     if letter == "c":
-        made = escape if for_people else str
-        return _number(kind, names, 1, False, plain, lambda n: made(text_of(bytes([n]))))
+        return _number(kind, names, 1, False, plain, lambda n: _character(n, for_people))
     if letter == "p":
         return _number(kind, names, 8, False, plain, lambda n: f"{n:#x}")
     if letter == "gr":
@@ -164,8 +163,14 @@ def _step(piece: Sequence[Any], kind: Type, names: Names, for_people: bool) -> _
     if letter in BUFFERS:
         how = BUFFERS[letter]
         return _Step(plain, value=lambda data, offset: _buffer(decode(data, offset), how))
-    made = values.text if for_people else _raw
-    return _Step(plain, value=lambda data, offset: made(decode(data, offset)))
+    if for_people:
+        return _Step(plain, value=lambda data, offset: values.text(decode(data, offset)))
+    return _Step(plain, value=lambda data, offset: _raw(decode(data, offset)))
+
+
+def _character(number: int, for_people: bool) -> str:
+    text = text_of(bytes([number]))
+    return escape(text) if for_people else text
 
 
 def _number(
@@ -189,9 +194,11 @@ def _number(
     if signed or not has_sign:
         return _Step(form, values.int_code(has, has_sign), made)
     mask = (1 << 8 * size) - 1
-    if made is None:
-        return _Step(form, values.int_code(has, True), lambda number: number & mask)
-    return _Step(form, values.int_code(has, True), lambda number: made(number & mask))
+
+    def unsigned(number: int) -> Any:
+        return number & mask if made is None else made(number & mask)
+
+    return _Step(form, values.int_code(has, True), unsigned)
 
 
 def _converted(
@@ -219,4 +226,4 @@ def _raw(value: Any) -> str:
     """The text of a value, not escaped: for what is no terminal."""
     if isinstance(value, str):
         return value
-    return value.text if isinstance(value, Shown) else values.text(value)
+    return str(value.text) if isinstance(value, Shown) else values.text(value)

@@ -28,18 +28,18 @@ class Bucket(NamedTuple):
     low: int | None
     high: int | None
     label: str
-    count: int
+    amount: int
 
 
 class Histogram(NamedTuple):
     buckets: list[Bucket]
 
     def text(self) -> str:
-        most = max((bucket.count for bucket in self.buckets), default=0)
+        most = max((bucket.amount for bucket in self.buckets), default=0)
         lines = []
         for bucket in self.buckets:
-            bar = "@" * (bucket.count * WIDTH // most if most else 0)
-            lines.append(f"{bucket.label:<16}{bucket.count:>8} |{bar:<{WIDTH}}|\n")
+            bar = "@" * (bucket.amount * WIDTH // most if most else 0)
+            lines.append(f"{bucket.label:<16}{bucket.amount:>8} |{bar:<{WIDTH}}|\n")
         return "".join(lines)
 
     def json(self) -> str:

@@ -134,9 +134,7 @@ class Table:
 
     # For people and programs.
 
-    def _entries(
-        self, cells: dict[tuple[bytes, int], Any], top: int, divisor: int
-    ) -> Entries:
+    def _entries(self, cells: dict[tuple[bytes, int], Any], top: int, divisor: int) -> Entries:
         word = self._word
         found = self._graphs(cells, divisor) if word in GRAPHS else self._values(cells, divisor)
         scalar = self.plan.key[0] == "none"
@@ -146,11 +144,12 @@ class Table:
         shown = [(None if scalar else self._key(key, 0), value) for key, value in found]
         return Entries(self.plan.name, form, scalar, shown)
 
-    def _values(
-        self, cells: dict[tuple[bytes, int], Any], divisor: int
-    ) -> list[tuple[bytes, Any]]:
+    def _values(self, cells: dict[tuple[bytes, int], Any], divisor: int) -> list[tuple[bytes, Any]]:
         kind, decode = self.plan.value, self._decode
-        pairs = sorted(((key, cell) for (key, _), cell in cells.items()), key=self._by_key)
+        pairs = sorted(
+            ((key, cell) for (key, _), cell in cells.items()),
+            key=lambda pair: self._sort_key(pair[0]),
+        )
         if decode is not None:
             decoded = [(key, decode(cell, 0)) for key, cell in pairs]
             if self._word == "int":
@@ -161,12 +160,7 @@ class Table:
             pairs.sort(key=lambda pair: _order(pair[1]))
         return [(key, _value(kind, cell, divisor)) for key, cell in pairs]
 
-    def _by_key(self, pair: tuple[bytes, Any]) -> Any:
-        return self._sort_key(pair[0])
-
-    def _graphs(
-        self, cells: dict[tuple[bytes, int], Any], divisor: int
-    ) -> list[tuple[bytes, Any]]:
+    def _graphs(self, cells: dict[tuple[bytes, int], Any], divisor: int) -> list[tuple[bytes, Any]]:
         by_key: dict[bytes, dict[int, Any]] = {}
         for (key, number), cell in cells.items():
             by_key.setdefault(key, {})[number] = cell
@@ -221,7 +215,7 @@ def _reduction(
             )  # fmt: skip
         best = min if word == "min" else max
 
-        def extreme(data: bytes) -> int:
+        def extreme(data: bytes) -> Any:
             found = pairs(data)
             return best((n for n, is_set in zip(found[::2], found[1::2]) if is_set), default=0)
 
@@ -262,7 +256,7 @@ def _series_cell(
 
 
 def _series_merge(what: str) -> Callable[[Any, Any], Any]:
-    def merge(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    def merge(one: Any, other: Any) -> Any:
         if not one[1] or not other[1]:
             return one if one[1] else other
         if what in ("sum", "avg"):
@@ -274,7 +268,7 @@ def _series_merge(what: str) -> Callable[[Any, Any], Any]:
     return merge
 
 
-def _reduced(what: str, cell: tuple[int, int]) -> int:
+def _reduced(what: str, cell: tuple[int, int]) -> Any:
     return _divided(cell[0], cell[1]) if what == "avg" else cell[0]
 
 
@@ -282,14 +276,14 @@ def _zero(word: str) -> Any:
     return (0, 0) if word in STATS or word == "tseries" else 0
 
 
-def _divided(number: int, divisor: int) -> int:
+def _divided(number: Any, divisor: int) -> Any:
     """C's division: towards zero."""
     if isinstance(number, bool) or divisor in (0, 1):
         return number
     return number // divisor if number >= 0 else -(-number // divisor)
 
 
-def _order(cell: Any) -> int:
+def _order(cell: Any) -> Any:
     """By what maps are sorted that are by value."""
     return _divided(cell[0], cell[1]) if isinstance(cell, tuple) else cell
 
@@ -304,7 +298,7 @@ def _value(kind: Type, cell: Any, divisor: int) -> Any:
     return Record([("count", count), ("average", average), ("total", total)])
 
 
-def _sort_key(kind: Type) -> Callable[[bytes], Any]:
+def _sort_key(kind: Type) -> Any:
     """By what keys are sorted: numbers by number, texts by their bytes, tuples member by member."""
     word = kind[0]
     if word == "tuple":

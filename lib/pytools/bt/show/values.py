@@ -6,6 +6,7 @@ one of the classes here.
 from __future__ import annotations
 
 import struct
+import sys
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.text import escape, json_text, text_of
@@ -143,14 +144,14 @@ def _string(size: int, trailer: str) -> Decode:
 
 
 def _buffer(data: bytes, offset: int) -> bytes:
-    length = int.from_bytes(data[offset : offset + 4], _ORDER)
+    length = int.from_bytes(data[offset : offset + 4], sys.byteorder)
     return data[offset + 4 : offset + 4 + length]
 
 
 def _inet(data: bytes, offset: int) -> Shown:
     import socket
 
-    family = int.from_bytes(data[offset : offset + 4], _ORDER)
+    family = int.from_bytes(data[offset : offset + 4], sys.byteorder)
     if family == socket.AF_INET:
         return Shown(socket.inet_ntop(family, data[offset + 4 : offset + 8]))
     if family == socket.AF_INET6:
@@ -178,12 +179,13 @@ def _member(member: list[Any], names: Names) -> Decode:
     kind = member[2]
     if len(member) == 3:
         return decoder(kind, names)
-    bit, bits = member[3:]
-    size, signed = kind[1], kind[0] == "int" and kind[2]
+    bit, bits = map(int, member[3:])
+    size = int(kind[1])
+    signed = kind[0] == "int" and kind[2]
 
     def bit_field(data: bytes, offset: int) -> int:
-        number = int.from_bytes(data[offset : offset + size], _ORDER)
-        if _ORDER == "big":
+        number: int = int.from_bytes(data[offset : offset + size], sys.byteorder)
+        if sys.byteorder == "big":
             number >>= 8 * size - bit - bits
         else:
             number >>= bit
@@ -191,9 +193,6 @@ def _member(member: list[Any], names: Names) -> Decode:
         return number - (1 << bits) if signed and number >> bits - 1 else number
 
     return bit_field
-
-
-_ORDER = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
 
 
 # To text.

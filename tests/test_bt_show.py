@@ -12,7 +12,7 @@ from pytools.bt.show import formats, graphs, values
 from pytools.bt.show.lines import JsonLines, Lines
 from pytools.bt.show.names import Names, format_time
 from pytools.bt.show.tables import Table
-from pytools.bt.show.values import Array, Named, Shown, Tuple
+from pytools.bt.show.shapes import Array, Named, Shown, Tuple
 from pytools.compile.image import MapSpec
 
 pytestmark = pytest.mark.host_only
@@ -344,7 +344,9 @@ def test_json_of_values() -> None:
         r'[1,"a\n",[4,5],1,true]'
     )
     assert values.json(Array([b"\xff\1"])) == "[[-1,1]]"
-    assert values.json((1 << 53) + 1) == f'"{(1 << 53) + 1}"' and values.json(1 << 60) == str(1 << 60)
+    assert values.json((1 << 53) + 1) == f'"{(1 << 53) + 1}"' and values.json(1 << 60) == str(
+        1 << 60
+    )
     assert values.json(Shown("\n  f+1\n")) == r'"\n  f+1\n"' and values.json(None) == "null"
 
 

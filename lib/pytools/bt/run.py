@@ -9,7 +9,8 @@ import time
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt.actions import Actions
-from pytools.bt.hooks import Hooks
+from pytools.bt.attaching import Attaching
+from pytools.bt.hooks import attach_all
 from pytools.bt.losses import Losses
 from pytools.bt.show.lines import Lines
 from pytools.bt.show.names import Names
@@ -78,7 +79,8 @@ class Run:
         self._ended = False
         self._woken = -1
         self.loaded = loader.load(image, sizes, settings)
-        self._hooks = Hooks(plan, image, self.loaded, settings, running, pid, warn)
+        self._hooks = Attaching(plan, image, self.loaded, settings, running, pid, warn)
+        self._attached = 0
         maps = self.loaded.maps
         self._ring = RingBuffer(maps["events"])
         names = Names(self._hooks.probes, maps, str(plan.config.get("str_trunc_trailer", "..")))
@@ -100,7 +102,7 @@ class Run:
                 self._watch(self._pid, "process")
             if not dry:
                 self._run_points("begin")
-            self._hooks.attach()
+            self._attached = attach_all(self._hooks)
             for line in self._hooks.attachment.said:
                 self._say(f"attached to {line}")
             if dry:
@@ -111,14 +113,14 @@ class Run:
             self._follow(duration)
             return self._finish()
         finally:
-            self._hooks.detach()
+            self._hooks.attachment.detach()
             if self._command is not None:
                 self._command.end()
             self._actions.close()
 
     def _announce(self, quiet: bool) -> None:
         if not quiet:
-            self._lines.attached(self._hooks.count)
+            self._lines.attached(self._attached)
         if os.environ.get(NOTIFY):
             os.write(1, f"{NOTIFY}\n".encode())
         self._lines.release()
@@ -161,7 +163,7 @@ class Run:
     def _finish(self) -> int:
         """What still comes, the END blocks, the maps."""
         exited = self._actions.exit_code is not None
-        self._hooks.detach()
+        self._hooks.attachment.detach()
         if exited:
             self._discard()
         else:

@@ -111,10 +111,17 @@ def _constant(number: int) -> int:
     return number
 
 
+def _cpus() -> int:
+    from pytools.facts.kernel import possible_cpus
+
+    return len(possible_cpus())
+
+
 _FINDERS: dict[str, Any] = {
     "start": _start,
     "kaddr": _kernel_address,
     "uaddr": _user_address,
     "cgroupid": _cgroup,
     "constant": _constant,
+    "cpus": _cpus,
 }

@@ -8,35 +8,36 @@ import shutil
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
-from pytools.bt.hooks import Hooks, Missing, is_pattern, matching
+from pytools.bt.attaching import Missing, is_pattern, matching
 from pytools.domains import programs
 from pytools.facts.elf import File
 from pytools.load import attach
 from pytools.load.multi_attach import Target
 
 if TYPE_CHECKING:
+    from pytools.bt.attaching import Attaching
     from pytools.bt.plan import Point
 
 __all__ = ["attach_point", "files_of"]
 
 
-def attach_point(hooks: Hooks, point: Point) -> int:
+def attach_point(attaching: Attaching, point: Point) -> int:
     """Attach a uprobe, uretprobe or usdt; how many probes it stands for. Raises Failure."""
     path, _, rest = point.target.partition(":")
-    pid = point.pid or hooks.pid
-    files = [hooks.file(file) for file in files_of(path, pid)]
+    pid = point.pid or attaching.pid
+    files = [attaching.file(file) for file in files_of(path, pid)]
     if not files:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     if point.kind == "usdt":
-        return _usdt(hooks, point, files, rest, pid)
-    if hooks.spec(point.programs[0]).kind == "probes":
-        return _functions(hooks, point, files, rest)
+        return _usdt(attaching, point, files, rest, pid)
+    if attaching.is_for_many(point):
+        return _functions(attaching, point, files, rest)
     places = [(file, place) for file in files for place in _offsets(file, rest, point)]
     if not places:
         raise Missing(f"No matches for {point.kind} {point.target}.")
-    program = [(hooks.spec(point.programs[0]), hooks.descriptor(point.programs[0]))]
+    program = [(attaching.spec(point.programs[0]), attaching.descriptor(point.programs[0]))]
     for file, place in places:
-        attach.attach_user(hooks.attachment, program, file, [(place, 0)], pid)
+        attach.attach_user(attaching.attachment, program, file, [(place, 0)], pid)
     return len(places)
 
 
@@ -44,9 +45,10 @@ def attach_point(hooks: Hooks, point: Point) -> int:
 
 
 def files_of(path: str, pid: int = -1) -> list[File]:
-    """The files that a path, a name or a pattern stands for: here, or as a process has them. Raises
-    Failure where one cannot be read; files that a pattern matches need not be programs."""
-    if is_pattern(path):
+    """The files that a path, a name or a pattern stands for: here, or as a process has them, without
+    a path all of them. Raises Failure where one cannot be read; files that a pattern matches need
+    not be programs."""
+    if is_pattern(path) or not path:
         return _matching_files(path or "*", pid)
     if pid > 0:
         return programs.files_of(path, [pid], lambda text: None)
@@ -127,7 +129,7 @@ def _number(text: str) -> int | None:
         return None
 
 
-def _functions(hooks: Hooks, point: Point, files: list[File], pattern: str) -> int:
+def _functions(attaching: Attaching, point: Point, files: list[File], pattern: str) -> int:
     targets, names = [], []
     for file in files:
         by_place: dict[int, str] = {}
@@ -142,13 +144,13 @@ def _functions(hooks: Hooks, point: Point, files: list[File], pattern: str) -> i
             names.append(f"{file.path}:{name}")
     if not targets:
         raise Missing(f"No matches for {point.kind} {point.target}.")
-    return hooks.attach_many(point, targets, names)
+    return attaching.attach_many(point, targets, names)
 
 
 # USDT.
 
 
-def _usdt(hooks: Hooks, point: Point, files: list[File], rest: str, pid: int) -> int:
+def _usdt(attaching: Attaching, point: Point, files: list[File], rest: str, pid: int) -> int:
     """One program of the point for each way in which the arguments are written: which one that is,
     stands in place of the program's target."""
     provider, colon, name = rest.rpartition(":")
@@ -164,16 +166,16 @@ def _usdt(hooks: Hooks, point: Point, files: list[File], rest: str, pid: int) ->
                 places.setdefault(probe.arguments, []).append((probe.offset, probe.semaphore))
         count += len(names)
         for arguments, at in places.items():
-            chosen = _program_for(hooks, point, arguments)
-            program = [(hooks.spec(chosen), hooks.descriptor(chosen))]
-            attach.attach_user(hooks.attachment, program, file, at, pid)
+            chosen = _program_for(attaching, point, arguments)
+            program = [(attaching.spec(chosen), attaching.descriptor(chosen))]
+            attach.attach_user(attaching.attachment, program, file, at, pid)
     if not count:
         raise Missing(f"No matches for usdt {point.target}.")
     return count
 
 
-def _program_for(hooks: Hooks, point: Point, arguments: str) -> str:
+def _program_for(attaching: Attaching, point: Point, arguments: str) -> str:
     for name in point.programs:
-        if hooks.spec(name).target == arguments:
+        if attaching.spec(name).target == arguments:
             return name
     return point.programs[0]

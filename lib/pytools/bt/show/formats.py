@@ -12,7 +12,7 @@ import sys
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.text import escape, text_of
 from pytools.bt.show import values
-from pytools.bt.show.values import Named, Shown
+from pytools.bt.show.shapes import Named, Shown
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Sequence
@@ -146,7 +146,9 @@ def _step(piece: Sequence[Any], kind: Type, names: Names, for_people: bool) -> _
     if letter in SIGNED or letter in UNSIGNED:
         size, signed = LENGTHS.get(length, 4), letter in SIGNED
         if letter == "o" and "#" in flags:  # Python writes 0o17, C 017
-            return _number(kind, names, size, signed, f"%{width}s", lambda n: f"{'0' * (n > 0)}{n:o}")
+            return _number(
+                kind, names, size, signed, f"%{width}s", lambda n: f"{'0' * (n > 0)}{n:o}"
+            )
         python = "d" if letter in "iu" else letter
         return _number(kind, names, size, signed, f"%{flags}{width}{precision}{python}")
     if letter == "c":

@@ -8,7 +8,7 @@ import time
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import escape
-from pytools.bt.show.values import Shown
+from pytools.bt.show.shapes import Shown
 from pytools.read.symbols import KernelTable, Symbol, Symbols, call_site
 
 if TYPE_CHECKING:

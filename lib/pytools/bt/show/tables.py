@@ -6,7 +6,7 @@ import sys
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt.show import graphs, values
-from pytools.bt.show.values import Record
+from pytools.bt.show.shapes import Record
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable
@@ -50,7 +50,7 @@ class Table:
         if self._cell is None:
             self._decode = values.decoder(plan.value, names)
         # Behind the key: a bucket or a slot, then the generation.
-        behind = -(-self._key_size // U32) * U32
+        behind = -(-(self._key_size or U32) // U32) * U32  # a key of nothing is a u32
         self._part = behind if self._word in PARTS else -1
         self._generation = behind + U32 * (self._part >= 0) if plan.generation else -1
         self._held: dict[tuple[bytes, int], Any] = {}
@@ -144,20 +144,21 @@ class Table:
         shown = [(None if scalar else self._key(key, 0), value) for key, value in found]
         return Entries(self.plan.name, form, scalar, shown)
 
+    def _by_key(self, pair: Any) -> Any:
+        return self._sort_key(pair[0])
+
     def _values(self, cells: dict[tuple[bytes, int], Any], divisor: int) -> list[tuple[bytes, Any]]:
         kind, decode = self.plan.value, self._decode
-        pairs = sorted(
-            ((key, cell) for (key, _), cell in cells.items()),
-            key=lambda pair: self._sort_key(pair[0]),
-        )
+        pairs: list[tuple[bytes, Any]] = [(key, cells[key, n]) for key, n in cells]
+        pairs.sort(key=self._by_key)
         if decode is not None:
             decoded = [(key, decode(cell, 0)) for key, cell in pairs]
             if self._word == "int":
-                decoded.sort(key=lambda pair: pair[1])
+                decoded.sort(key=_second)
                 return [(key, _divided(value, divisor)) for key, value in decoded]
             return decoded
         if self._word in BY_VALUE:
-            pairs.sort(key=lambda pair: _order(pair[1]))
+            pairs.sort(key=_order)
         return [(key, _value(kind, cell, divisor)) for key, cell in pairs]
 
     def _graphs(self, cells: dict[tuple[bytes, int], Any], divisor: int) -> list[tuple[bytes, Any]]:
@@ -178,7 +179,8 @@ class Table:
                 )
                 for key in order
             ]  # fmt: skip
-        order.sort(key=lambda key: sum(by_key[key].values()))
+        totals: dict[bytes, int] = {key: sum(by_key[key].values()) for key in order}
+        order.sort(key=totals.__getitem__)
         if self._word == "hist":
             bits = self.plan.value[1]
             return [(key, graphs.log2(by_key[key], bits, divisor)) for key in order]
@@ -263,7 +265,7 @@ def _series_merge(what: str) -> Callable[[Any, Any], Any]:
             return one[0] + other[0], one[1] + other[1]
         if what in ("min", "max"):
             return (min if what == "min" else max)(one, other)
-        return max(one, other, key=lambda cell: cell[1])
+        return max(one, other, key=_second)
 
     return merge
 
@@ -283,8 +285,13 @@ def _divided(number: Any, divisor: int) -> Any:
     return number // divisor if number >= 0 else -(-number // divisor)
 
 
-def _order(cell: Any) -> Any:
+def _second(pair: Any) -> Any:
+    return pair[1]
+
+
+def _order(pair: Any) -> Any:
     """By what maps are sorted that are by value."""
+    cell = pair[1]
     return _divided(cell[0], cell[1]) if isinstance(cell, tuple) else cell
 
 

@@ -1,15 +1,16 @@
 """Bytes to values, by the plan's types; values to bpftrace's text and to its JSON.
 
 A value is an int, a bool, a str (of the traced: it is escaped in text), bytes (a buffer), None, or
-one of the classes here.
+one of the classes of ``shapes``.
 """
 from __future__ import annotations
 
 import struct
 import sys
 
-from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import escape, json_text, text_of
+from pytools.bt.show.shapes import Array, Named, Record, Shown, Tuple
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     Decode = Callable[[bytes, int], Any]
 
 __all__ = [
-    "Array", "Named", "Record", "Shown", "Tuple", "buffer_text", "decoder", "int_code", "json",
-    "key_text", "size_of", "text",
+    "buffer_text", "decoder", "int_code", "json", "json_key", "json_object", "key_text", "size_of",
+    "text",
 ]  # fmt: skip
 
 _SIGNED, _UNSIGNED = {1: "b", 2: "h", 4: "i", 8: "q"}, {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -32,33 +33,6 @@ _SIZES = {
     "syscall_name": 8, "probe": 4, "func": 8, "none": 0, "count": 8, "sum": 8, "min": 16, "max": 16,
     "avg": 16, "stats": 16, "hist": 8, "lhist": 8, "tseries": 16,
 }  # fmt: skip
-
-
-class Named(NamedTuple):
-    """A number that has a name (an enumerator, a pointer): text has the name, JSON the number."""
-
-    name: str
-    number: int
-
-
-class Shown(NamedTuple):
-    """Text of the tool's own (the lines of a stack), which is printed as it is."""
-
-    text: str
-
-
-class Tuple(NamedTuple):
-    values: list[Any]
-
-
-class Array(NamedTuple):
-    values: list[Any]
-
-
-class Record(NamedTuple):
-    """The members of a struct: (name, value)."""
-
-    members: list[tuple[str, Any]]
 
 
 # Types.

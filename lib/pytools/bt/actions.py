@@ -108,6 +108,8 @@ class Actions:
         if word in ("errorf", "warnf", "debugf"):
             form, at = formats.format_of(record, self._names), record.at
             return lambda data: self._lines.message(word, at, form(data))
+        if word == "warning":
+            return lambda data: self._lines.message(word, record.at, _text(record))
         if word in ("system", "cat"):
             return self._outside(record)
         if word == "time":

@@ -8,6 +8,7 @@ import time
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
+from pytools.base.system import page_size
 from pytools.bt.actions import Actions
 from pytools.bt.attaching import Attaching
 from pytools.bt.hooks import attach_all
@@ -31,6 +32,9 @@ __all__ = ["Run"]
 
 LATEST_SECONDS = 0.1  # a record is printed at most so long after it was written
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # set: a line of that name says when all is attached
+RING = "events"
+# For records, of which some hundred thousand find room; of what is given, the next power of two.
+RING_BYTES, LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 24, 1 << 18, 1 << 30
 NANOSECONDS = 1_000_000_000
 ENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -78,11 +82,13 @@ class Run:
         self._watched: dict[int, str] = {}  # descriptors whose end is the program's
         self._ended = False
         self._woken = -1
+        pages = int(plan.config.get("perf_rb_pages") or 0)
+        sizes = {RING: _ring_bytes(pages), **sizes}
         self.loaded = loader.load(image, sizes, settings)
         self._hooks = Attaching(plan, image, self.loaded, settings, running, pid, warn)
         self._attached = 0
         maps = self.loaded.maps
-        self._ring = RingBuffer(maps["events"])
+        self._ring = RingBuffer(maps[RING])
         names = Names(self._hooks.probes, maps, str(plan.config.get("str_trunc_trailer", "..")))
         tables = {each.name: Table(each, maps[each.table], names) for each in plan.maps}
         uses = {program.name: {name for _, name in program.maps} for program in image.programs}
@@ -265,3 +271,11 @@ class Run:
                 self._ended = True
         if any(descriptor in ready for descriptor in self._watched):
             self._ended = True
+
+
+def _ring_bytes(pages: int) -> int:
+    """The size of the ring, a power of two: of so many pages, or (0) as large as is good."""
+    if not pages:
+        return RING_BYTES
+    size = 1 << (pages * page_size() - 1).bit_length()
+    return min(max(size, LEAST_RING_BYTES), MOST_RING_BYTES)

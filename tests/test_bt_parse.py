@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pytools.bt import tree
-from pytools.bt.lexer import integer
+from pytools.bt.syntax.lexer import integer
 from pytools.bt.parse import decode, parse
 from pytools.bt.wrong import Wrong
 
@@ -301,7 +301,7 @@ def test_errors_say_where_and_what(text: str, report: str) -> None:
         ("BEGIN { $x = " + "(typeof(" * 10000, "nested more than"),
         ("BEGIN { $x = " + "(a[" * 10000, "nested more than"),
         ("struct a { " * 10000, "nested more than"),
-        ("/*" * 100000, "unterminated comment"),
+        ("/* " * 100000, "unterminated comment"),
         ("/* a */ " * 10000 + "\x01", "Invalid probe type"),
         ("k:" + '"' * 100000, "attach point of more than"),
         ("#if 1\n" * 1000, "unterminated conditional"),

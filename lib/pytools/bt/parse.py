@@ -7,9 +7,9 @@ import sys
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import kinds, tree
-from pytools.bt.declarations import Declarations
-from pytools.bt.lexer import END, MAP, NAME, NUMBER, STRING, VARIABLE, after_layout, quoted
-from pytools.bt.preprocess import preprocess
+from pytools.bt.syntax.declarations import Declarations
+from pytools.bt.syntax.lexer import END, MAP, NAME, NUMBER, STRING, VARIABLE, after_layout, quoted
+from pytools.bt.syntax.preprocess import preprocess
 from pytools.bt.wrong import Wrong
 
 if TYPE_CHECKING:

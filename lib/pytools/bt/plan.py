@@ -74,6 +74,9 @@ class Point(NamedTuple):
     frequency: int = 0
     pid: int = 0  # that the point itself names (uprobe -p)
     missing: str = ""  # "error", "warn", "ignore": if there is no such probe
+    # Where the attach point stands in the text: first character, behind the last. Errors of
+    # attaching say it.
+    at: list[int] = []
 
 
 class Record(NamedTuple):

@@ -7,9 +7,9 @@ import sys
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import kinds, tree
-from pytools.bt.declarations import Declarations
-from pytools.bt.lexer import END, MAP, NAME, NUMBER, STRING, VARIABLE, after_layout, quoted
-from pytools.bt.preprocess import preprocess
+from pytools.bt.syntax.declarations import Declarations
+from pytools.bt.syntax.lexer import END, MAP, NAME, NUMBER, STRING, VARIABLE, after_layout, quoted
+from pytools.bt.syntax.preprocess import preprocess
 from pytools.bt.wrong import Wrong
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytools.bt.tree import AttachPoint, Expression
 
-__all__ = ["decode", "parse"]
+__all__ = ["check_height", "decode", "parse"]
 
 SIZE = 1 << 20  # characters that a program may have
 # The longest way from the top of a tree to its leaves: each stage recurses as deep.
@@ -28,17 +28,17 @@ _FRAMES = 6000  # of Python's: enough for the deepest tree in each stage
 _DEFINITION = re.compile(r"(?:struct|union|enum)\b[^{:/,;]*\{|typedef\b", re.ASCII)
 
 
-def decode(data: bytes) -> str:
+def decode(data: bytes, name: str) -> str:
     """The text of a program's file. Raises Wrong if it is none."""
     zero = data.find(b"\0")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise Wrong(None, f"not a program: line {line} is not UTF-8") from None
+        raise Wrong(None, f"{name} is not a program: line {line} is not UTF-8") from None
     if zero >= 0:
         line = data.count(b"\n", 0, zero) + 1
-        raise Wrong(None, f"not a program: line {line} has a NUL byte")
+        raise Wrong(None, f"{name} is not a program: line {line} has a NUL byte")
     return text
 
 
@@ -49,7 +49,12 @@ def parse(text: str, name: str = "stdin", start: int = 0) -> tree.Program:
         raise Wrong(None, f"the program is larger than {SIZE >> 20} MiB")
     zero = text.find("\0", start)
     if zero >= 0:
-        raise Wrong((zero, zero + 1), "syntax: a NUL character")
+        raise Wrong((zero, zero + 1), "syntax: a NUL character: this is no program")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # a byte that was read with "surrogateescape"
+        at = error.start, error.start + 1
+        raise Wrong(at, "syntax: a byte that is not UTF-8: this may be no program") from None
     if sys.getrecursionlimit() < _FRAMES:
         sys.setrecursionlimit(_FRAMES)
     rest, defined = preprocess(text[start:])
@@ -71,7 +76,7 @@ def parse(text: str, name: str = "stdin", start: int = 0) -> tree.Program:
         tuple(parser.imports),
     )
     if parser.deepest * parser.longest > _HEIGHT:
-        _check_height(made)
+        check_height(made)
     return made
 
 
@@ -241,7 +246,7 @@ class _Parser(Declarations):
         return kinds.attach_point((start, end), self.text[start:end])
 
 
-def _check_height(node: Any) -> None:
+def check_height(node: Any) -> None:
     """Raise Wrong if a tree is higher than _HEIGHT (1 + 1 + 1 + ...)."""
     level = [node]
     height = 0

@@ -35,19 +35,17 @@ class Wrong(Exception):
                 ~
         """
         text, name = self.source or (text, name)
-        lines = [f"{place(self.at, text, name)}: ERROR: {self.message}"]
+        lines = [f"ERROR: {self.message}"]
         if self.at is not None:
-            lines += _shown(self.at, text)
+            lines = [f"{place(self.at, text, name)}: {lines[0]}", *_shown(self.at, text)]
         if self.hint:
             lines.append(f"HINT: {self.hint}")
         return "\n".join(lines)
 
 
-def place(at: Optional[Span], text: str, name: str) -> str:
+def place(at: Span, text: str, name: str) -> str:
     """Where something stands: NAME:LINE:FIRST-BEHIND, columns from 1; NAME:FIRST-LAST of several
     lines."""
-    if at is None:
-        return name
     first, behind = at
     line = text.count("\n", 0, first) + 1
     last = line + text.count("\n", first, behind)
@@ -64,11 +62,16 @@ def _shown(at: Span, text: str) -> list[str]:
     end = text.find("\n", max(first, behind))
     lines = text[begin : end if end >= 0 else len(text)].split("\n")
     if len(lines) > 1:
-        return [line.expandtabs(4)[:_WIDTH] for line in lines[:_LINES]]
+        return [_printable(line)[:_WIDTH] for line in lines[:_LINES]]
     long = len(lines[0]) > _WIDTH
     cut = max(0, first - begin - _WIDTH // 2) if long else 0
     line = lines[0][cut : cut + _WIDTH]
     marks = [" "] * (first - begin - cut) + ["~"] * max(1, behind - first)
-    shown = ["    " if character == "\t" else character for character in line]
+    shown = [_printable(character) for character in line]
     under = [mark * len(above) for mark, above in zip(marks, [*shown, " "])]
     return ["".join(shown), "".join(under)]
+
+
+def _printable(line: str) -> str:
+    """For a terminal, whatever file it was that somebody took for a program."""
+    return "".join(c if c.isprintable() else "    " if c == "\t" else "?" for c in line)

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
-from pytools.bt.expressions import Expressions
-from pytools.bt.lexer import NAME, STRING, VARIABLE
+from pytools.bt.syntax.expressions import Expressions
+from pytools.bt.syntax.lexer import NAME, STRING, VARIABLE
 
 if TYPE_CHECKING:
     from typing import Optional, Union

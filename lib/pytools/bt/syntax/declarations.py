@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
-from pytools.bt.constants import fold
-from pytools.bt.lexer import NAME
-from pytools.bt.statements import Statements
+from pytools.bt.syntax.constants import fold
+from pytools.bt.syntax.lexer import NAME
+from pytools.bt.syntax.statements import Statements
 
 if TYPE_CHECKING:
     from typing import Optional, Union

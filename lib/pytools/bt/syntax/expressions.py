@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
-from pytools.bt.lexer import MAP, NAME, NUMBER, PARAMETER, STRING, VARIABLE
-from pytools.bt.lexer import after_layout, integer, quoted
-from pytools.bt.typenames import C_WORDS, RECORDS, VALUES, TypeNames
+from pytools.bt.syntax.lexer import MAP, NAME, NUMBER, PARAMETER, STRING, VARIABLE
+from pytools.bt.syntax.lexer import after_layout, integer, quoted
+from pytools.bt.syntax.typenames import C_WORDS, RECORDS, VALUES, TypeNames
 from pytools.bt.wrong import Wrong
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
-from pytools.bt.constants import fold
-from pytools.bt.lexer import END, NAME, NUMBER, Lexer
+from pytools.bt.syntax.constants import fold
+from pytools.bt.syntax.lexer import END, NAME, NUMBER, Lexer
 from pytools.bt.wrong import Wrong
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.bt.constants import fold
-from pytools.bt.expressions import Expressions
+from pytools.bt.syntax.constants import fold
+from pytools.bt.syntax.expressions import Expressions
 from pytools.bt.tree import Name
 from pytools.bt.wrong import Wrong
 

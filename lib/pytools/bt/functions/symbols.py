@@ -1,0 +1,69 @@
+"""Addresses as names, and names as addresses."""
+from __future__ import annotations
+
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.bt import tree
+from pytools.bt.emit.code import Place
+from pytools.bt.functions.calls import take, text
+from pytools.bt.tree import Wrong
+from pytools.bt.typed import Typed, checks, emits, into
+from pytools.bt.types import UNKNOWN, Int, Pointer, Special
+
+if TYPE_CHECKING:
+    from pytools.bt.check import Checker
+    from pytools.bt.emit.values import Emitter
+
+U64 = Int(8, False)
+
+
+@checks("ksym", "usym")
+def _check_ksym(checker: Checker, call: tree.Call) -> Typed:
+    (node,) = take(call, 1)
+    found = checker.value(node)
+    if found.type != UNKNOWN and not isinstance(found.type, (Int, Pointer)):
+        raise Wrong(
+            found.at, f"{call.name}() expects an integer or pointer argument ({found.type} provided)"
+        )
+    if call.name == "ksym":
+        return Typed("as_number", Special("ksym"), call.at, (found,))
+    return Typed("usym", Special("usym"), call.at, (found,))
+
+
+@into("usym")
+def _put_usym(e: Emitter, node: Typed, to: Place) -> None:
+    e.store(to, U64, e.scalar(node.parts[0]))
+    e.line(f"*(u32 *){to.at(8).address} = HELPER(14, u64, void)() >> 32;")
+    e.line(f"*(u32 *){to.at(12).address} = 0;")
+
+
+@checks("kaddr")
+def _check_kaddr(checker: Checker, call: tree.Call) -> Typed:
+    (node,) = take(call, 1)
+    return Typed("kaddr", U64, call.at, (text(checker, call, node),))
+
+
+@emits("kaddr")
+def _kaddr(e: Emitter, node: Typed) -> str:
+    name = node.parts[0]
+    place = e.whole.place(node.at)
+    setting = e.whole.setting_name("KADDR", name)
+    return e.number(U64, e.whole.setting(setting, ["kaddr", name, place]))
+
+
+@checks("uaddr")
+def _check_uaddr(checker: Checker, call: tree.Call) -> Typed:
+    (node,) = take(call, 1)
+    name = text(checker, call, node)
+    if checker.kind not in ("uprobe", "uretprobe", "usdt"):
+        raise Wrong(call.at, "uaddr can only be used with uprobes, uretprobes and USDT probes")
+    path = checker.first_point().target.rpartition(":")[0]
+    size = checker.symbol_size(path, name)
+    of = Int(size if size in (1, 2, 4, 8) else 8, False)
+    return Typed("uaddr", Pointer(of, "user"), call.at, (path, name))
+
+
+@emits("uaddr")
+def _uaddr(e: Emitter, node: Typed) -> str:
+    path, name = node.parts
+    setting = e.whole.setting_name("UADDR", f"{path}:{name}")
+    return e.number(U64, e.whole.setting(setting, ["uaddr", path, name]))

@@ -13,7 +13,9 @@ import os
 from pytools import __version__
 from pytools.base import cache
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.base.errors import Failure
 from pytools.bt.plan import Plan
+from pytools.bt.settings import parameter
 from pytools.compile.image import Image
 from pytools.load.program import bcc_state, own_state
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytools.facts.kernel import Kernel
 
-__all__ = ["Made", "Source", "kept"]
+__all__ = ["Made", "Source", "is_number", "kept"]
 
 ROOMS = ("facts", "compile", "bt")
 
@@ -98,9 +100,18 @@ def _numbers(data: bytes | None) -> list[int] | None:
 def _name(first: str, source: Source, numbers: Sequence[int]) -> str:
     """The name of the image: with the parameters that are a part of it."""
     texts = [
-        "" if place in numbers else f"={text}" for place, text in enumerate(source.parameters, 1)
+        "" if place in numbers and is_number(text) else f"={text}"
+        for place, text in enumerate(source.parameters, 1)
     ]
     return cache.key(first, *texts)
+
+
+def is_number(text: str) -> bool:
+    """Whether a parameter can be a setting: a number of 64 bits with a sign."""
+    try:
+        return -(1 << 63) <= parameter(text, 0) < 1 << 63
+    except Failure:
+        return False
 
 
 def _made(data: bytes | None, numbers: Sequence[int]) -> Made | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 import os
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Failure
 from pytools.bt.compiled import Options, compile_program
 from pytools.bt.expand import expand
-from pytools.bt.kept import Made
+from pytools.bt.kept import Made, is_number
 from pytools.bt.parse import parse
+from pytools.bt.wrong import Wrong
 from pytools.compile.compiler import Compiler
 from pytools.load import loader
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["made", "print_program"]
 
+OTHER_NUMBERS = ("1", "-9876543210")
 VARIABLES = "BPFTRACE_"  # the config block's names, in the environment
 
 
@@ -60,9 +63,34 @@ def _compiled(
         pid=options.pid or 0,
         unsafe=options.unsafe,
     )
-    expanded = expand(parse(text, name), options.parameters, options.named)
-    compiled = compile_program(expanded, running, given)
-    return compiled, []
+    program = parse(text, name)
+
+    def compiled_for(parameters: list[str]) -> Compiled:
+        expanded = expand(program, parameters, options.named)
+        return compile_program(expanded, running, given._replace(parameters=parameters))
+
+    compiled = compiled_for(options.parameters)
+    return compiled, _numbers(compiled, options.parameters, compiled_for)
+
+
+def _numbers(
+    compiled: Compiled, parameters: list[str], compiled_for: Callable[[list[str]], Compiled]
+) -> list[int]:
+    """The parameters with which the program becomes the same, whatever number they are."""
+    found = []
+    for place, text in enumerate(parameters):
+        if ["parameter", place + 1] not in compiled.plan.settings.values() or not is_number(text):
+            continue
+        try:
+            same = all(
+                compiled_for([*parameters[:place], other, *parameters[place + 1 :]]) == compiled
+                for other in OTHER_NUMBERS
+            )
+        except (Wrong, Failure):  # it is a size, or so
+            continue
+        if same:
+            found.append(place + 1)
+    return found
 
 
 def print_program(text: str, name: str, options: argparse.Namespace) -> None:

@@ -83,16 +83,17 @@ class Run:
         self._ended = False
         self._woken = -1
         pages = int(plan.config.get("perf_rb_pages") or 0)
-        sizes = {RING: _ring_bytes(pages), **sizes}
+        tables = {each.table: each.entries for each in plan.maps}
+        sizes = {RING: _ring_bytes(pages), **tables, **sizes}
         self.loaded = loader.load(image, sizes, settings)
         self._hooks = Attaching(plan, image, self.loaded, settings, running, pid, warn)
         self._attached = 0
         maps = self.loaded.maps
         self._ring = RingBuffer(maps[RING])
         names = Names(self._hooks.probes, maps, str(plan.config.get("str_trunc_trailer", "..")))
-        tables = {each.name: Table(each, maps[each.table], names) for each in plan.maps}
+        shown = {each.name: Table(each, maps[each.table], names) for each in plan.maps}
         uses = {program.name: {name for _, name in program.maps} for program in image.programs}
-        self._actions = Actions(plan, tables, names, lines, self.loaded, uses)
+        self._actions = Actions(plan, shown, names, lines, self.loaded, uses)
         self._losses = Losses(plan, maps, lines)
         self._descriptors = {spec.name: fd for spec, fd in self.loaded.programs}
 

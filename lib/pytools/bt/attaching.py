@@ -34,7 +34,8 @@ class Missing(Failure):
 class Attaching:
     """``probes`` are the texts of all probes by number: those of the plan, then those that patterns
     stand for. ``pid`` is a process that user-space probes are about, -1 for all; ``warn`` is told
-    what is missing, and where it stands."""
+    what is missing, and where it stands. Files are looked up as the process ``look_in`` has them:
+    one that has not begun yet has none."""
 
     def __init__(
         self,
@@ -45,11 +46,13 @@ class Attaching:
         running: Kernel,
         pid: int,
         warn: Callable[[Wrong], None],
+        look_in: int = -1,
     ) -> None:
         self.probes = [point.text for point in plan.points]
         self.plan = plan
         self.running = running
         self.pid = pid
+        self.look_in = look_in
         self.attachment = Attachment()
         self._specs = {program.name: program for program in image.programs}
         self._loaded = loaded

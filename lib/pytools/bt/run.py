@@ -86,7 +86,9 @@ class Run:
         tables = {each.table: each.entries for each in plan.maps}
         sizes = {RING: _ring_bytes(pages), **tables, **sizes}
         self.loaded = loader.load(image, sizes, settings)
-        self._hooks = Attaching(plan, image, self.loaded, settings, running, pid, warn)
+        self._hooks = Attaching(
+            plan, image, self.loaded, settings, running, pid, warn, pid if command is None else -1
+        )
         self._attached = 0
         maps = self.loaded.maps
         self._ring = RingBuffer(maps[RING])
@@ -243,7 +245,7 @@ class Run:
             signal.signal(number, self._signalled)
         for point in self._plan.points:
             if point.kind == "self":
-                signal.signal(signal.Signals[point.target], self._signalled)
+                signal.signal(_signal_of(point), self._signalled)
         signal.set_wakeup_fd(wake)
 
     def _signalled(self, number: int, frame: object) -> None:
@@ -264,7 +266,7 @@ class Run:
             points = [
                 point
                 for point in self._plan.points
-                if point.kind == "self" and signal.Signals[point.target] == number
+                if point.kind == "self" and _signal_of(point) == number
             ]
             for point in points:
                 self._run_point(point)
@@ -272,6 +274,11 @@ class Run:
                 self._ended = True
         if any(descriptor in ready for descriptor in self._watched):
             self._ended = True
+
+
+def _signal_of(point: Point) -> signal.Signals:
+    """The signal that runs a block: its name stands behind "signal:"."""
+    return signal.Signals[point.target.rpartition(":")[2]]
 
 
 def _ring_bytes(pages: int) -> int:

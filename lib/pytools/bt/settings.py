@@ -38,6 +38,8 @@ def numbers(
             found[name] = len(parameters) if number == 0 else parameter(text, number)
         elif word in given:
             found[name] = given[word]
+        elif word == "index":
+            continue  # which the program is told when it is attached
         elif word == "filter":
             found[name] = filters[rest[0]]
         else:

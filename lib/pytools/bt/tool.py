@@ -36,6 +36,7 @@ class ProgramTool(Tool):
     def __init__(self, text: str | None, **declared: Any) -> None:
         super().__init__(text, **declared)
         self.status = 0
+        self.verbose = False
         self.source = ("", "stdin")  # the text of the program, and its name
 
     def options(self, given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,8 +69,7 @@ class ProgramTool(Tool):
         options.named = named
         options.parameters = words + [word for word in behind if not word.startswith("--")]
         if options.form not in ("text", "json"):
-            # In the words of bpftrace.
-            raise Failure(f'ERROR: Invalid output format "{options.form}"')
+            raise Failure(f'Invalid output format "{options.form}"')
         options.filter = None
         if options.comm or options.cgroup or options.pidns:
             given = argparse.Namespace(
@@ -84,7 +84,9 @@ class ProgramTool(Tool):
         def main() -> None:
             self.person = True
             try:
-                trace = start(self.options())
+                options = self.options()
+                self.verbose = options.verbose
+                trace = start(options)
                 trace.print(None, None)  # type: ignore[arg-type]
             except Exception as error:
                 if not self._explain(error):
@@ -96,7 +98,15 @@ class ProgramTool(Tool):
         definition.run(main, self.parser)
 
     def _explain(self, error: Exception) -> bool:
-        """Say what is wrong with the program, if that is what an exception says."""
+        """Say why it failed, as bpftrace does, if that is what an exception says."""
+        if isinstance(error, Usage):
+            return False
+        if isinstance(error, Failure):
+            if self.verbose:
+                for line in error.detail.splitlines():
+                    complain(line)
+            complain(f"ERROR: {error}")
+            return True
         from pytools.bt.wrong import Wrong  # few starts need it
 
         if not isinstance(error, Wrong):
@@ -202,7 +212,7 @@ def _text(options: argparse.Namespace) -> tuple[str, str]:
             with open(path, "rb") as file:
                 data = file.read(MOST_BYTES)
     except OSError as error:
-        raise Failure(f"ERROR: failed to open file '{path}': {error.strerror}") from None
+        raise Failure(f"failed to open file '{path}': {error.strerror}") from None
     # Whether it is one is told when it is read; bytes that are no text stay what they are.
     return data.decode("utf-8", "surrogateescape"), "stdin" if path == STDIN else path
 

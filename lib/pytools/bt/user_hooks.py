@@ -25,7 +25,7 @@ def attach_point(attaching: Attaching, point: Point) -> int:
     """Attach a uprobe, uretprobe or usdt; how many probes it stands for. Raises Failure."""
     path, _, rest = point.target.partition(":")
     pid = point.pid or attaching.pid
-    files = [attaching.file(file) for file in files_of(path, pid)]
+    files = [attaching.file(file) for file in files_of(path, point.pid or attaching.look_in)]
     if not files:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     if point.kind == "usdt":
@@ -51,7 +51,8 @@ def files_of(path: str, pid: int = -1) -> list[File]:
     if is_pattern(path) or not path:
         return _matching_files(path or "*", pid)
     if pid > 0:
-        return programs.files_of(path, [pid], lambda text: None)
+        name = path[3:] if path.startswith("lib") and "." not in path else path
+        return programs.files_of(name, [pid], lambda text: None)
     return [File(path_of(path))]
 
 

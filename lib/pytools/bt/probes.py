@@ -166,6 +166,10 @@ def _arguments(
         if type_id is None:
             raise Failure(f"No matches for rawtracepoint {target}.")
         result, parameters = btf.prototype(type_id)
+        # The names are those of the function that calls the programs.
+        callers = btf.ids(f"__traceiter_{name}", kinds.FUNC)
+        if callers and len(btf.prototype(callers[0])[1]) == len(parameters):
+            parameters = btf.prototype(callers[0])[1]
         parameters = parameters[1:]
     else:
         ids = btf.ids(name, kinds.FUNC)

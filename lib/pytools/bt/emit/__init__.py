@@ -113,6 +113,7 @@ def _action(whole: Whole, action: Action, first: int, filtered: bool) -> list[tu
     steps = steps_of(action.statements, frame) if own else [list(action.statements)]
     offsets: dict[tuple[int, ...], int] = {}
     if len(steps) > 1:
+        frame.take(8)
         for variable in action.variables:
             kind = variable.declared or variable.type
             offsets[variable.key] = frame.take(kind.size + 8 * isinstance(kind, String))

@@ -91,7 +91,7 @@ class Code:
 
     def name_of(self, letter: str) -> str:
         self._names += 1
-        return f"{letter}{self._names}"
+        return f"{letter}_{self._names}"
 
     def number(self, kind: Type, value: str) -> str:
         """A new name for a number."""

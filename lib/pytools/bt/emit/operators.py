@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Place, literal
-from pytools.bt.emit.values import Emitter
+from pytools.bt.emit.values import Emitter, declared
 from pytools.bt.plan import Record
 from pytools.bt.typed import Typed, emits
 from pytools.bt.types import Bool, Int, Pointer, String
@@ -189,7 +189,7 @@ def _step(e: Emitter, node: Typed) -> str:
 
         facts, key = target.parts
         return add_to_map(e, facts, key, f"{sign}{amount}LL", "new" if before else "old")
-    found = e.variables[target.parts[0].key]
+    found = declared(e, target)
     old = e.scalar(target)
     from pytools.bt.emit.values import narrowed
 

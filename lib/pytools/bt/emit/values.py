@@ -141,9 +141,16 @@ def _parameter(e: Emitter, node: Typed) -> str:
     return e.number(node.type, e.whole.setting(f"PARAMETER_{number}", ["parameter", number]))
 
 
+def declared(e: Emitter, node: Typed) -> Any:
+    """A variable's name or place."""
+    from pytools.bt.emit.statements import declare
+
+    return declare(e, node.parts[0])
+
+
 @emits("variable")
 def _variable(e: Emitter, node: Typed) -> str:
-    found = e.variables[node.parts[0].key]
+    found = declared(e, node)
     if isinstance(found, Place):
         return e.load(found, node.type)
     return e.number(node.type, found)
@@ -151,7 +158,7 @@ def _variable(e: Emitter, node: Typed) -> str:
 
 @places("variable")
 def _variable_place(e: Emitter, node: Typed) -> Place:
-    found = e.variables[node.parts[0].key]
+    found = declared(e, node)
     if isinstance(found, Place):
         return found
     raise Wrong(node.at, f"${node.parts[0].name} is in no memory")

@@ -28,7 +28,10 @@ Types of maps' values only, for what is counted by CPU:
     ["avg", signed], ["stats", signed]  {s64 total; u64 count}
     ["hist", bits]   u64, and the key has ``u32 bucket`` behind it: of a power of two with 2^bits parts each
     ["lhist", low, high, step]   u64, and the key has ``u32 bucket``: 0 below low, then one a step, then above
-    ["tseries", interval ns, slots, what]   {s64 value; u64 meta} and ``u32 slot`` in the key
+    ["tseries", interval ns, slots, what]   {s64 value; u64 meta; u64 interval} and ``u32 slot`` in
+            the key: the number of the interval since 1970 (clock "tai"), which is at interval % slots;
+            meta: when the last value was set (what: "last"), how many there are ("avg", whose value is
+            their sum; "min", "max", "sum": not 0 if there is any)
 
 **Records** come through the ring buffer ``events``: ``struct { u64 id; char data[]; }``. The id is an index of
 ``records``. The data begin with the arguments at their offsets (``arguments``: [offset, type]; ``size`` is where
@@ -71,6 +74,9 @@ class Point(NamedTuple):
     frequency: int = 0
     pid: int = 0  # that the point itself names (uprobe -p)
     missing: str = ""  # "error", "warn", "ignore": if there is no such probe
+    # Where the attach point stands in the text: first character, behind the last. Errors of
+    # attaching say it.
+    at: list[int] = []
 
 
 class Record(NamedTuple):

@@ -1,11 +1,14 @@
 """A program as a tree: what ``parse`` makes of its text, before anything has a type.
 
-Nodes are tuples. ``at`` is where a node stands: (first, behind the last) character of the text. Numbers are
-Python's own, strings are text with the escapes read. Names of variables and maps have no ``$`` and no ``@``.
+Nodes are tuples. ``at`` is where a node stands: (first, behind the last) character of the text.
+Numbers are Python's own, strings are text with the escapes read. Names of variables and maps have
+no ``$`` and no ``@``.
 """
 from __future__ import annotations
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.bt.wrong import Wrong as Wrong
+from pytools.bt.wrong import place
 
 if TYPE_CHECKING:
     from typing import Any, Optional, Sequence, Tuple, Union
@@ -27,7 +30,8 @@ class Number(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A string literal; adjacent ones are joined."""
+    """A string literal; adjacent ones are joined. ``encode("utf-8", "surrogateescape")`` gives its
+    bytes."""
 
     at: Span
     value: str
@@ -39,7 +43,8 @@ class Boolean(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A bare word: a builtin without parentheses, an enumerator, a macro's parameter, a map type's name."""
+    """A bare word: a builtin without parentheses, an enumerator, a macro's parameter, a map type's
+    name."""
 
     at: Span
     name: str
@@ -99,7 +104,8 @@ class Ternary(NamedTuple):
 
 
 class Step(NamedTuple):
-    """++ and --, before or behind a variable or map: an expression with the old or the new value."""
+    """++ and --, before or behind a variable or map: an expression with the old or the new
+    value."""
 
     at: Span
     operator: str  # "++" or "--"
@@ -125,9 +131,12 @@ class Index(NamedTuple):
 
 
 class TypeName(NamedTuple):
-    """A type as it is written: ``uint64``, ``struct task_struct *``, ``char[16]``, ``string[64]``, a typedef,
-    ``typeof(expression)`` (then ``name`` is empty and ``of`` is the expression).
-    ``sizes`` are those in brackets, None for empty ones; ``pointers`` the number of stars."""
+    """A type as it is written: ``uint64``, ``struct task_struct *``, ``char[16]``, ``string[64]``,
+    a typedef, ``typeof(expression)`` (then ``name`` is empty and ``of`` is the expression, or the
+    type in parentheses). ``sizes`` are those in brackets, None for empty ones; ``pointers`` the
+    number of stars. Stars come first: ``int32*[4]`` has both; ``int32[4]*``, a pointer to an array,
+    is one star on a TypeName ``of`` ``int32[4]``. C's own types are in one spelling: "unsigned
+    int", "long long", "signed char"."""
 
     at: Span
     name: str  # with "struct ", "union " or "enum " before it, if that was written
@@ -143,7 +152,8 @@ class Cast(NamedTuple):
 
 
 class Tuple_(NamedTuple):
-    """(a, b, ...): () is the empty one, (a,) has one element; ``names`` for records (a=1, b=2), else empty."""
+    """(a, b, ...): () is the empty one, (a,) has one element; ``names`` for records (a=1, b=2),
+    else empty."""
 
     at: Span
     elements: Sequence[Expression]
@@ -151,7 +161,12 @@ class Tuple_(NamedTuple):
 
 
 class Call(NamedTuple):
-    """name(arguments): builtins with parentheses, functions, macros. ``bang``: name!(...) of old macros."""
+    """name(arguments): builtins with parentheses, functions, macros, which once were called by
+    name!(...).
+
+    An argument may be a TypeName (typeof(type)). ``typeinfo(type)`` and ``comptime expression`` are
+    calls, too.
+    """
 
     at: Span
     name: str
@@ -170,7 +185,8 @@ class OffsetOf(NamedTuple):
 
 
 class Block(NamedTuple):
-    """{ statements; value }: as an expression it has the value of the last one, which has no semicolon."""
+    """{ statements; value }: as an expression it has the value of the last one, which has no
+    semicolon."""
 
     at: Span
     statements: Sequence[Statement]
@@ -197,8 +213,8 @@ class Evaluate(NamedTuple):
 
 
 class Assign(NamedTuple):
-    """target = value, and target += value (``operator`` is then "+"). A target is a Variable, a Map, an
-    Element, or a Name "_" whose value nobody wants."""
+    """target = value, and target += value (``operator`` is then "+"). A target is a Variable, a
+    Map, an Element, or a Name "_" whose value nobody wants."""
 
     at: Span
     target: Expression
@@ -265,9 +281,10 @@ class Jump(NamedTuple):
 
 
 class AttachPoint(NamedTuple):
-    """``text`` as written; ``kind`` in its full, new spelling (``kprobe`` for ``k``, ``begin`` for ``BEGIN``,
-    ``fentry`` for ``kfunc``); ``fields`` what follows it between colons, quotes taken off; of a kprobe or
-    uprobe whose last field is FUNCTION+OFFSET, the offset is still in that field."""
+    """``text`` as written; ``kind`` in its full, new spelling (``kprobe`` for ``k``, ``begin`` for
+    ``BEGIN``, ``fentry`` for ``kfunc``); ``fields`` what follows it between colons, quotes taken
+    off; of a kprobe or uprobe whose last field is FUNCTION+OFFSET, the offset is still in that
+    field."""
 
     at: Span
     text: str
@@ -305,14 +322,15 @@ class Subprogram(NamedTuple):
 
     at: Span
     name: str
-    parameters: Sequence[tuple]
+    parameters: Sequence[Tuple[str, TypeName]]
     result: Optional[TypeName]
     body: Block
 
 
 class CMember(NamedTuple):
-    """A member of a struct of the script's own. ``bits`` is a bit-field's width; an anonymous struct or union in
-    it has the name "" and ``record`` is its definition; ``type`` is None then, unless it is named.
+    """A member of a struct of the script's own. ``bits`` is a bit-field's width; an anonymous
+    struct or union in it has the name "" and ``record`` is its definition; ``type`` is None then,
+    unless it is named, or has stars or sizes (its ``name`` is "" then).
     """
 
     at: Span
@@ -323,7 +341,8 @@ class CMember(NamedTuple):
 
 
 class CRecord(NamedTuple):
-    """struct NAME { ... }; union NAME { ... }: ``word`` is "struct" or "union". ``packed`` by its attribute."""
+    """struct NAME { ... }; union NAME { ... }: ``word`` is "struct" or "union". ``packed`` by its
+    attribute."""
 
     at: Span
     word: str
@@ -335,7 +354,7 @@ class CRecord(NamedTuple):
 class CEnum(NamedTuple):
     at: Span
     name: str
-    values: Sequence[tuple]  # (name, number)
+    values: Sequence[Tuple[str, int]]  # (name, number)
 
 
 class CTypedef(NamedTuple):
@@ -346,28 +365,41 @@ class CTypedef(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A whole text. ``config`` has (at, name, value) as they stand, the value a number, a text or a word."""
+    """A whole text. ``config`` has (at, name, value) as they stand, the value a number, a text or a
+    word."""
 
     text: str
     name: str  # of the file, for errors; "stdin"
-    config: Sequence[tuple] = ()
+    config: Sequence[Tuple[Span, str, Union[int, str]]] = ()
     types: Sequence[Union[CRecord, CEnum, CTypedef]] = ()
     maps: Sequence[MapDeclaration] = ()
     macros: Sequence[Macro] = ()
     subprograms: Sequence[Subprogram] = ()
     probes: Sequence[Probe] = ()
     imports: Sequence[Text] = ()
+    # What ``expand`` adds to ``text`` (imports, the standard library): (where it begins, its name).
+    files: Sequence[Tuple[int, str]] = ()
 
+    def place(self, at: Span) -> str:
+        """Where a node stands: FILE:LINE:FIRST-BEHIND."""
+        text, name, start = self._file(at)
+        return place((at[0] - start, at[1] - start), text, name)
 
-class Wrong(Exception):
-    """The program is wrong, at a place: a line, the line itself, and a mark under it (``report``)."""
+    def report(self, wrong: Wrong) -> str:
+        """What is wrong with this program, for people (``Wrong.report``)."""
+        if wrong.at is None:
+            return wrong.report(self.text, self.name)
+        text, name, start = self._file(wrong.at)
+        moved = Wrong((wrong.at[0] - start, wrong.at[1] - start), wrong.message, wrong.hint)
+        moved.source = wrong.source
+        return moved.report(text, name)
 
-    def __init__(self, at: Optional[Span], message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.at = at
-        self.message = message
-        self.hint = hint
-
-    def report(self, text: str, name: str) -> str:
-        """As bpftrace writes it: NAME:LINE:FIRST-LAST: ERROR: ..., the line, ~~~ under it, a hint."""
-        raise NotImplementedError
+    def _file(self, at: Span) -> Tuple[str, str, int]:
+        """The text that a place belongs to, its name, and where it begins in ``text``."""
+        first, name, end = 0, self.name, len(self.text)
+        for start, other in self.files:
+            if start > at[0]:
+                end = start
+                break
+            first, name = start, other
+        return self.text[first:end], name, first

@@ -301,6 +301,16 @@ class File:
             found.add(text_of(name))
         return found
 
+    def symbol_address(self, name: str) -> int | None:
+        """The program's own address of what has this name, a function or data; None if nothing
+        has it."""
+        wanted = os.fsencode(name)
+        for kind in (SHT_SYMTAB, SHT_DYNSYM):
+            for label, _, _, address, _, _ in self._symbols(kind):
+                if label.partition(b"@")[0] == wanted:
+                    return address
+        return None
+
     def code(self) -> Iterator[tuple[int, int, bytes]]:
         """(address, size, name) of all functions that have both, by the program's own
         addresses; some twice. Quicker than ``functions``."""

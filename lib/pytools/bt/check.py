@@ -10,7 +10,7 @@ from pytools.bt import tree
 from pytools.bt.expressions import DEEPEST, Expressions
 from pytools.bt.functions import LOADED
 from pytools.bt.layouts import Layouts
-from pytools.bt.probes import Probes, forms_of, point_of
+from pytools.bt.probes import Probes, expanded, forms_of, point_of
 from pytools.bt.promotion import promote
 from pytools.bt.scope import Facts, Scopes
 from pytools.bt.tree import Wrong
@@ -95,7 +95,11 @@ class Checker(Probes, Expressions):
         self.actions, self.points, self.said = [], [], []
         for probe in self.program.probes:
             first = len(self.points)
-            points = [point_of(point, self) for point in probe.points]
+            points = [
+                each
+                for point in probe.points
+                for each in expanded(point_of(point, self), self.kernel)
+            ]
             self.points += points
             for form in forms_of(probe, points, self.kernel, self.layouts):
                 self._action(probe, form, first)
@@ -115,7 +119,10 @@ class Checker(Probes, Expressions):
             statements.append(self.evaluated(probe.body.value))
         points = [first + number for number in form.points]
         self.actions.append(
-            Action(form.kind, points, predicate, statements, self.scopes.all, form.many)
+            Action(
+                form.kind, points, predicate, statements, self.scopes.all, form.many, form.type_id,
+                form.way,
+            )
         )
 
     # Statements.

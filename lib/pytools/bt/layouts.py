@@ -232,6 +232,8 @@ class Layouts:
         kind = btf.kind(type_id)
         if kind == kinds.INT:
             size, signed, truth = btf.integer(type_id)
+            # Since Linux commit 3bc753c06dd0 (v6.2) it has no sign: it is a character still.
+            signed = signed or btf.name(type_id) == "char"
             return Bool() if truth else Int(min(size, 8), signed)
         if kind == kinds.PTR:
             target = btf.target(type_id)

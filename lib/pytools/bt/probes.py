@@ -13,6 +13,8 @@ from pytools.base.errors import Failure
 from pytools.bt import ctypes, tree
 from pytools.bt.layouts import Field
 from pytools.bt.plan import Point
+from pytools.bt.attaching import is_pattern, matching
+from pytools.bt.points import point
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed
 from pytools.bt.types import VOID, Array, Bool, Int, Pointer, String, Struct
@@ -30,10 +32,8 @@ __all__ = ["Form", "Probes", "TEST_RUN", "forms_of", "point_of"]
 # Those that the tool runs itself.
 TEST_RUN = ("begin", "end", "interval", "self")
 _USER = ("uprobe", "uretprobe", "usdt")
-_UNITS = {"us": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION = re.compile(r"(\d[\d_]*(?:e\d+)?)(ns|us|ms|s|m|h|d)?")
-_SAMPLES = {"software": 1, "hardware": 1_000_000}
-_UNSUPPORTED = ("watchpoint", "asyncwatchpoint", "iter", "test", "bench")
+# Those of which one program serves all that a pattern stands for (multi_attach.py).
+_MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe")
 
 
 class Form(NamedTuple):
@@ -45,60 +45,15 @@ class Form(NamedTuple):
     arguments: Optional[Struct] = None
     result: Type = VOID
     many: bool = False
+    type_id: int = 0
+    way: str = ""  # in which the arguments of a USDT probe are written
 
 
-def point_of(point: tree.AttachPoint, checker: Any) -> Point:
+def point_of(at: tree.AttachPoint, checker: Any) -> Point:
     """The plan's point of an attach point. Raises Wrong."""
-    kind, fields = point.kind, [str(field) for field in point.fields]
-    if kind in _UNSUPPORTED:
-        raise Wrong(point.at, f"{kind} probes are not supported")
-    text = ":".join([kind, *fields])
-    found = Point(kind, ":".join(fields), text, [], missing=checker.options.config["missing_probes"])
-    if kind in ("interval", "profile"):
-        period, frequency = _timing(point, kind)
-        return found._replace(target="", period=period, frequency=frequency)
-    if kind in ("software", "hardware"):
-        count = _number(fields[1]) if len(fields) > 1 and fields[1] else _SAMPLES[kind]
-        if not count:
-            raise Wrong(point.at, f"{kind} needs a count above 0")
-        return found._replace(target=fields[0], period=count)
-    if kind in ("kprobe", "kretprobe", "uprobe", "uretprobe") and fields:
-        name, plus, offset = fields[-1].partition("+")
-        if plus:
-            number = _number(offset)
-            if number is None:
-                raise Wrong(point.at, f"Invalid offset: {offset}")
-            return found._replace(target=":".join([*fields[:-1], name]), offset=number)
-    return found
-
-
-def _number(text: str) -> Optional[int]:
-    match = re.fullmatch(r"(\d[\d_]*)e(\d{1,2})", text)
-    if match:
-        return int(match[1].replace("_", "")) * 10 ** int(match[2])
-    try:
-        return int(text.replace("_", ""), 0)
-    except ValueError:
-        return None
-
-
-def _timing(point: tree.AttachPoint, kind: str) -> tuple[int, int]:
-    """(period in nanoseconds, or frequency in Hz) of an interval or profile probe."""
-    fields = [str(field) for field in point.fields]
-    unit, number = "ns", fields[-1] if fields else ""
-    if len(fields) == 2:
-        unit = fields[0]
-        if unit != "hz" and unit not in _UNITS:
-            raise Wrong(point.at, f"{unit} is not an accepted unit: us, ms, s, hz are")
-    match = _DURATION.fullmatch(number)
-    value = _number(match[1]) if match else _number(number)
-    if not value or match and match[2] and len(fields) == 2:
-        raise Wrong(point.at, f"Invalid rate of {kind} probe: {number}")
-    if unit == "hz" or kind == "profile" and len(fields) == 1 and not (match and match[2]):
-        # profile:99 is a frequency in every script that has it; a count of nanoseconds, to HEAD.
-        return (0, value) if unit == "hz" or value < 10000 else (value, 0)
-    scale = {"ns": 1, "d": 86400 * 10**9, **_UNITS}
-    return value * scale[match[2] if match and match[2] else unit], 0
+    options = checker.options
+    found = point(at, options.pid, options.unsafe, options.config["missing_probes"])
+    return found._replace(at=list(at.at))
 
 
 def _names_in(node: Any) -> set[str]:
@@ -119,31 +74,73 @@ def forms_of(
 ) -> list[Form]:
     """The programs that a probe needs. Raises Wrong."""
     names = _names_in((probe.predicate, probe.body))
-    typed = bool(names & {"args", "retval"})
     told = bool(names & {"probe", "func"})
     groups: dict[tuple[str, str], list[int]] = {}
-    for number, point in enumerate(points):
+    for number, each in enumerate(points):
         target = ""
-        if point.kind in TEST_RUN and told:
+        if told and not (is_pattern(each.target) and each.kind in _MANY):
             target = str(number)
-        if "args" in names and point.kind in ("tracepoint", "rawtracepoint"):
-            target = point.target
-        if typed and point.kind in ("fentry", "fexit"):
-            target = point.target
-        groups.setdefault((point.kind, target), []).append(number)
-    found: dict[Any, Form] = {}
-    for (kind, target), numbers in groups.items():
-        at = probe.points[numbers[0]].at
+        elif "args" in names and each.kind in ("tracepoint", "rawtracepoint"):
+            target = each.target
+        elif each.kind in ("fentry", "fexit", "usdt"):
+            target = each.target
+        groups.setdefault((each.kind, target), []).append(number)
+    found = []
+    for (kind, _), numbers in groups.items():
+        target = points[numbers[0]].target
         arguments: Optional[Struct] = None
         result: Type = VOID
-        if target and kind not in TEST_RUN:
-            try:
+        type_id = 0
+        try:
+            if kind in ("fentry", "fexit"):
                 arguments, result = _arguments(kind, target, kernel, layouts)
-            except Failure as error:
-                raise Wrong(at, str(error)) from None
-        many = len(numbers) > 1 or any(set(points[n].target) & set("*?[") for n in numbers)
-        found[kind, target] = Form(kind, target, numbers, arguments, result, many)
-    return list(found.values())
+                type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
+            elif "args" in names and kind in ("tracepoint", "rawtracepoint"):
+                arguments, result = _arguments(kind, target, kernel, layouts)
+        except Failure as error:
+            raise Wrong(probe.points[numbers[0]].at, str(error)) from None
+        pattern = any(is_pattern(points[n].target) for n in numbers)
+        many = pattern and kind in _MANY and (told or kind != "tracepoint")
+        for way in ways_of(kind, target, names, points[numbers[0]].pid):
+            found.append(Form(kind, target, numbers, arguments, result, many, type_id, way))
+    return found
+
+
+def ways_of(kind: str, target: str, names: set[str], pid: int) -> list[str]:
+    """The ways in which the arguments of a USDT probe are written, each for a program of its own;
+    one empty way of all other probes, and if no argument is asked for."""
+    if kind != "usdt" or not any(re.fullmatch(r"arg\d+", name) for name in names):
+        return [""]
+    from pytools.bt.user_hooks import files_of
+
+    path, _, rest = target.partition(":")
+    provider, _, name = rest.rpartition(":")
+    ways = []
+    for file in files_of(path, pid or -1):
+        with file:
+            for each in file.probes():
+                fits = not provider or matching([each.provider], provider)
+                if fits and matching([each.name], name or "*") and each.arguments not in ways:
+                    ways.append(each.arguments)
+    return ways or [""]
+
+
+def expanded(each: Point, kernel: Kernel) -> list[Point]:
+    """A pattern of functions with types, as points of its own: each has a program."""
+    if each.kind not in ("fentry", "fexit") or not is_pattern(each.target):
+        return [each]
+    module, _, name = each.target.rpartition(":")
+    functions = kernel.functions()
+    known = kernel.btf.names(kinds.FUNC)
+    found = [
+        function
+        for function in matching(functions, name)
+        if function in known and (not module or matching([functions[function] or "vmlinux"], module))
+    ]
+    return [
+        each._replace(target=function, text=f"{each.kind}:{function}", programs=[])
+        for function in found
+    ] or [each]
 
 
 def _arguments(
@@ -166,6 +163,10 @@ def _arguments(
         if type_id is None:
             raise Failure(f"No matches for rawtracepoint {target}.")
         result, parameters = btf.prototype(type_id)
+        # The names are those of the function that calls the programs.
+        callers = btf.ids(f"__traceiter_{name}", kinds.FUNC)
+        if callers and len(btf.prototype(callers[0])[1]) == len(parameters):
+            parameters = btf.prototype(callers[0])[1]
         parameters = parameters[1:]
     else:
         ids = btf.ids(name, kinds.FUNC)

@@ -38,6 +38,8 @@ class Action(NamedTuple):
     statements: list[Typed]
     variables: list[Any]
     many: bool = False  # the program has to ask which point it runs for
+    type_id: int = 0  # in the kernel's BTF, of a function that is traced with types
+    way: str = ""  # in which the arguments of a USDT probe are written
 
 
 # One table each: how a builtin or a function is checked (by its name), and how C is made of what

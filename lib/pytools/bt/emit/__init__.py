@@ -17,6 +17,7 @@ from pytools.bt.plan import MapPlan, Plan, Point
 from pytools.bt.probes import TEST_RUN
 from pytools.bt.types import Aggregate, String
 from pytools.compile.template import Hook, Rendered
+from pytools.facts.differences import has_uprobe_multi
 
 if TYPE_CHECKING:
     from typing import Any
@@ -50,11 +51,9 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
     for action in checked.actions:
         for name, text in _action(whole, action, len(hooks), bool(options.filter)):
             programs.append(text)
-            hooks.append(_hook(action, name, points))
+            hooks.append(_hook(action, name, points, kernel))
             for number in action.points:
                 points[number].programs.append(name)
-    if "probe" in whole.pieces:
-        whole.settings["INDEX"] = ["index"]
     if options.filter is not None:
         for name in options.filter.settings:
             whole.settings[name] = ["filter", name]
@@ -87,23 +86,27 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
     return Compiled(Rendered(text, hooks, "", whole.marks), plan)
 
 
-def _place(program: tree.Program, at: Any) -> str:
-    """FILE:LINE:COLUMN of what stands there."""
-    if at is None:
-        return program.name
-    text = program.text[: at[0]]
-    line = text.count("\n") + 1
-    column = at[0] - (text.rfind("\n") + 1) + 1
-    return f"{program.name}:{line}:{column}-{column + at[1] - at[0]}"
-
-
 def _warning(program: tree.Program, at: Any, text: str) -> str:
     return f"{_place(program, at)}: WARNING: {text}"
 
 
-def _hook(action: Action, name: str, points: list[Point]) -> Hook:
-    first = points[action.points[0]]
-    return Hook(name, _HOOKS.get(action.kind, action.kind), first.target)
+def _place(program: tree.Program, at: Any) -> str:
+    """NAME:LINE:COLUMNS of what stands there."""
+    return program.place(at) if at is not None else program.name
+
+
+def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hook:
+    target = points[action.points[0]].target
+    if action.many:
+        return Hook(name, "probes", target)
+    kind = _HOOKS.get(action.kind, action.kind)
+    if action.kind in ("uprobe", "uretprobe", "usdt") and has_uprobe_multi(kernel):
+        kind += ".multi"
+    if action.kind == "rawtracepoint":
+        target = target.rpartition(":")[2]
+    if action.type_id:
+        target = target.rpartition(":")[2]
+    return Hook(name, kind, action.way if action.kind == "usdt" else target, action.type_id)
 
 
 def _action(whole: Whole, action: Action, first: int, filtered: bool) -> list[tuple[str, str]]:
@@ -113,6 +116,7 @@ def _action(whole: Whole, action: Action, first: int, filtered: bool) -> list[tu
     steps = steps_of(action.statements, frame) if own else [list(action.statements)]
     offsets: dict[tuple[int, ...], int] = {}
     if len(steps) > 1:
+        frame.take(8)
         for variable in action.variables:
             kind = variable.declared or variable.type
             offsets[variable.key] = frame.take(kind.size + 8 * isinstance(kind, String))

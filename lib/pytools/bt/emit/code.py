@@ -11,11 +11,11 @@ from pytools.bt.tree import Wrong
 from pytools.bt.types import Bool, Int, String, Tuple, Type, align_up, fits_register
 
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any
 
     from pytools.bt.emit.whole import Whole
 
-__all__ = ["Code", "Place", "c_type", "literal"]
+__all__ = ["Code", "Place", "c_type", "literal", "on_stack", "reader", "wide_type", "width"]
 
 STACK_BYTES = 160  # of 512: the rest is the compiler's
 SMALL = 32  # bytes: what may lie on the stack
@@ -91,7 +91,7 @@ class Code:
 
     def name_of(self, letter: str) -> str:
         self._names += 1
-        return f"{letter}{self._names}"
+        return f"{letter}_{self._names}"
 
     def number(self, kind: Type, value: str) -> str:
         """A new name for a number."""
@@ -260,10 +260,19 @@ def reader(space: str) -> str:
 
 def aligned(place: Place) -> str:
     """A place's address, of which the compiler may know that it is a multiple of 8."""
-    if place.offset % 8 == 0 and (place.base in ("kept", "scratch") or place.base.startswith("((char")):
+    if place.offset % 8 == 0 and (place.base in ("kept", "scratch", "frame") or on_stack(place)):
         return f"__builtin_assume_aligned({place.address}, 8)"
     return place.address
 
 
-def own_pointer(place: Place) -> Optional[str]:
-    return place.address if place.space == "own" else None
+def on_stack(place: Place) -> bool:
+    return place.base.startswith("((char")
+
+
+def width(left: int, *places: Place) -> int:
+    """How many bytes can be read or written at once at all of those places, of so many that are
+    left: on the stack, at multiples only."""
+    for size in (8, 4, 2):
+        if size <= left and all(place.offset % size == 0 for place in places if on_stack(place)):
+            return size
+    return 1

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.bt.emit.code import Place, literal
-from pytools.bt.emit.values import Emitter
+from pytools.bt.emit.code import Place, literal, width
+from pytools.bt.emit.values import Emitter, declared
 from pytools.bt.plan import Record
 from pytools.bt.typed import Typed, emits
 from pytools.bt.types import Bool, Int, Pointer, String
@@ -135,7 +135,7 @@ def _equal_known(e: Emitter, place: Place, data: bytes) -> str:
     e.line(f"u64 {name} = 0;")
     position = 0
     while position < len(data):
-        step = next(width for width in (8, 4, 2, 1) if width <= len(data) - position)
+        step = width(len(data) - position, place.at(position))
         number = int.from_bytes(data[position : position + step], sys.byteorder)
         e.line(f"{name} |= *(u{8 * step} *){place.at(position).address} ^ {literal(number)};")
         position += step
@@ -159,7 +159,7 @@ def bytes_equal(e: Emitter, a: Place, b: Place, size: int) -> str:
         )
         e.close()
     while position < size:
-        step = next(width for width in (8, 4, 2, 1) if width <= size - position)
+        step = width(size - position, a.at(position), b.at(position))
         c = f"u{8 * step}"
         e.line(f"{name} |= *({c} *){a.at(position).address} ^ *({c} *){b.at(position).address};")
         position += step
@@ -189,7 +189,7 @@ def _step(e: Emitter, node: Typed) -> str:
 
         facts, key = target.parts
         return add_to_map(e, facts, key, f"{sign}{amount}LL", "new" if before else "old")
-    found = e.variables[target.parts[0].key]
+    found = declared(e, target)
     old = e.scalar(target)
     from pytools.bt.emit.values import narrowed
 

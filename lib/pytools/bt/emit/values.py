@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.bt.emit.code import Code, Place, c_type, literal, reader
+from pytools.bt.emit.code import Code, Place, c_type, literal, width
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import INTO, PLACES, SCALARS, STATEMENTS, TAILS, Typed, emits, into, places, tail
 from pytools.bt.types import (
@@ -122,7 +122,7 @@ def put_bytes(e: Code, data: bytes, to: Place) -> None:
         e.zero(to, size)
         return
     while place < size:
-        step = next(width for width in (8, 4, 2, 1) if width <= size - place)
+        step = width(size - place, to.at(place))
         number = int.from_bytes(data[place : place + step], sys.byteorder)
         e.line(f"*(u{8 * step} *){to.at(place).address} = {literal(number)};")
         place += step
@@ -141,9 +141,16 @@ def _parameter(e: Emitter, node: Typed) -> str:
     return e.number(node.type, e.whole.setting(f"PARAMETER_{number}", ["parameter", number]))
 
 
+def declared(e: Emitter, node: Typed) -> Any:
+    """A variable's name or place."""
+    from pytools.bt.emit.statements import declare
+
+    return declare(e, node.parts[0])
+
+
 @emits("variable")
 def _variable(e: Emitter, node: Typed) -> str:
-    found = e.variables[node.parts[0].key]
+    found = declared(e, node)
     if isinstance(found, Place):
         return e.load(found, node.type)
     return e.number(node.type, found)
@@ -151,7 +158,7 @@ def _variable(e: Emitter, node: Typed) -> str:
 
 @places("variable")
 def _variable_place(e: Emitter, node: Typed) -> Place:
-    found = e.variables[node.parts[0].key]
+    found = declared(e, node)
     if isinstance(found, Place):
         return found
     raise Wrong(node.at, f"${node.parts[0].name} is in no memory")

@@ -1,14 +1,18 @@
 """What a probe gives: arguments, the result, registers, the context."""
 from __future__ import annotations
 
+import re
+
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Failure
 from pytools.bt import tree
-from pytools.bt.emit.code import Place
+from pytools.bt.emit.code import Place, c_type
 from pytools.bt.functions.calls import take, text
 from pytools.bt.functions.process import register_offset
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, checks, emits, places
 from pytools.bt.types import UNKNOWN, VOID, Int, Pointer, Special, String
+from pytools.compile import usdt
 from pytools.facts import differences
 
 if TYPE_CHECKING:
@@ -55,8 +59,6 @@ def _retval(e: Emitter, node: Typed) -> str:
     if offset is None:
         _, register = differences.call_registers(e.whole.kernel)
         offset = register_offset(e, node, register)
-    from pytools.bt.emit.code import c_type
-
     return e.number(node.type, f"({c_type(node.type)})context_word(u64, {offset})")
 
 
@@ -66,11 +68,34 @@ def _arg(e: Emitter, node: Typed) -> str:
     if e.kind in ("rawtracepoint", "fentry", "fexit"):
         return e.number(node.type, f"context_word(u64, {8 * number})")
     if e.kind == "usdt":
-        return e.usdt_argument(node, number)
+        return _usdt_argument(e, node, number)
     registers, _ = differences.call_registers(e.whole.kernel)
     if number < len(registers):
         return e.number(node.type, f"context_word(u64, {register_offset(e, node, registers[number])})")
     return _stack_argument(e, node, number - len(registers))
+
+
+def _usdt_argument(e: Emitter, node: Typed, number: int) -> str:
+    """An argument of a USDT probe, in the way in which the program's place has it."""
+    try:
+        known = usdt.arguments(e.action.way)
+    except Failure as error:
+        raise Wrong(node.at, str(error)) from None
+    if number >= len(known):
+        raise Wrong(node.at, f"the probe has only {len(known)} arguments")
+    found = known[number]
+    if found is None:
+        raise Wrong(node.at, f"argument {number} can't be read where they are {e.action.way}")
+
+    def register(match: re.Match[str]) -> str:
+        return f"context_word(u64, {register_offset(e, node, match[1])})"
+
+    value = re.sub(r"ctx->(\w+(?:\[\d+\])?)", register, found.value)
+    kind = Int(abs(found.size), found.size < 0)
+    if not found.memory:
+        word = e.number(U64, value)
+        return e.number(kind, f"({c_type(kind)}){word}")
+    return e.load(Place(e.number(U64, value), 0, "user"), kind)
 
 
 @emits("sarg")

@@ -39,15 +39,26 @@ def _put_usym(e: Emitter, node: Typed, to: Place) -> None:
 @checks("kaddr")
 def _check_kaddr(checker: Checker, call: tree.Call) -> Typed:
     (node,) = take(call, 1)
-    return Typed("kaddr", U64, call.at, (text(checker, call, node),))
+    name = text(checker, call, node)
+    if checker.final and not in_kernel(name):
+        raise Wrong(call.at, f"Failed to resolve kernel symbol: {name}")
+    return Typed("kaddr", U64, call.at, (name,))
+
+
+def in_kernel(name: str) -> bool:
+    """Whether the running kernel has a symbol of that name."""
+    try:
+        with open("/proc/kallsyms", "rb") as lines:
+            return f" {name}\n".encode() in (text := lines.read()) or f" {name}\t".encode() in text
+    except OSError:
+        return True  # which is said when it is loaded
 
 
 @emits("kaddr")
 def _kaddr(e: Emitter, node: Typed) -> str:
     name = node.parts[0]
-    place = e.whole.place(node.at)
     setting = e.whole.setting_name("KADDR", name)
-    return e.number(U64, e.whole.setting(setting, ["kaddr", name, place]))
+    return e.number(U64, e.whole.setting(setting, ["kaddr", name]))
 
 
 @checks("uaddr")

@@ -10,7 +10,7 @@ from pytools.bt.wrong import Wrong
 if TYPE_CHECKING:
     from pytools.bt.tree import Span
 
-__all__ = ["Kind", "KINDS", "attach_point", "scan", "split"]
+__all__ = ["BY_NAME", "KINDS", "Kind", "attach_point", "full_name", "scan", "split"]
 
 
 class Kind(NamedTuple):
@@ -69,6 +69,12 @@ def scan(text: str, position: int) -> int:
     if found.end() == position + _LONGEST:
         raise Wrong((position, found.end()), f"an attach point of more than {_LONGEST} characters")
     return found.end()
+
+
+def full_name(word: str) -> str:
+    """The name of a kind by any of its names; "" if there is none."""
+    kind = _NAMES.get(word) or _NAMES.get(word.lower())
+    return kind.name if kind else ""
 
 
 def split(text: str) -> list[str]:

@@ -240,23 +240,28 @@ class Btf:
             self._members[type_id] = list(self._flatten(type_id, 0, []))
         return self._members[type_id]
 
-    def _flatten(self, type_id: int, base: int, seen: list[int]) -> Iterator[Member]:
-        seen.append(type_id)
-        if len(seen) > MOST_ANONYMOUS:
-            raise self._damaged(f"type {type_id} contains itself")
+    def own_members(self, type_id: int) -> Iterator[Member]:
+        """The members of a struct or union as they are declared: anonymous ones have no name."""
         kind, count, flag, _, extra = self._head(type_id)
         if kind not in (STRUCT, UNION):
             return
         for word in range(extra, extra + 3 * count, 3):
-            name_offset, member_type, offset = self._words[word : word + 3]
+            name, member_type, offset = self._words[word : word + 3]
             bits = 0
             if flag:
                 bits, offset = offset >> 24, offset & 0xFFFFFF
-            name = self.text(name_offset)
-            if name:
-                yield Member(name, member_type, base + offset, bits)
+            yield Member(self.text(name), member_type, offset, bits)
+
+    def _flatten(self, type_id: int, base: int, seen: list[int]) -> Iterator[Member]:
+        seen.append(type_id)
+        if len(seen) > MOST_ANONYMOUS:
+            raise self._damaged(f"type {type_id} contains itself")
+        for member in self.own_members(type_id):
+            offset = base + member.bit_offset
+            if member.name:
+                yield member._replace(bit_offset=offset)
             else:
-                yield from self._flatten(self.strip(member_type), base + offset, seen)
+                yield from self._flatten(self.strip(member.type_id), offset, seen)
 
     def target(self, type_id: int) -> int:
         """What a pointer, a typedef, a qualifier or a tag refers to."""

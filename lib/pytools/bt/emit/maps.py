@@ -17,6 +17,10 @@ __all__ = ["add_map", "add_to_map", "count", "cpu_map", "for_map", "has_generati
            "key_size", "set_map", "value_size"]  # fmt: skip
 
 
+# CPUs that a program adds up at most: the verifier walks through the loop.
+MOST_CPUS = 4096
+
+
 def cpu_map(facts: MapFacts) -> bool:
     """Whether each CPU has a value of its own."""
     return isinstance(facts.value, Aggregate) or facts.kind.startswith("percpu")
@@ -258,9 +262,19 @@ def _lhist_bucket(e: Emitter, value: str, low: int, high: int, step: int) -> str
 def _total(e: Emitter, node: Typed) -> str:
     """What all CPUs have counted together."""
     facts, key = node.parts
+    return total_at(e, facts, key_place(e, facts, key), node.at)
+
+
+def total_at(e: Emitter, facts: MapFacts, place: Place, at: Any) -> str:
+    """What all CPUs have counted for a key that is at a place."""
     kind = facts.value
-    e.whole.pieces.add("cpus")
-    place = key_place(e, facts, key)
+    if not e.whole.has_helper("map_lookup_percpu_elem"):
+        raise Wrong(
+            at,
+            f"the value of {facts.label} is spread over the CPUs: programs can add it up since "
+            "Linux 5.19",
+        )
+    e.whole.pieces.add("calls")
     name, index = e.name_of("t"), e.name_of("i")
     table = e.whole.table(facts).table
     signed = "s64" if kind.signed else "u64"
@@ -269,11 +283,13 @@ def _total(e: Emitter, node: Typed) -> str:
     e.line(f"u32 {index};")
     cpus = e.whole.setting("CPUS", ["cpus"])
     e.line("#pragma clang loop unroll(disable)")
-    e.open(f"for ({index} = 0; {index} < 4096; {index}++)")
+    e.open(f"for ({index} = 0; {index} < {MOST_CPUS}; {index}++)")
     e.line(f"if ({index} >= {cpus})\n{'	' * min(e.indent + 1, 12)}break;")
     pointer = e.name_of("p")
-    e.line(f"{signed} *{pointer};")
-    e.line(f"CPU_ENTRY({table}, {pointer}, {place.address}, {index});")
+    call = e.name_of("x")
+    e.line(f"struct map_call {call} = {{ .first = (u64){place.address}, .second = {index} }};")
+    e.line(f"{table}.call((void *)&{call}, OF_CPU);")
+    e.line(f"{signed} *{pointer} = ({signed} *){call}.result;")
     e.line(f"if (!{pointer})\n{'	' * min(e.indent + 1, 12)}continue;")
     if kind.kind in ("min", "max"):
         sign = "<" if kind.kind == "min" else ">"
@@ -290,5 +306,54 @@ def _total(e: Emitter, node: Typed) -> str:
     return name
 
 
+# All elements.
+
+
 def for_map(e: Emitter, node: Typed) -> None:
-    raise Wrong(node.at, "for over a map is not supported yet")
+    """for $kv : @x { ... }: the body is a function, which the kernel calls for each element."""
+    from pytools.bt.emit.statements import declare, emit_statements
+
+    variable, facts, body = node.parts
+    if not e.whole.has_helper("for_each_map_elem"):
+        raise Wrong(node.at, "for over a map needs Linux 5.13")
+    e.whole.pieces.add("calls")
+    root = e.root
+    assert isinstance(root, Emitter)
+    ended = root.slot(8, keep=True)
+    child = Emitter(e.whole, f"{root.name}_each{len(root.children)}", e.action, "", root)
+    root.children.append(child)
+    child.uses_scratch = True
+    child.leave = f"{{ *(u64 *){ended.address} = 1; return 1; }}"
+    child.jumps = {"break": "return 1;", "continue": "return 0;"}
+    mark = e.mark()
+    _element(child, facts, declare(child, variable), variable.type, node)
+    child.release(mark)
+    emit_statements(child, body)
+    child.release(mark)
+    given, call = e.name_of("x"), e.name_of("x")
+    function = e.whole.mark(f"call:{child.name}")
+    e.line(f"void *{given}[3] = {{ ctx, 0, 0 }};")
+    e.line(f"*(u64 *){ended.address} = 0;")
+    e.line(f"struct map_call {call} = {{ .first = {function}, .second = (u64)&{given} }};")
+    e.line(f"{e.whole.table(facts).table}.call((void *)&{call}, FOR_EACH);")
+    e.line(f"if (*(u64 *){ended.address})\n{'	' * min(e.indent + 1, 12)}{e.leave}")
+
+
+def _element(child: Emitter, facts: MapFacts, to: Place, kind: Any, node: Typed) -> None:
+    """Put the key and the value that the kernel gives into the loop's variable."""
+    behind = align_up(bare_key_size(facts), 4)
+    if has_generation(facts):
+        child.whole.pieces.add("generation")
+        child.line(f"if (*(u32 *)((char *)each_key + {behind}) != current_generation())")
+        child.line("\treturn 0;")
+    child.zero(to, kind.size)
+    places = kind.offsets()
+    child.copy_own(to.at(places[0]), Place("((char *)each_key)"), facts.key.size)
+    if isinstance(facts.value, Aggregate):
+        size = key_size(facts)
+        key = child.slot(size)
+        child.copy_own(key, Place("((char *)each_key)"), size)
+        value = total_at(child, facts, key, node.at)
+        child.store(to.at(places[1]), kind.elements[1], value)
+    else:
+        child.copy_own(to.at(places[1]), Place("((char *)each_value)"), facts.value.size)

@@ -24,12 +24,16 @@ _WORDS = ("rawtracepoint", "fentry", "fexit")
 class Emitter(Code):
     """Writes one program of an action."""
 
-    def __init__(self, whole: Whole, name: str, action: Any, leave: str) -> None:
-        super().__init__(whole, name, leave)
+    def __init__(
+        self, whole: Whole, name: str, action: Any, leave: str, root: Optional[Emitter] = None
+    ) -> None:
+        super().__init__(whole, name, leave, root)
         self.action = action
         self.kind = action.kind
-        self.variables: dict[tuple[int, ...], Any] = {}  # key to a name, or to a Place
-        self.frame: dict[tuple[int, ...], int] = {}  # offsets of those that live across steps
+        # Variables: key to a name, or to a Place; and the offsets of those that live across steps.
+        self.variables: dict[tuple[int, ...], Any] = root.variables if root else {}
+        self.frame: dict[tuple[int, ...], int] = root.frame if root else {}
+        self.frame_table = root.frame_table if root else ""
 
     # The three forms of a value.
 

@@ -119,7 +119,7 @@ class ProgramTool(Tool):
         if options.info:
             return _Texts(self, options, _information())
         if options.list_wanted:
-            return _Texts(self, options, _listed(options))
+            return _Texts(self, options, _listed(self, options))
         return Session(self, options)
 
 
@@ -230,10 +230,13 @@ def _key(options: argparse.Namespace) -> str:
     return repr(parts)
 
 
-def _listed(options: argparse.Namespace) -> Any:
+def _listed(tool: Tool, options: argparse.Namespace) -> Any:
     from pytools.bt.listing import listed
 
-    return listed(options.pattern, options.verbose, options.pid)
+    return listed(
+        options.pattern, options.verbose, options.pid, options.program, options.parameters,
+        tool.message,
+    )  # fmt: skip
 
 
 def _information() -> Any:

@@ -1,4 +1,6 @@
-"""Functions that a helper calls back (bpf_for_each_map_elem), put behind the programs that name them.
+"""What an instruction that loads 64 bits may stand for, beside a map and a setting.
+
+Functions that a helper calls back (bpf_for_each_map_elem) are put behind the programs that name them.
 
 bcc compiles them as programs of their own (Hook kind ``callback``), which have one argument: what
 their program gave, three pointers. The first is the program's; the helper's second and third
@@ -8,17 +10,20 @@ the function's first one (BPF_PSEUDO_FUNC, since Linux commit 69c087ba6225, v5.1
 """
 from __future__ import annotations
 
+import struct
+import sys
+
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.compile.image import ProgramSpec
 
 if TYPE_CHECKING:
     from typing import Sequence
 
-__all__ = ["CALL", "CALLBACK", "link"]
+__all__ = ["CALL", "CALLBACK", "VARIABLE", "link"]
 
-CALL = "call:"
+CALL, VARIABLE = "call:", "btf:"
 CALLBACK = "callback"
-PSEUDO_FUNC = 4
+PSEUDO_BTF_ID, PSEUDO_FUNC = 3, 4
 # *(u64 *)(r4 + 8) = r2; *(u64 *)(r4 + 16) = r3; r1 = r4
 _BEGIN = bytes.fromhex("7b24080000000000" "7b34100000000000" "bf41000000000000")
 
@@ -26,8 +31,6 @@ _BEGIN = bytes.fromhex("7b24080000000000" "7b34100000000000" "bf41000000000000")
 def link(programs: Sequence[ProgramSpec]) -> list[ProgramSpec]:
     """The programs without the callbacks, which stand behind those that need them."""
     callbacks = {program.name: program for program in programs if program.kind == CALLBACK}
-    if not callbacks:
-        return list(programs)
     return [_linked(program, callbacks) for program in programs if program.kind != CALLBACK]
 
 
@@ -39,6 +42,8 @@ def _linked(program: ProgramSpec, callbacks: dict[str, ProgramSpec]) -> ProgramS
     while done < len(settings):
         place, name = settings[done]
         done += 1
+        if name.startswith(VARIABLE):
+            _put(code, place, PSEUDO_BTF_ID, int(name[len(VARIABLE) :]))
         if not name.startswith(CALL):
             continue
         called = callbacks[name[len(CALL) :]]
@@ -48,13 +53,20 @@ def _linked(program: ProgramSpec, callbacks: dict[str, ProgramSpec]) -> ProgramS
             start += len(_BEGIN) // 8
             maps += [(start + number, table) for number, table in called.maps]
             settings += [(start + number, setting) for number, setting in called.settings]
-        code[8 * place + 1] = code[8 * place + 1] & 15 | PSEUDO_FUNC << 4
-        distance = starts[called.name] - place - 1
-        code[8 * place + 4 : 8 * place + 8] = distance.to_bytes(4, "little", signed=True)
-        code[8 * place + 12 : 8 * place + 16] = bytes(4)
+        _put(code, place, PSEUDO_FUNC, starts[called.name] - place - 1)
     return program._replace(
         instructions=bytes(code),
         maps=maps,
-        settings=[each for each in settings if not each[1].startswith(CALL)],
+        settings=[each for each in settings if not each[1].startswith((CALL, VARIABLE))],
         functions=list(starts.values()),
     )
+
+
+def _put(code: bytearray, place: int, kind: int, number: int) -> None:
+    """Make an instruction that loads 64 bits one of that kind."""
+    registers = code[8 * place + 1]
+    if sys.byteorder == "little":
+        code[8 * place + 1] = registers & 15 | kind << 4
+    else:
+        code[8 * place + 1] = registers & 0xF0 | kind
+    struct.pack_into("=i4xi", code, 8 * place + 4, number, 0)

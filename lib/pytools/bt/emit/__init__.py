@@ -155,7 +155,7 @@ def _action(
 def _calls_back(node: Any) -> bool:
     """Whether something in a statement is a function that the kernel calls."""
     if isinstance(node, Typed):
-        return node.op == "for_map" or any(_calls_back(part) for part in node.parts)
+        return node.op in ("for_map", "map_length") or any(_calls_back(part) for part in node.parts)
     return isinstance(node, (list, tuple)) and any(_calls_back(each) for each in node)
 
 

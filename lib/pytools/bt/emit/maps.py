@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from pytools.bt.scope import MapFacts
 
-__all__ = ["add_map", "add_to_map", "count", "cpu_map", "for_map", "has_generation", "key_place",
-           "key_size", "set_map", "value_size"]  # fmt: skip
+__all__ = ["add_map", "add_to_map", "count", "bare_key_size", "cpu_map", "has_generation",
+           "key_place", "key_size", "set_map", "total_at", "value_size"]  # fmt: skip
 
 
 # CPUs that a program adds up at most: the verifier walks through the loop.
@@ -194,13 +194,13 @@ def count(e: Emitter, node: Typed) -> None:
     numbers = [e.scalar(each) for each in arguments if isinstance(each, Typed)]
     details = kind.details
     value = numbers[0] if numbers else "1"
-    bucket = ""
+    bucket = moment = interval = ""
     if kind.kind == "hist":
         bucket = _hist_bucket(e, value, details[0])
     elif kind.kind == "lhist":
         bucket = _lhist_bucket(e, value, *details)
     elif kind.kind == "tseries":
-        raise Wrong(node.at, "tseries() is not supported yet")
+        moment, interval, bucket = _interval(e, *details[:2])
     place = key_place(e, facts, key, bucket)
     pointer = look_up(e, facts, place, "s64")
     e.open(f"if (!{pointer})")
@@ -210,7 +210,10 @@ def count(e: Emitter, node: Typed) -> None:
     e.line(f"{pointer} = (s64 *){e.whole.table(facts).table}.lookup({key_argument(e, facts, place)});")
     e.close()
     e.open(f"if ({pointer})")
-    _add(e, facts, kind, pointer, value)
+    if kind.kind == "tseries":
+        _add_in_time(e, details[2], pointer, value, moment, interval)
+    else:
+        _add(e, facts, kind, pointer, value)
     e.close("} else {")
     e.indent += 1
     e.line(f"count_loss({1 + e.whole.table(facts).number});")
@@ -240,6 +243,35 @@ def _add(e: Emitter, facts: MapFacts, kind: Aggregate, pointer: str, value: str)
         increase(f"{pointer}[0]", value)
     else:
         increase(f"{pointer}[0]", "1")
+
+
+def _interval(e: Emitter, length: int, slots: int) -> tuple[str, str, str]:
+    """The time, the number of the interval that it is in, and that interval's place."""
+    from pytools.bt.functions.time import clock
+
+    moment = clock(e, "tai")
+    interval = e.number(Int(8, False), f"{moment} / {length}ULL")
+    return moment, interval, e.number(Int(4, False), f"{interval} % {slots}ULL")
+
+
+def _add_in_time(
+    e: Emitter, what: str, pointer: str, value: str, moment: str, interval: str
+) -> None:
+    e.open(f"if ({pointer}[2] != (s64){interval})")
+    e.line(f"{pointer}[0] = {pointer}[1] = 0;")
+    e.line(f"{pointer}[2] = {interval};")
+    e.close()
+    if what in ("min", "max"):
+        sign = "<" if what == "min" else ">"
+        e.line(f"if (!{pointer}[1] || (s64){value} {sign} {pointer}[0])")
+        e.line(f"\t{pointer}[0] = {value};")
+        e.line(f"{pointer}[1] = 1;")
+    elif what == "last":
+        e.line(f"{pointer}[0] = {value};")
+        e.line(f"{pointer}[1] = {moment};")
+    else:
+        e.line(f"{pointer}[0] += {value};")
+        e.line(f"{pointer}[1] += 1;")
 
 
 def _hist_bucket(e: Emitter, value: str, bits: int) -> str:
@@ -304,56 +336,3 @@ def total_at(e: Emitter, facts: MapFacts, place: Place, at: Any) -> str:
     if kind.kind == "avg":
         e.line(f"{name} = {name}_set ? divide({name}, {name}_set) : 0;")
     return name
-
-
-# All elements.
-
-
-def for_map(e: Emitter, node: Typed) -> None:
-    """for $kv : @x { ... }: the body is a function, which the kernel calls for each element."""
-    from pytools.bt.emit.statements import declare, emit_statements
-
-    variable, facts, body = node.parts
-    if not e.whole.has_helper("for_each_map_elem"):
-        raise Wrong(node.at, "for over a map needs Linux 5.13")
-    e.whole.pieces.add("calls")
-    root = e.root
-    assert isinstance(root, Emitter)
-    ended = root.slot(8, keep=True)
-    child = Emitter(e.whole, f"{root.name}_each{len(root.children)}", e.action, "", root)
-    root.children.append(child)
-    child.uses_scratch = True
-    child.leave = f"{{ *(u64 *){ended.address} = 1; return 1; }}"
-    child.jumps = {"break": "return 1;", "continue": "return 0;"}
-    mark = e.mark()
-    _element(child, facts, declare(child, variable), variable.type, node)
-    child.release(mark)
-    emit_statements(child, body)
-    child.release(mark)
-    given, call = e.name_of("x"), e.name_of("x")
-    function = e.whole.mark(f"call:{child.name}")
-    e.line(f"void *{given}[3] = {{ ctx, 0, 0 }};")
-    e.line(f"*(u64 *){ended.address} = 0;")
-    e.line(f"struct map_call {call} = {{ .first = {function}, .second = (u64)&{given} }};")
-    e.line(f"{e.whole.table(facts).table}.call((void *)&{call}, FOR_EACH);")
-    e.line(f"if (*(u64 *){ended.address})\n{'	' * min(e.indent + 1, 12)}{e.leave}")
-
-
-def _element(child: Emitter, facts: MapFacts, to: Place, kind: Any, node: Typed) -> None:
-    """Put the key and the value that the kernel gives into the loop's variable."""
-    behind = align_up(bare_key_size(facts), 4)
-    if has_generation(facts):
-        child.whole.pieces.add("generation")
-        child.line(f"if (*(u32 *)((char *)each_key + {behind}) != current_generation())")
-        child.line("\treturn 0;")
-    child.zero(to, kind.size)
-    places = kind.offsets()
-    child.copy_own(to.at(places[0]), Place("((char *)each_key)"), facts.key.size)
-    if isinstance(facts.value, Aggregate):
-        size = key_size(facts)
-        key = child.slot(size)
-        child.copy_own(key, Place("((char *)each_key)"), size)
-        value = total_at(child, facts, key, node.at)
-        child.store(to.at(places[1]), kind.elements[1], value)
-    else:
-        child.copy_own(to.at(places[1]), Place("((char *)each_value)"), facts.value.size)

@@ -212,9 +212,9 @@ def _choice(e: Emitter, node: Typed) -> None:
 
 
 def _map_statement(e: Emitter, node: Typed) -> None:
-    from pytools.bt.emit import maps
+    from pytools.bt.emit import each, maps
 
-    getattr(maps, node.op)(e, node)
+    getattr(each if node.op == "for_map" else maps, node.op)(e, node)
 
 
 _HANDLERS = {

@@ -150,11 +150,12 @@ class Code:
 
     # Memory.
 
-    def slot(self, size: int, keep: bool = False) -> Place:
-        """Memory for a value of so many bytes: until the statement ends, or (``keep``) the program."""
+    def slot(self, size: int, keep: bool = False, stack: bool = True) -> Place:
+        """Memory for a value of so many bytes: until the statement ends, or (``keep``) the program.
+        Not on the stack, if what is put there may stand at any offset."""
         size = max(align_up(size, 8), 8)
         root = self.root
-        if size <= SMALL and size <= self._stack and not (keep and root.captured):
+        if stack and size <= min(SMALL, self._stack) and not (keep and root.captured):
             self._stack -= size
             name = self.name_of("s")
             self.heads.append(f"u64 {name}[{size // 8}];")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Code, Place, c_type, literal, width
+from pytools.bt.plan import Record
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import INTO, PLACES, SCALARS, STATEMENTS, TAILS, Typed, emits, into, places, tail
 from pytools.bt.types import (
@@ -220,9 +221,12 @@ def _index_place(e: Emitter, node: Typed) -> Place:
     if isinstance(index.constant, int):
         return place.at(index.constant * size)
     number = e.scalar(index)
+    count = 0
+    if not pointer:
+        count = getattr(owner.type, "count", 0) or owner.type.size // size
+        _warn_outside(e, node, number, count)
     if place.space == "own":
         # The verifier has to see that it stays inside.
-        count = getattr(owner.type, "count", 0) or owner.type.size // size
         wide = e.name_of("i")
         e.line(f"u64 {wide} = {number};")
         e.line(f"KEEP({wide});")
@@ -230,8 +234,19 @@ def _index_place(e: Emitter, node: Typed) -> Place:
         return Place(f"({place.address} + {wide} * {size})")
     if place.space == "context":
         place = Place("(u64)ctx", place.offset, "kernel")
-    base = e.number(Int(8, False), f"{place.address} + (u64){number} * {size}")
-    return Place(base, 0, place.space)
+    address = f"{place.address} + (u64){number} * {size}"
+    if count:  # nothing is at 0: it reads as 0
+        address = f"(u64){number} < {count} ? {address} : 0"
+    return Place(e.number(Int(8, False), address), 0, place.space)
+
+
+def _warn_outside(e: Emitter, node: Typed, number: str, count: int) -> None:
+    from pytools.bt.emit.operators import hand_over_empty
+
+    text = "Array access out of bounds. This can lead to unexpected results."
+    e.open(f"if ((u64){number} >= {count})")
+    hand_over_empty(e, Record("warning", pieces=[text], at=e.whole.place(node.at)))
+    e.close()
 
 
 @places("pointee")

@@ -274,7 +274,7 @@ def _check_strlen(checker: Checker, call: tree.Call) -> Typed:
 def _strlen(e: Emitter, node: Typed) -> str:
     (text,) = node.parts
     most = text.type.size
-    slot = e.slot(most + 8)
+    slot = e.slot(most + 8, stack=False)
     return e.number(node.type, e.string_tail(text, slot.address, most))
 
 

@@ -5,7 +5,7 @@ import re
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
-from pytools.bt.types import Bool, Int, Struct, align_up
+from pytools.bt.types import Bool, Int, align_up
 
 if TYPE_CHECKING:
     from typing import Optional
@@ -87,13 +87,7 @@ def lay_out(
             inner_size, inner_align = lay_out(layouts, member.record, 0, inner)
             inner_size *= 8
         else:
-            if member.type is not None:
-                kind = layouts.find(member.type)
-            else:
-                assert member.record is not None
-                kind = layouts.unnamed(member.record)
-            if isinstance(kind, Struct) and not kind.size and member.type is not None:
-                kind = layouts.find(member.type)
+            kind = _member_type(layouts, member)
             inner_size, inner_align = 8 * kind.size, kind.align
         if record.packed:
             inner_align = 1
@@ -113,3 +107,15 @@ def lay_out(
         position += inner_size
         size, align = max(size, position), max(align, inner_align)
     return align_up(align_up(size, 8) // 8, align), align
+
+
+def _member_type(layouts: Layouts, member: tree.CMember) -> Type:
+    if member.record is None:
+        assert member.type is not None
+        return layouts.find(member.type)
+    if member.record.name:
+        layouts.define(member.record)
+        base: Type = layouts.named(f"{member.record.word} {member.record.name}", member.at)
+    else:
+        base = layouts.unnamed(member.record)
+    return layouts.modified(base, member.type) if member.type is not None else base

@@ -371,12 +371,7 @@ class Expressions(Operators):
                 if not name.pointers and not name.sizes and self._is_word(name.name):
                     return self.unevaluated(tree.Name(name.at, name.name)).type
                 return self.layouts.find(name)
-            base = self.type_of(name.of)
-            for _ in range(name.pointers):
-                base = Pointer(base)
-            for size in reversed(list(name.sizes)):
-                base = self.layouts.array(base, size or 0)
-            return base
+            return self.layouts.modified(self.type_of(name.of), name)
         return self.unevaluated(name).type
 
     def _is_word(self, name: str) -> bool:

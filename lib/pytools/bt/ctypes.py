@@ -33,7 +33,9 @@ def integer(name: str) -> Optional[Type]:
     """
     if name in _TYPEDEFS:
         return _TYPEDEFS[name]
-    match = re.fullmatch(r"(?:__)?(?:(u)?int(8|16|32|64)(?:_t)?|([us])(8|16|32|64)|[bl]e(16|32|64))", name)
+    match = re.fullmatch(
+        r"(?:__)?(?:(u)?int(8|16|32|64)(?:_t)?|([us])(8|16|32|64)|[bl]e(16|32|64))", name
+    )
     if match:
         unsigned, bits, sign, short, order = match.groups()
         return Int(int(bits or short or order) // 8, not (unsigned or sign == "u" or order))
@@ -67,14 +69,17 @@ def constant(name: str) -> Optional[int]:
     match = re.fullmatch(r"(?:__NR|SYS)_(\w+)", name)
     if not match:
         return None
-    return next(iter(syscalls.numbers(match[1])), None) if match[1] in syscalls.all_names() else None
+    return (
+        next(iter(syscalls.numbers(match[1])), None) if match[1] in syscalls.all_names() else None
+    )
 
 
 def lay_out(
     layouts: Layouts, record: tree.CRecord, base: int, fields: dict[str, Field]
 ) -> tuple[int, int]:
     """Put the members of a struct or union, from bit ``base`` on, into ``fields``; those of one
-    inside that has no name stand in the outer one. Its size and alignment in bytes. Raises Wrong."""
+    inside that has no name stand in the outer one. Its size and alignment in bytes. Raises Wrong.
+    """
     from pytools.bt.layouts import Field
 
     position, size, align = 0, 0, 1  # in bits, in bits, in bytes

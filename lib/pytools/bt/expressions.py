@@ -10,6 +10,7 @@ from pytools.bt.operators import Operators
 from pytools.bt.promotion import literal_type, promote
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import CHECKS, Typed
+
 from pytools.bt.types import (
     UNKNOWN, VOID, Aggregate, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple,
 )  # fmt: skip
@@ -87,7 +88,9 @@ class Expressions(Operators):
         number = self.argument_number(node.name)
         if number is not None:
             if node.arguments:
-                raise Wrong(node.at, f"{node.name}() takes no arguments ({len(node.arguments)} given)")
+                raise Wrong(
+                    node.at, f"{node.name}() takes no arguments ({len(node.arguments)} given)"
+                )
             return self.argument(node.at, node.name, number)
         check = CHECKS.get(node.name)
         if check is None:

@@ -12,6 +12,7 @@ from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import ctypes, tree
 from pytools.bt.promotion import literal_type
 from pytools.bt.renames import renamed
+
 from pytools.bt.types import (
     VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple, align_up,
 )  # fmt: skip

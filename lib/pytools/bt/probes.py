@@ -321,10 +321,11 @@ class Probes:
     @staticmethod
     def symbol_size(path: str, name: str) -> int:
         """Bytes of a variable of a program's, by its file; 8 if nothing tells."""
-        from pytools.facts.elf import File  # few scripts ask
+        from pytools.bt.user_hooks import path_of  # few scripts ask
+        from pytools.facts.elf import File
 
         try:
-            symbols = File(path).symbols()
-        except Exception:
+            with File(path_of(path)) as file:
+                return file.symbol_size(name) or 8
+        except Failure:
             return 8
-        return next((s.size for s in symbols if s.name == name), 8)

@@ -214,6 +214,9 @@ class Checker(Probes, Expressions):
 
     def _assign_map(self, node: tree.Assign, target: Any) -> Typed:
         value = self.expression(node.value)
+        before: list[Typed] = []
+        if value.op == "block" and value.parts[1] is not None and value.parts[1].op == "aggregate":
+            before, value = value.parts
         facts = self.facts.access(target.name, isinstance(target, tree.Map), target.at)
         key = None
         if isinstance(target, tree.Element):
@@ -227,7 +230,8 @@ class Checker(Probes, Expressions):
                 raise Wrong(node.at, f"{value.parts[0]}() must be assigned directly to a map")
             self.facts.see_value(facts, value.type, node.at)
             facts.writers.add(len(self.actions))
-            return Typed("count", VOID, node.at, (facts, key, value))
+            counted = Typed("count", VOID, node.at, (facts, key, value))
+            return Typed("statements", VOID, node.at, ([*before, counted],)) if before else counted
         value = self.plain(value)
         if value.type == VOID:
             raise Wrong(node.at, "Value 'none' cannot be assigned to a map")
@@ -284,13 +288,25 @@ class Checker(Probes, Expressions):
 
     def _do_if(self, node: tree.If) -> Typed:
         condition = self.condition(node.condition)
-        then = self.block(node.then)
         otherwise: list[Typed] = []
+        if getattr(node.condition, "name", "") == "comptime" and condition.constant is not None:
+            return self._chosen(node, bool(condition.constant))
+        then = self.block(node.then)
         if isinstance(node.otherwise, tree.Block):
             otherwise = self.block(node.otherwise)
         elif node.otherwise is not None:
             otherwise = [self._do_if(node.otherwise)]
         return Typed("if", VOID, node.at, (condition, then, otherwise))
+
+    def _chosen(self, node: tree.If, then: bool) -> Typed:
+        """The branch of an ``if comptime`` that is there."""
+        if then:
+            return Typed("statements", VOID, node.at, (self.block(node.then),))
+        if isinstance(node.otherwise, tree.Block):
+            return Typed("statements", VOID, node.at, (self.block(node.otherwise),))
+        if node.otherwise is not None:
+            return self._do_if(node.otherwise)
+        return Typed("statements", VOID, node.at, ([],))
 
     def _do_unroll(self, node: tree.Unroll) -> Typed:
         times = self.value(node.times)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytools.bt.layouts import Field, Layouts
     from pytools.bt.types import Type
 
-__all__ = ["integer", "lay_out"]
+__all__ = ["constant", "integer", "lay_out"]
 
 _FIXED = re.compile(r"(?:__)?(u?)(?:int|s)?(8|16|32|64)(?:_t)?")
 _SIZES = {"char": 1, "short": 2, "int": 4, "long": 8}
@@ -43,6 +43,31 @@ def integer(name: str) -> Optional[Type]:
     sizes = [word for word in words if word in _SIZES and word != "int"]
     size = _SIZES[sizes[0]] if sizes else 4
     return Int(size, "unsigned" not in words)
+
+
+def constant(name: str) -> Optional[int]:
+    """The value of a constant of <errno.h>, <signal.h>, <sys/syscall.h> or <sys/socket.h>, whose
+    lines a script may have; None for all else.
+
+    >>> constant("EPERM"), constant("AF_INET6")
+    (1, 10)
+    """
+    import errno
+    import signal
+    import socket
+
+    from pytools.facts import syscalls
+
+    if name in errno.errorcode.values():
+        return int(getattr(errno, name))
+    if re.fullmatch(r"SIG[A-Z0-9]+", name) and hasattr(signal, name):
+        return int(getattr(signal, name))
+    if re.fullmatch(r"(AF|SOCK|IPPROTO)_[A-Z0-9_]+", name) and hasattr(socket, name):
+        return int(getattr(socket, name))
+    match = re.fullmatch(r"(?:__NR|SYS)_(\w+)", name)
+    if not match:
+        return None
+    return next(iter(syscalls.numbers(match[1])), None) if match[1] in syscalls.all_names() else None
 
 
 def lay_out(

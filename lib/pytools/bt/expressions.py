@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Expressions"]
 
 DEEPEST = 2000
+BUILTIN = "__builtin_"  # what bpftrace's own macros call its builtins
 
 
 class Expressions(Operators):
@@ -70,6 +71,8 @@ class Expressions(Operators):
         return Typed("parameter", Int(8), node.at, ("parameter", text, node.number))
 
     def _name(self, node: tree.Name) -> Typed:
+        if node.name.startswith(BUILTIN):
+            node = node._replace(name=node.name[len(BUILTIN) :])
         if node.name in CHECKS or self.argument_number(node.name) is not None:
             return self._call(tree.Call(node.at, node.name, ()))
         constant = self.layouts.constant(node.name)
@@ -236,6 +239,9 @@ class Expressions(Operators):
                 node.at,
                 f"Invalid tuple index: {name}. Found {len(kind.elements)} elements in the tuple.",
             )
+        if owner.op == "known":  # typeinfo(), config()
+            found: Typed = owner.parts[name]
+            return found
         return Typed("element", kind.elements[name], node.at, (owner, name), None, owner.space)
 
     def _index(self, node: tree.Index) -> Typed:
@@ -362,14 +368,26 @@ class Expressions(Operators):
         """The type that is written, or that an expression in its place has."""
         if isinstance(name, tree.TypeName):
             if name.of is None:
+                if not name.pointers and not name.sizes and self._is_word(name.name):
+                    return self.unevaluated(tree.Name(name.at, name.name)).type
                 return self.layouts.find(name)
-            base = self.unevaluated(name.of).type
+            base = self.type_of(name.of)
             for _ in range(name.pointers):
                 base = Pointer(base)
             for size in reversed(list(name.sizes)):
                 base = self.layouts.array(base, size or 0)
             return base
         return self.unevaluated(name).type
+
+    def _is_word(self, name: str) -> bool:
+        """Whether a word is a builtin or an enumerator, and no type."""
+        if name in CHECKS or self.argument_number(name) is not None:
+            return True
+        try:
+            self.layouts.named(name, None)
+            return False
+        except Wrong:
+            return self.layouts.constant(name) is not None
 
     def unevaluated(self, node: Any) -> Typed:
         """An expression of which only the type counts: a map without a key is its key there."""

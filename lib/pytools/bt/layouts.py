@@ -10,6 +10,7 @@ import difflib
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import ctypes, tree
+from pytools.bt.promotion import literal_type
 from pytools.bt.renames import renamed
 from pytools.bt.types import (
     VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple, align_up,
@@ -91,6 +92,8 @@ class Layouts:
                 kind = self._enum(type_id)
                 for number, label in kind.enum:
                     self._constants.setdefault(label, (number, kind))
+        if name not in self._constants and (number := ctypes.constant(name)) is not None:
+            self._constants[name] = number, literal_type(number)
         return self._constants.get(name)
 
     def find(self, name: tree.TypeName, at: Optional[tree.Span] = None) -> Type:

@@ -56,6 +56,8 @@ class Operators:
     depth: int
     said: list[tuple[Any, str]]
     default_space: str
+    form: Any
+    first_point: Callable[[], Any]
 
     if TYPE_CHECKING:
 
@@ -200,6 +202,7 @@ class Operators:
         if isinstance(a, numbers) and isinstance(b, numbers):
             return self._integers(at, operator, left, right)
         if operator in ("==", "!="):
+            left, right = self.named(left), self.named(right)
             found = self._equality(at, operator, left, right)
             if found is not None:
                 return found
@@ -255,6 +258,13 @@ class Operators:
         if not -(1 << 63) <= value < 1 << 63:
             return None
         return Typed("number", literal_type(value), at, (), value)
+
+    def named(self, node: Typed) -> Typed:
+        """The builtin ``probe`` as a text, if there is only one that it may be."""
+        if node.op != "probe" or self.form.many or len(self.form.points) != 1:
+            return node
+        text = self.first_point().text
+        return Typed("text", String(len(text.encode()) + 1), node.at, (), text)
 
     def _pointers(self, at: tree.Span, operator: str, left: Typed, right: Typed) -> Typed:
         a, b = left.type, right.type

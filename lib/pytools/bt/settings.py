@@ -119,7 +119,13 @@ def _cpus() -> int:
     return len(possible_cpus())
 
 
+def _tai() -> int:
+    """How much later it is by the clock CLOCK_TAI than by CLOCK_BOOTTIME, in nanoseconds."""
+    return time.clock_gettime_ns(11) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 _FINDERS: dict[str, Any] = {
+    "tai": _tai,
     "start": _start,
     "kaddr": _kernel_address,
     "uaddr": _user_address,

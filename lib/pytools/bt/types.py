@@ -291,7 +291,7 @@ class Special(Type):
 
 
 # Bytes of what is counted for a key.
-_AGGREGATES = {"min": 16, "max": 16, "avg": 16, "stats": 16, "tseries": 16}
+_AGGREGATES = {"min": 16, "max": 16, "avg": 16, "stats": 16, "tseries": 24}
 
 
 @dataclass(frozen=True)

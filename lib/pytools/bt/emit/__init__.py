@@ -1,12 +1,10 @@
 """From the typed tree to C and the plan."""
 from __future__ import annotations
 
-import re
-
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.compiled import Compiled
 from pytools.bt.emit import operators
-from pytools.bt.emit.code import literal
+from pytools.bt.emit.code import Place
 from pytools.bt.emit.maps import cpu_map, has_generation, key_size, value_size
 from pytools.bt.emit.pieces import head, piece_text, settings_of
 from pytools.bt.emit.statements import emit_statement
@@ -15,7 +13,9 @@ from pytools.bt.emit.values import Emitter
 from pytools.bt.emit.whole import Whole
 from pytools.bt.plan import MapPlan, Plan, Point
 from pytools.bt.probes import TEST_RUN
+from pytools.bt.typed import Typed
 from pytools.bt.types import Aggregate, String
+from pytools.compile.callbacks import CALLBACK
 from pytools.compile.template import Hook, Rendered
 from pytools.facts.differences import has_uprobe_multi
 
@@ -47,11 +47,13 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
     whole.first_marks(settings_of(options))
     programs: list[str] = []
     hooks: list[Hook] = []
+    callbacks: list[Hook] = []
     points = [point._replace(programs=[]) for point in checked.points]
     for action in checked.actions:
-        for name, text in _action(whole, action, len(hooks), bool(options.filter)):
+        for name, text, called in _action(whole, action, len(hooks), bool(options.filter)):
             programs.append(text)
             hooks.append(_hook(action, name, points, kernel))
+            callbacks += [Hook(each, CALLBACK, "") for each in called]
             for number in action.points:
                 points[number].programs.append(name)
     if options.filter is not None:
@@ -83,7 +85,7 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
         + "\n"
         + "\n".join(programs)
     )
-    return Compiled(Rendered(text, hooks, "", whole.marks), plan)
+    return Compiled(Rendered(text, hooks + callbacks, "", whole.marks), plan)
 
 
 def _warning(program: tree.Program, at: Any, text: str) -> str:
@@ -109,8 +111,10 @@ def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hoo
     return Hook(name, kind, action.way if action.kind == "usdt" else target, action.type_id)
 
 
-def _action(whole: Whole, action: Action, first: int, filtered: bool) -> list[tuple[str, str]]:
-    """The programs of an action: (name, C)."""
+def _action(
+    whole: Whole, action: Action, first: int, filtered: bool
+) -> list[tuple[str, str, list[str]]]:
+    """The programs of an action: (name, C, the functions that it has called back)."""
     own = action.kind in TEST_RUN
     frame = Frame()
     steps = steps_of(action.statements, frame) if own else [list(action.statements)]
@@ -126,13 +130,11 @@ def _action(whole: Whole, action: Action, first: int, filtered: bool) -> list[tu
         name = f"p{first + number}"
         e = Emitter(whole, name, action, "return 1;" if own else "return 0;")
         e.frame = offsets
+        e.captured = any(_calls_back(node) for node in statements)
         if len(steps) > 1:
-            table = table or f"frame_{name}"
-            e.uses_zero = True
-            e.heads.append(f"char *frame = (char *){table}.lookup(&zero);")
-            e.line(f"if (!frame)\n\t\t{e.leave}")
+            e.frame_table = table = table or f"frame_{name}"
             if not number:
-                e.zero(_frame_place(), frame.size)
+                e.zero(Place("frame"), frame.size)
         if not own and filtered:
             e.line("if (!wanted((struct task_struct *)bpf_get_current_task()))\n\t\treturn 0;")
         if action.predicate is not None and not number:
@@ -142,18 +144,19 @@ def _action(whole: Whole, action: Action, first: int, filtered: bool) -> list[tu
         for node in statements:
             emit_statement(e, node)
         found.append((name, e))
-    texts = [(name, e.text()) for name, e in found]
+    texts = [(name, e.text(), [child.name for child in e.children]) for name, e in found]
     if table:
-        name, text = texts[0]
+        name, text, called = texts[0]
         frame_type = whole.bytes_type(frame.size)
-        texts[0] = name, f"BPF_ARRAY({table}, {frame_type}, 1);\n{text}"
+        texts[0] = name, f"BPF_ARRAY({table}, {frame_type}, 1);\n{text}", called
     return texts
 
 
-def _frame_place() -> Any:
-    from pytools.bt.emit.code import Place
-
-    return Place("frame")
+def _calls_back(node: Any) -> bool:
+    """Whether something in a statement is a function that the kernel calls."""
+    if isinstance(node, Typed):
+        return node.op in ("for_map", "map_length") or any(_calls_back(part) for part in node.parts)
+    return isinstance(node, (list, tuple)) and any(_calls_back(each) for each in node)
 
 
 # Maps.

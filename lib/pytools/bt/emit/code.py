@@ -11,7 +11,7 @@ from pytools.bt.tree import Wrong
 from pytools.bt.types import Bool, Int, String, Tuple, Type, align_up, fits_register
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
     from pytools.bt.emit.whole import Whole
 
@@ -20,6 +20,13 @@ __all__ = ["Code", "Place", "c_type", "literal", "on_stack", "reader", "wide_typ
 STACK_BYTES = 160  # of 512: the rest is the compiler's
 SMALL = 32  # bytes: what may lie on the stack
 MOST_SCRATCH = 32760  # a per-CPU map's value (PCPU_MIN_UNIT_SIZE)
+
+
+# See compile.callbacks.
+_ARGUMENTS = """\
+	void *ctx = ((void **)given)[0], *each_key = ((void **)given)[1];
+	void *each_value = ((void **)given)[2];
+"""
 
 
 class Place(NamedTuple):
@@ -62,19 +69,24 @@ def wide_type(kind: Type) -> str:
 
 
 class Code:
-    """The C of one program."""
+    """The C of one program, or of a function that a helper calls back for it (``root``)."""
 
-    def __init__(self, whole: Whole, name: str, leave: str) -> None:
+    def __init__(self, whole: Whole, name: str, leave: str, root: Optional[Code] = None) -> None:
         self.whole = whole
         self.name = name
         self.leave = leave  # "return 0;" or what says that the steps of an action end
+        self.root: Code = root or self
+        self.children: list[Code] = []
+        self.captured = False  # whether its variables are used by functions that are called back
+        self.frame_table = ""
+        self.jumps = {"break": "break;", "continue": "continue;"}
         self.lines: list[str] = []
         self.heads: list[str] = []  # declarations at the top
         self.indent = 1
-        self._stack = STACK_BYTES
+        self._stack = STACK_BYTES // 2 if root else STACK_BYTES
         self._names = 0
         self._top = self._most = self._kept = 0
-        self.uses_scratch = self.uses_zero = False
+        self.uses_scratch = False
 
     # Lines.
 
@@ -90,8 +102,8 @@ class Code:
         self.line(foot)
 
     def name_of(self, letter: str) -> str:
-        self._names += 1
-        return f"{letter}_{self._names}"
+        self.root._names += 1
+        return f"{letter}_{self.root._names}"
 
     def number(self, kind: Type, value: str) -> str:
         """A new name for a number."""
@@ -99,9 +111,27 @@ class Code:
         self.line(f"{wide_type(kind)} {name} = {value};")
         return name
 
+    def head(self) -> list[str]:
+        """What a function begins with: where its memory is."""
+        found = []
+        root = self.root
+        if self.uses_scratch or self.frame_table:
+            found.append("int zero = 0;")
+        if self.uses_scratch:
+            found += [
+                f"char *kept = (char *)scratch_{root.name}.lookup(&zero), *scratch;",
+                f"if (!kept)\n\t\treturn 0;\n\tscratch = kept + {root._kept};",
+            ]
+        if self.frame_table:
+            found += [
+                f"char *frame = (char *){self.frame_table}.lookup(&zero);",
+                "if (!frame)\n\t\treturn 0;",
+            ]
+        return [f"\t{each}" for each in [*found, *self.heads]]
+
     def text(self) -> str:
-        """The function, with its maps."""
-        maps, head = [], []
+        """The function, with its maps, and those that it has called back."""
+        parts = []
         if self.uses_scratch:
             size = align_up(self._kept + self._most, 8)
             if size > MOST_SCRATCH:
@@ -110,55 +140,42 @@ class Code:
                     f"one action needs {size} bytes for strings and other values: {MOST_SCRATCH} "
                     "are the most (max_strlen makes strings shorter)",
                 )
-            maps.append(
-                f"BPF_PERCPU_ARRAY(scratch_{self.name}, {self.whole.bytes_type(size)}, 1);"
-            )
-            head += [
-                f"\tchar *kept = (char *)scratch_{self.name}.lookup(&zero), *scratch;",
-                "\tif (!kept)\n\t\treturn 0;",
-                f"\tscratch = kept + {self._kept};",
-            ]
-        if self.uses_scratch or self.uses_zero:
-            head.insert(0, "\tint zero = 0;")
-        return "\n".join(
-            [
-                *maps,
-                f"int {self.name}(void *ctx)",
-                "{",
-                *head,
-                *(f"\t{each}" for each in self.heads),
-                *self.lines,
-                "\treturn 0;",
-                "}\n",
-            ]
-        )
+            kind = self.whole.bytes_type(size)
+            parts.append(f"BPF_PERCPU_ARRAY(scratch_{self.name}, {kind}, 1);")
+        for child in self.children:
+            head = f"int {child.name}(void *given)"
+            parts += [head, "{", _ARGUMENTS, *child.head(), *child.lines, "\treturn 0;", "}\n"]
+        parts += [f"int {self.name}(void *ctx)", "{", *self.head(), *self.lines]
+        return "\n".join([*parts, "\treturn 0;", "}\n"])
 
     # Memory.
 
-    def slot(self, size: int, keep: bool = False) -> Place:
-        """Memory for a value of so many bytes: until the statement ends, or (``keep``) the program."""
+    def slot(self, size: int, keep: bool = False, stack: bool = True) -> Place:
+        """Memory for a value of so many bytes: until the statement ends, or (``keep``) the program.
+        Not on the stack, if what is put there may stand at any offset."""
         size = max(align_up(size, 8), 8)
-        if size <= SMALL and size <= self._stack:
+        root = self.root
+        if stack and size <= min(SMALL, self._stack) and not (keep and root.captured):
             self._stack -= size
             name = self.name_of("s")
             self.heads.append(f"u64 {name}[{size // 8}];")
             return Place(f"((char *){name})")
-        self.uses_scratch = True
+        self.uses_scratch = root.uses_scratch = True
         if keep:
-            place = Place("kept", self._kept)
-            self._kept += size
+            place = Place("kept", root._kept)
+            root._kept += size
             return place
-        place = Place("scratch", self._top)
-        self._top += size
-        self._most = max(self._most, self._top)
+        place = Place("scratch", root._top)
+        root._top += size
+        root._most = max(root._most, root._top)
         return place
 
     def mark(self) -> int:
-        return self._top
+        return self.root._top
 
     def release(self, mark: int) -> None:
         """Give back the slots since a mark."""
-        self._top = mark
+        self.root._top = mark
 
     def zero(self, place: Place, size: int) -> None:
         if size:

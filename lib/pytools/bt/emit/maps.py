@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
     from pytools.bt.scope import MapFacts
 
-__all__ = ["add_map", "add_to_map", "count", "cpu_map", "for_map", "has_generation", "key_place",
-           "key_size", "set_map", "value_size"]  # fmt: skip
+__all__ = ["add_map", "add_to_map", "count", "bare_key_size", "cpu_map", "has_generation",
+           "key_place", "key_size", "set_map", "total_at", "value_size"]  # fmt: skip
+
+
+# CPUs that a program adds up at most: the verifier walks through the loop.
+MOST_CPUS = 4096
 
 
 def cpu_map(facts: MapFacts) -> bool:
@@ -190,13 +194,13 @@ def count(e: Emitter, node: Typed) -> None:
     numbers = [e.scalar(each) for each in arguments if isinstance(each, Typed)]
     details = kind.details
     value = numbers[0] if numbers else "1"
-    bucket = ""
+    bucket = moment = interval = ""
     if kind.kind == "hist":
         bucket = _hist_bucket(e, value, details[0])
     elif kind.kind == "lhist":
         bucket = _lhist_bucket(e, value, *details)
     elif kind.kind == "tseries":
-        raise Wrong(node.at, "tseries() is not supported yet")
+        moment, interval, bucket = _interval(e, *details[:2])
     place = key_place(e, facts, key, bucket)
     pointer = look_up(e, facts, place, "s64")
     e.open(f"if (!{pointer})")
@@ -206,7 +210,10 @@ def count(e: Emitter, node: Typed) -> None:
     e.line(f"{pointer} = (s64 *){e.whole.table(facts).table}.lookup({key_argument(e, facts, place)});")
     e.close()
     e.open(f"if ({pointer})")
-    _add(e, facts, kind, pointer, value)
+    if kind.kind == "tseries":
+        _add_in_time(e, details[2], pointer, value, moment, interval)
+    else:
+        _add(e, facts, kind, pointer, value)
     e.close("} else {")
     e.indent += 1
     e.line(f"count_loss({1 + e.whole.table(facts).number});")
@@ -238,6 +245,35 @@ def _add(e: Emitter, facts: MapFacts, kind: Aggregate, pointer: str, value: str)
         increase(f"{pointer}[0]", "1")
 
 
+def _interval(e: Emitter, length: int, slots: int) -> tuple[str, str, str]:
+    """The time, the number of the interval that it is in, and that interval's place."""
+    from pytools.bt.functions.time import clock
+
+    moment = clock(e, "tai")
+    interval = e.number(Int(8, False), f"{moment} / {length}ULL")
+    return moment, interval, e.number(Int(4, False), f"{interval} % {slots}ULL")
+
+
+def _add_in_time(
+    e: Emitter, what: str, pointer: str, value: str, moment: str, interval: str
+) -> None:
+    e.open(f"if ({pointer}[2] != (s64){interval})")
+    e.line(f"{pointer}[0] = {pointer}[1] = 0;")
+    e.line(f"{pointer}[2] = {interval};")
+    e.close()
+    if what in ("min", "max"):
+        sign = "<" if what == "min" else ">"
+        e.line(f"if (!{pointer}[1] || (s64){value} {sign} {pointer}[0])")
+        e.line(f"\t{pointer}[0] = {value};")
+        e.line(f"{pointer}[1] = 1;")
+    elif what == "last":
+        e.line(f"{pointer}[0] = {value};")
+        e.line(f"{pointer}[1] = {moment};")
+    else:
+        e.line(f"{pointer}[0] += {value};")
+        e.line(f"{pointer}[1] += 1;")
+
+
 def _hist_bucket(e: Emitter, value: str, bits: int) -> str:
     """0 of what is negative, 1 of 0; then each power of two in 2^bits parts."""
     e.whole.pieces.add("histogram")
@@ -258,9 +294,19 @@ def _lhist_bucket(e: Emitter, value: str, low: int, high: int, step: int) -> str
 def _total(e: Emitter, node: Typed) -> str:
     """What all CPUs have counted together."""
     facts, key = node.parts
+    return total_at(e, facts, key_place(e, facts, key), node.at)
+
+
+def total_at(e: Emitter, facts: MapFacts, place: Place, at: Any) -> str:
+    """What all CPUs have counted for a key that is at a place."""
     kind = facts.value
-    e.whole.pieces.add("cpus")
-    place = key_place(e, facts, key)
+    if not e.whole.has_helper("map_lookup_percpu_elem"):
+        raise Wrong(
+            at,
+            f"the value of {facts.label} is spread over the CPUs: programs can add it up since "
+            "Linux 5.19",
+        )
+    e.whole.pieces.add("calls")
     name, index = e.name_of("t"), e.name_of("i")
     table = e.whole.table(facts).table
     signed = "s64" if kind.signed else "u64"
@@ -269,11 +315,13 @@ def _total(e: Emitter, node: Typed) -> str:
     e.line(f"u32 {index};")
     cpus = e.whole.setting("CPUS", ["cpus"])
     e.line("#pragma clang loop unroll(disable)")
-    e.open(f"for ({index} = 0; {index} < 4096; {index}++)")
+    e.open(f"for ({index} = 0; {index} < {MOST_CPUS}; {index}++)")
     e.line(f"if ({index} >= {cpus})\n{'	' * min(e.indent + 1, 12)}break;")
     pointer = e.name_of("p")
-    e.line(f"{signed} *{pointer};")
-    e.line(f"CPU_ENTRY({table}, {pointer}, {place.address}, {index});")
+    call = e.name_of("x")
+    e.line(f"struct map_call {call} = {{ .first = (u64){place.address}, .second = {index} }};")
+    e.line(f"{table}.call((void *)&{call}, OF_CPU);")
+    e.line(f"{signed} *{pointer} = ({signed} *){call}.result;")
     e.line(f"if (!{pointer})\n{'	' * min(e.indent + 1, 12)}continue;")
     if kind.kind in ("min", "max"):
         sign = "<" if kind.kind == "min" else ">"
@@ -288,7 +336,3 @@ def _total(e: Emitter, node: Typed) -> str:
     if kind.kind == "avg":
         e.line(f"{name} = {name}_set ? divide({name}, {name}_set) : 0;")
     return name
-
-
-def for_map(e: Emitter, node: Typed) -> None:
-    raise Wrong(node.at, "for over a map is not supported yet")

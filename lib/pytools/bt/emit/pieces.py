@@ -28,23 +28,23 @@ static inline u32 hist_bucket(s64 value, u32 bits)
 	return ((power - bits + 1) << bits | (value >> (power - bits) & ((1 << bits) - 1))) + 1;
 }
 """
-_CPUS = """\
-/* bcc puts a map's address into this call alone. */
-struct cpu_entry {
-	void *key;
-	void *value;
+_CALLS = """\
+/* bcc puts a map's address into this call alone: it stands for all helpers that take a map. */
+enum map_calls { FOR_EACH, OF_CPU };
+struct map_call {
+	u64 first, second, result;
 };
 
-static inline void look_up_cpu(void *map, void *given, u32 cpu)
+static inline void map_call(void *map, void *given, int what)
 {
-	struct cpu_entry *entry = given;
+	struct map_call *call = given;
 
-	entry->value = HELPER(195, void *, void *, void *, u32)(map, entry->key, cpu);
+	if (what == FOR_EACH)
+		call->result = HELPER(164, long, void *, u64, u64, u64)(map, call->first, call->second, 0);
+	else
+		call->result = HELPER(195, u64, void *, u64, u32)(map, call->first, call->second);
 }
-#define bpf_tail_call_(map, given, cpu) look_up_cpu(map, given, cpu)
-#define CPU_ENTRY(table, pointer, address, cpu) \\
-	({ struct cpu_entry _entry = { .key = (void *)(address) }; \\
-	   table.call((void *)&_entry, cpu); pointer = _entry.value; })
+#define bpf_tail_call_(map, given, what) map_call(map, given, what)
 """
 _FIND_TEXT = """\
 /* Where a string begins in another, or -1. The strings have zeros behind them. */
@@ -102,7 +102,7 @@ static inline s32 take_stack_@(void *ctx, u64 flags)
 """
 _TEXTS = {
     "histogram": _HISTOGRAM,
-    "cpus": _CPUS,
+    "calls": _CALLS,
     "find_text": _FIND_TEXT,
     "generation": '#include "generation.h"\n',
     "bt": '#include "bt.h"\n',

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.bt.emit.code import literal
+from pytools.bt.emit.code import literal, on_stack
 from pytools.bt.emit.values import Emitter, put_exactly
 from pytools.bt.types import String, align_up
 
@@ -32,8 +32,8 @@ def send(e: Emitter, record: Record, arguments: Sequence[Typed], control: bool =
         size += 4 if text else each.type.size
     number = e.whole.record(record._replace(arguments=layout, size=size))
     room = HEAD + size + most + 8
-    slot = e.slot(room)
-    if slot.base.startswith("((char") and (size % 8 or any(e.has_gaps(a.type) for a in arguments)):
+    slot = e.slot(room, stack=not strings)
+    if on_stack(slot) and (size % 8 or any(e.has_gaps(a.type) for a in arguments)):
         e.zero(slot, align_up(room, 8))
     e.line(f"*(u64 *){slot.address} = {literal(number)};")
     for each, (offset, _) in zip(arguments, layout):

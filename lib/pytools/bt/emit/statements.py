@@ -41,7 +41,7 @@ def declare(e: Emitter, variable: Variable) -> Any:
     kind = variable.declared or variable.type
     if variable.key in e.frame:
         found: Any = Place("frame", e.frame[variable.key])
-    elif fits_register(kind) and variable.key not in e.whole.pointed:
+    elif fits_register(kind) and not e.root.captured and variable.key not in e.whole.pointed:
         found = e.name_of("v")
         e.heads.append(f"{wide_type(kind)} {found} = 0;")
     else:
@@ -121,7 +121,7 @@ def _while(e: Emitter, node: Typed) -> None:
     mark = e.mark()
     e.line(f"if (!{e.truth(condition)})\n{'	' * min(e.indent + 1, 12)}break;")
     e.release(mark)
-    emit_statements(e, body)
+    _body(e, body)
     e.close()
     from pytools.bt.emit.operators import hand_over_empty
     from pytools.bt.plan import Record
@@ -146,15 +146,22 @@ def _for_range(e: Emitter, node: Typed) -> None:
         e.store(found, kind, index)
     else:
         e.line(f"{found} = {index};")
-    emit_statements(e, body)
+    _body(e, body)
     e.close()
+
+
+def _body(e: Emitter, body: Sequence[Typed]) -> None:
+    """The statements of a loop of C's own."""
+    jumps, e.jumps = e.jumps, {"break": "break;", "continue": "continue;"}
+    emit_statements(e, body)
+    e.jumps = jumps
 
 
 def _jump(e: Emitter, node: Typed) -> None:
     word, value = node.parts
     if value is not None:
         e.run(value)
-    e.line(e.leave if word == "return" else f"{word};")
+    e.line(e.leave if word == "return" else e.jumps[word])
 
 
 def _evaluate(e: Emitter, node: Typed) -> None:
@@ -205,9 +212,9 @@ def _choice(e: Emitter, node: Typed) -> None:
 
 
 def _map_statement(e: Emitter, node: Typed) -> None:
-    from pytools.bt.emit import maps
+    from pytools.bt.emit import each, maps
 
-    getattr(maps, node.op)(e, node)
+    getattr(each if node.op == "for_map" else maps, node.op)(e, node)
 
 
 _HANDLERS = {

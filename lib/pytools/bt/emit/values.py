@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Code, Place, c_type, literal, width
+from pytools.bt.plan import Record
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import INTO, PLACES, SCALARS, STATEMENTS, TAILS, Typed, emits, into, places, tail
 from pytools.bt.types import (
@@ -24,12 +25,16 @@ _WORDS = ("rawtracepoint", "fentry", "fexit")
 class Emitter(Code):
     """Writes one program of an action."""
 
-    def __init__(self, whole: Whole, name: str, action: Any, leave: str) -> None:
-        super().__init__(whole, name, leave)
+    def __init__(
+        self, whole: Whole, name: str, action: Any, leave: str, root: Optional[Emitter] = None
+    ) -> None:
+        super().__init__(whole, name, leave, root)
         self.action = action
         self.kind = action.kind
-        self.variables: dict[tuple[int, ...], Any] = {}  # key to a name, or to a Place
-        self.frame: dict[tuple[int, ...], int] = {}  # offsets of those that live across steps
+        # Variables: key to a name, or to a Place; and the offsets of those that live across steps.
+        self.variables: dict[tuple[int, ...], Any] = root.variables if root else {}
+        self.frame: dict[tuple[int, ...], int] = root.frame if root else {}
+        self.frame_table = root.frame_table if root else ""
 
     # The three forms of a value.
 
@@ -216,9 +221,12 @@ def _index_place(e: Emitter, node: Typed) -> Place:
     if isinstance(index.constant, int):
         return place.at(index.constant * size)
     number = e.scalar(index)
+    count = 0
+    if not pointer:
+        count = getattr(owner.type, "count", 0) or owner.type.size // size
+        _warn_outside(e, node, number, count)
     if place.space == "own":
         # The verifier has to see that it stays inside.
-        count = getattr(owner.type, "count", 0) or owner.type.size // size
         wide = e.name_of("i")
         e.line(f"u64 {wide} = {number};")
         e.line(f"KEEP({wide});")
@@ -226,8 +234,19 @@ def _index_place(e: Emitter, node: Typed) -> Place:
         return Place(f"({place.address} + {wide} * {size})")
     if place.space == "context":
         place = Place("(u64)ctx", place.offset, "kernel")
-    base = e.number(Int(8, False), f"{place.address} + (u64){number} * {size}")
-    return Place(base, 0, place.space)
+    address = f"{place.address} + (u64){number} * {size}"
+    if count:  # nothing is at 0: it reads as 0
+        address = f"(u64){number} < {count} ? {address} : 0"
+    return Place(e.number(Int(8, False), address), 0, place.space)
+
+
+def _warn_outside(e: Emitter, node: Typed, number: str, count: int) -> None:
+    from pytools.bt.emit.operators import hand_over_empty
+
+    text = "Array access out of bounds. This can lead to unexpected results."
+    e.open(f"if ((u64){number} >= {count})")
+    hand_over_empty(e, Record("warning", pieces=[text], at=e.whole.place(node.at)))
+    e.close()
 
 
 @places("pointee")

@@ -73,9 +73,13 @@ class Whole:
 
     def setting(self, name: str, how: list[Any]) -> str:
         """C of a number that is put in when the programs are loaded."""
+        self.settings[name] = how
+        return self.mark(name)
+
+    def mark(self, name: str) -> str:
+        """C of what is put in for a name."""
         if name not in self._marks:
             self._marks.append(name)
-        self.settings[name] = how
         return f"setting({name}, {SETTING + self._marks.index(name):#x})"
 
     @property

@@ -3,9 +3,9 @@
 A function has one or two entries: ``checks`` gives a call its type, ``emits`` (or ``into``,
 ``places``, ``tail``, ``statement``) makes C of what that gave. Both stand together."""
 from pytools.bt.functions import (
-    arguments, maps, network, output, process, stacks, symbols, text, time,
+    arguments, known, maps, network, output, process, stacks, symbols, text, time,
 )  # fmt: skip
 
 __all__ = ["LOADED"]
 
-LOADED = (arguments, maps, network, output, process, stacks, symbols, text, time)
+LOADED = (arguments, known, maps, network, output, process, stacks, symbols, text, time)

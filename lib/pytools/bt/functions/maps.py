@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
+from pytools.bt.emit.each import map_length
 from pytools.bt.emit.maps import key_argument, key_place
 from pytools.bt.emit.records import send
 from pytools.bt.functions.calls import constant, integer, take, text
@@ -71,8 +72,8 @@ def _check_lhist(checker: Checker, call: tree.Call) -> Typed:
 @checks("tseries")
 def _check_tseries(checker: Checker, call: tree.Call) -> Typed:
     node, interval, slots, *how = take(call, 3, 4)
-    word = text(checker, call, how[0]) if how else "none"
-    if word not in ("none", "avg", "max", "min", "sum"):
+    word = text(checker, call, how[0]) if how else "last"
+    if how and word not in ("avg", "max", "min", "sum"):
         raise Wrong(call.at, f"tseries() expects one of the following aggregation functions: avg, max, min, sum (\"{word}\" provided)")
     numbers = (
         constant(checker, call, interval, "interval_ns"),
@@ -239,11 +240,19 @@ def _check_len(checker: Checker, call: tree.Call) -> Typed:
         facts = checker.facts.map(node.name)
         if facts.scalar:
             raise Wrong(call.at, "call to len() expects a map with explicit keys (non-scalar map)")
-        raise Wrong(call.at, "len() of a map is not supported yet")
+        return Typed("map_length", Int(8), call.at, (facts,))
     found = checker.value(node)
     if isinstance(found.type, (String, Array)):
         count = found.type.bytes if isinstance(found.type, String) else found.type.count
         return Typed("number", Int(8), call.at, (), count)
-    if isinstance(found.type, Stack):
-        raise Wrong(call.at, "len() of a stack is not supported yet")
+    if isinstance(found.type, Stack) and found.op in ("stack", "variable"):
+        return Typed("stack_length", Int(8), call.at, (found.type,))
+    if found.type == UNKNOWN:
+        return Typed("stack_length", UNKNOWN, call.at)
     raise Wrong(call.at, f"len() expects a map or a stack ({found.type} provided)")
+
+
+@emits("map_length")
+def _map_length(e: Emitter, node: Typed) -> str:
+    (facts,) = node.parts
+    return map_length(e, facts, node.at)

@@ -107,7 +107,7 @@ def _bswap(e: Emitter, node: Typed) -> str:
 @checks("socket_cookie")
 def _check_cookie(checker: Checker, call: tree.Call) -> Typed:
     (node,) = take(call, 1)
-    if checker.kind not in ("fentry", "fexit"):
+    if checker.kind not in ("fentry", "fexit", "rawtracepoint"):
         raise Wrong(call.at, f"socket_cookie can not be used with {checker.kind} probes")
     found = checker.value(node)
     return Typed("socket_cookie", Int(8, False), call.at, (found,))

@@ -177,15 +177,17 @@ def _check_usermode(checker: Checker, call: tree.Call) -> Typed:
     take(call, 0)
     if os.uname().machine != "x86_64":
         raise Wrong(call.at, "'usermode' builtin is only supported on x86_64")
-    if checker.kind not in ("profile", "software", "hardware", "kprobe", "kretprobe"):
-        raise Wrong(call.at, f"usermode can not be used with {checker.kind} probes")
     return Typed("usermode", Int(1, False), call.at)
 
 
 @emits("usermode")
 def _usermode(e: Emitter, node: Typed) -> str:
-    offset = register_offset(e, node, "cs")
-    return e.number(node.type, f"(context_word(u64, {offset}) & 3) == 3")
+    if e.kind in ("profile", "software", "hardware", "kprobe", "kretprobe"):
+        offset = register_offset(e, node, "cs")
+        return e.number(node.type, f"(context_word(u64, {offset}) & 3) == 3")
+    # The tool is a process, too: what it runs itself, it runs from user space.
+    kernel = ("tracepoint", "rawtracepoint", "fentry", "fexit")
+    return literal(int(e.kind not in kernel))
 
 
 def register_offset(e: Emitter, node: Typed, member: str) -> int:

@@ -6,7 +6,7 @@ from pytools.bt import tree
 from pytools.bt.emit.code import Place
 from pytools.bt.functions.calls import constant, take
 from pytools.bt.tree import Wrong
-from pytools.bt.typed import Typed, checks, into
+from pytools.bt.typed import Typed, checks, emits, into
 from pytools.bt.types import Stack
 
 if TYPE_CHECKING:
@@ -47,3 +47,15 @@ def _put_stack(e: Emitter, node: Typed, to: Place) -> None:
     e.line(f"*(s32 *){to.address} = take_stack_{depth}(ctx, {flags});")
     pid = "HELPER(14, u64, void)() >> 32" if kind.kind == "ustack" else "0"
     e.line(f"*(u32 *){to.at(4).address} = {pid};")
+
+
+@emits("stack_length")
+def _stack_length(e: Emitter, node: Typed) -> str:
+    """How many frames the stack at hand has: a program can't look into the maps of stacks."""
+    (kind,) = node.parts
+    size = 8 * kind.depth
+    slot = e.slot(size)
+    flags = "1 << 8" if kind.kind == "ustack" else "0"
+    given = e.name_of("g")
+    e.line(f"long {given} = HELPER(67, long, void *, void *, u32, u64)(ctx, {slot.address}, {size}, {flags});")
+    return e.number(node.type, f"{given} > 0 ? (u64){given} / 8 : 0")

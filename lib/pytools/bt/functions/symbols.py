@@ -4,10 +4,12 @@ from __future__ import annotations
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.emit.code import Place
-from pytools.bt.functions.calls import take, text
+from pytools.bt.functions.calls import integer, take, text
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, checks, emits, into
 from pytools.bt.types import UNKNOWN, Int, Pointer, Special
+from pytools.compile.callbacks import VARIABLE
+from pytools.facts import btf as kinds
 
 if TYPE_CHECKING:
     from pytools.bt.check import Checker
@@ -78,3 +80,26 @@ def _uaddr(e: Emitter, node: Typed) -> str:
     path, name = node.parts
     setting = e.whole.setting_name("UADDR", f"{path}:{name}")
     return e.number(U64, e.whole.setting(setting, ["uaddr", path, name]))
+
+
+@checks("percpu_kaddr")
+def _check_percpu(checker: Checker, call: tree.Call) -> Typed:
+    """Where a CPU has a variable of the kernel's: that of the CPU at hand, or of the one given."""
+    nodes = take(call, 1, 2)
+    name = text(checker, call, nodes[0])
+    btf = checker.kernel.btf
+    known = btf.ids(name, kinds.VAR)
+    if not known:
+        raise Wrong(call.at, f"the kernel's types have no variable of each CPU named {name}")
+    kind = Pointer(checker.layouts.of_btf(btf.target(known[0])), "kernel")
+    cpu = integer(checker, call, nodes[1]) if len(nodes) > 1 else None
+    return Typed("percpu_kaddr", kind, call.at, (known[0], cpu))
+
+
+@emits("percpu_kaddr")
+def _percpu(e: Emitter, node: Typed) -> str:
+    type_id, cpu = node.parts
+    variable = e.whole.mark(f"{VARIABLE}{type_id}")
+    if cpu is None:
+        return e.number(U64, f"HELPER(154, u64, u64)({variable})")
+    return e.number(U64, f"HELPER(153, u64, u64, u32)({variable}, {e.scalar(cpu)})")

@@ -194,7 +194,9 @@ def _check_space(checker: Checker, call: tree.Call) -> Typed:
 
 def as_string(checker: Checker, call: tree.Call, node: Any) -> Typed:
     """An argument that is a string, or a pointer to one."""
-    found = checker.value(node)
+    found = checker.named(checker.value(node))
+    if isinstance(found.type, Array) and found.type.of.size == 1:
+        return Typed("cast", String(found.type.count), found.at, (found,))
     if isinstance(found.type, Pointer) and found.type.to.size == 1:
         most = checker.options.config["max_strlen"]
         return Typed("str", String(most), found.at, (found, None, found.type.space))
@@ -272,7 +274,7 @@ def _check_strlen(checker: Checker, call: tree.Call) -> Typed:
 def _strlen(e: Emitter, node: Typed) -> str:
     (text,) = node.parts
     most = text.type.size
-    slot = e.slot(most + 8)
+    slot = e.slot(most + 8, stack=False)
     return e.number(node.type, e.string_tail(text, slot.address, most))
 
 
@@ -281,3 +283,53 @@ def _check_strcap(checker: Checker, call: tree.Call) -> Typed:
     (node,) = take(call, 1)
     found = as_string(checker, call, node)
     return Typed("number", Int(8), call.at, (), found.type.size)
+
+
+@checks("path")
+def _check_path(checker: Checker, call: tree.Call) -> Typed:
+    nodes = take(call, 1, 2)
+    if checker.kind not in ("fentry", "fexit"):
+        raise Wrong(call.at, f"path can not be used with {checker.kind} probes")
+    found = checker.value(nodes[0])
+    most = checker.options.config["max_strlen"]
+    if len(nodes) > 1:
+        most = min(most, max(1, constant(checker, call, nodes[1], "the size")))
+    return Typed("path", String(most), call.at, (found,))
+
+
+@into("path")
+def _put_path(e: Emitter, node: Typed, to: Place) -> None:
+    (found,) = node.parts
+    address = e.scalar(found) if isinstance(found.type, Pointer) else e.place(found).address
+    size = node.type.size
+    e.zero(to, size)
+    given = e.name_of("g")
+    e.line(f"long {given} = HELPER(147, long, u64, void *, u32)({address}, {to.address}, {size});")
+    # The helper builds a path at the end of its room, and moves it: zeros go behind it.
+    e.line(f"if ({given} > 0 && {given} < {size})")
+    e.line(f"\tread_kernel({to.address} + ({given} & 0xffff), {size} - ({given} & 0xffff), 0);")
+
+
+@checks("write_user")
+def _check_write_user(checker: Checker, call: tree.Call) -> Typed:
+    if not checker.options.unsafe:
+        raise Wrong(call.at, "write_user() is unsafe. To use you need the --unsafe flag")
+    to, source, size = take(call, 3)
+    target, value = integer_or_pointer(checker, call, to), checker.value(source)
+    return Typed("write_user", Bool(), call.at, (target, value, constant(checker, call, size, "len")))
+
+
+def integer_or_pointer(checker: Checker, call: tree.Call, node: Any) -> Typed:
+    found = checker.value(node)
+    if found.type != UNKNOWN and not isinstance(found.type, (Int, Pointer)):
+        raise Wrong(found.at, f"{call.name}() expects an address ({found.type} provided)")
+    return found
+
+
+@emits("write_user")
+def _write_user(e: Emitter, node: Typed) -> str:
+    target, value, size = node.parts
+    address = e.scalar(target)
+    place = e.own_place(value.parts[0] if value.op == "address" else value)
+    size = min(size, (value.parts[0] if value.op == "address" else value).type.size)
+    return e.number(Bool(), f"HELPER(36, long, u64, void *, u32)({address}, {place.address}, {size}) == 0")

@@ -26,11 +26,15 @@ def _check_nsecs(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("nsecs")
 def _nsecs(e: Emitter, node: Typed) -> str:
-    clock = node.parts[0]
-    if clock == "sw_tai" or clock == "tai" and not e.whole.has_helper("ktime_get_tai_ns"):
+    return clock(e, node.parts[0])
+
+
+def clock(e: Emitter, name: str) -> str:
+    """Nanoseconds of a clock."""
+    if name == "sw_tai" or name == "tai" and not e.whole.has_helper("ktime_get_tai_ns"):
         # The clocks differ by a number that is found when the programs are loaded.
         return e.number(U64, f"HELPER(125, u64, void)() + {e.whole.setting('TAI', ['tai'])}")
-    return e.number(U64, f"HELPER({_CLOCKS[clock]}, u64, void)()")
+    return e.number(U64, f"HELPER({_CLOCKS[name]}, u64, void)()")
 
 
 @checks("elapsed")

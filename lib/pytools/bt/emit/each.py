@@ -1,0 +1,101 @@
+"""C of what is done for each element of a map: functions that the kernel calls back.
+
+bpf_for_each_map_elem() came with Linux commit 69c087ba6225 (v5.13)."""
+from __future__ import annotations
+
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.bt.emit.code import Place
+from pytools.bt.emit.maps import bare_key_size, has_generation, key_size, total_at
+from pytools.bt.emit.values import Emitter
+from pytools.bt.tree import Wrong
+from pytools.bt.types import Aggregate, align_up
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pytools.bt.scope import MapFacts
+    from pytools.bt.typed import Typed
+
+__all__ = ["for_map", "map_length"]
+
+
+def _function(e: Emitter, facts: MapFacts, at: Any) -> Emitter:
+    """A function that is called for each element of a map; those of another generation are left
+    out."""
+    if not e.whole.has_helper("for_each_map_elem"):
+        raise Wrong(at, f"going through {facts.label} needs Linux 5.13")
+    e.whole.pieces.add("calls")
+    root = e.root
+    assert isinstance(root, Emitter)
+    child = Emitter(e.whole, f"{root.name}_each{len(root.children)}", e.action, "", root)
+    root.children.append(child)
+    root.uses_scratch = child.uses_scratch = True
+    if has_generation(facts):
+        child.whole.pieces.add("generation")
+        behind = align_up(bare_key_size(facts), 4)
+        child.line(f"if (*(u32 *)((char *)each_key + {behind}) != current_generation())")
+        child.line("\treturn 0;")
+    return child
+
+
+def _call(e: Emitter, facts: MapFacts, child: Emitter) -> None:
+    """Have it called."""
+    given, call = e.name_of("x"), e.name_of("x")
+    e.line(f"void *{given}[3] = {{ ctx, 0, 0 }};")
+    function = e.whole.mark(f"call:{child.name}")
+    e.line(f"struct map_call {call} = {{ .first = {function}, .second = (u64)&{given} }};")
+    e.line(f"{e.whole.table(facts).table}.call((void *)&{call}, FOR_EACH);")
+
+
+def for_map(e: Emitter, node: Typed) -> None:
+    """for $kv : @x { ... }"""
+    from pytools.bt.emit.statements import declare, emit_statements
+
+    variable, facts, body = node.parts
+    ended = e.root.slot(8, keep=True)
+    child = _function(e, facts, node.at)
+    child.leave = f"{{ *(u64 *){ended.address} = 1; return 1; }}"
+    child.jumps = {"break": "return 1;", "continue": "return 0;"}
+    mark = e.mark()
+    _element(child, facts, declare(child, variable), variable.type, node)
+    child.release(mark)
+    emit_statements(child, body)
+    child.release(mark)
+    e.line(f"*(u64 *){ended.address} = 0;")
+    _call(e, facts, child)
+    e.line(f"if (*(u64 *){ended.address})\n{'	' * min(e.indent + 1, 12)}{e.leave}")
+
+
+def _element(child: Emitter, facts: MapFacts, to: Place, kind: Any, node: Typed) -> None:
+    """Put the key and the value that the kernel gives into the loop's variable."""
+    behind = align_up(bare_key_size(facts), 4)
+    if has_generation(facts):
+        child.whole.pieces.add("generation")
+        child.line(f"if (*(u32 *)((char *)each_key + {behind}) != current_generation())")
+        child.line("\treturn 0;")
+    child.zero(to, kind.size)
+    places = kind.offsets()
+    child.copy_own(to.at(places[0]), Place("((char *)each_key)"), facts.key.size)
+    if isinstance(facts.value, Aggregate):
+        size = key_size(facts)
+        key = child.slot(size)
+        child.copy_own(key, Place("((char *)each_key)"), size)
+        value = total_at(child, facts, key, node.at)
+        child.store(to.at(places[1]), kind.elements[1], value)
+    else:
+        child.copy_own(to.at(places[1]), Place("((char *)each_value)"), facts.value.size)
+
+
+def map_length(e: Emitter, facts: MapFacts, at: Any) -> str:
+    """How many keys a map has, as a number."""
+    kind = facts.value
+    if isinstance(kind, Aggregate) and kind.bucketed:
+        raise Wrong(at, f"len() of a map of {kind} is not supported")
+    count = e.root.slot(8, keep=True)
+    child = _function(e, facts, at)
+    child.line(f"*(u64 *){count.address} += 1;")
+    e.line(f"*(u64 *){count.address} = 0;")
+    _call(e, facts, child)
+    name = e.name_of("n")
+    e.line(f"s64 {name} = *(u64 *){count.address};")
+    return name

@@ -128,6 +128,16 @@ def test_the_users_macro_wins_and_another_number_of_arguments_is_the_builtin() -
             + "macro m40() { 1 } BEGIN { m0(); }",
             "macros are used more than 10000 times",
         ),
+        (
+            "".join(f"macro m{i}() {{ m{i + 1}() }} " for i in range(200))
+            + "macro m200() { 1 } BEGIN { m0(); }",
+            "macros that call each other more than 100 deep",
+        ),
+        (
+            "".join(f"macro m{i}() {{ m{i + 1}(){' + 1' * 900} }} " for i in range(90))
+            + "macro m90() { 1 } BEGIN { m0(); }",
+            "macros that call each other are too deep",
+        ),
         ("macro m(x) { x } ", "ERROR: No probes to attach"),
     ],
     ids=lambda text: str(text)[:20],

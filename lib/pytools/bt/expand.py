@@ -31,6 +31,15 @@ def expand(
     The value of a macro is a Block that stands where the call is; what is in it stands in the macro
     (``Program.place`` knows of the files).
     """
+    try:
+        return _expanded(program, parameters, named)
+    except RecursionError:  # each macro is as deep as it may be, and they call each other
+        raise Wrong(None, "macros that call each other are too deep") from None
+
+
+def _expanded(
+    program: tree.Program, parameters: Sequence[str], named: Sequence[str]
+) -> tree.Program:
     sources = Sources(program)
     options = Options(named)
     macros = Macros(sources, options)

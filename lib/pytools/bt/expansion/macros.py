@@ -8,6 +8,7 @@ from __future__ import annotations
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.expansion.standard import FUNCTIONS, STANDARD_NAMES
+from pytools.bt.syntax.lexer import DEPTH
 from pytools.bt.wrong import Wrong
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ class Macros:
             first = next(i for i, other in enumerate(chain) if macro is other)
             names = " > ".join(each.name for each in (*chain[first:], macro))
             raise Wrong(node.at, f"Recursive macro call detected. Call chain: {names}")
+        if len(chain) >= DEPTH:
+            raise Wrong(node.at, f"macros that call each other more than {DEPTH} deep")
         self.used += 1
         if self.used > _EXPANSIONS:
             raise Wrong(node.at, f"macros are used more than {_EXPANSIONS} times")

@@ -28,8 +28,8 @@ def expand(
     """A program without imports and macros. ``named`` are the words --NAME=VALUE and --NAME of the
     command line. Raises Wrong.
 
-    The value of a macro is a Block that stands where the call is; what is in it stands in the macro
-    (``Program.place`` knows of the files).
+    What a macro becomes is a Block that stands where the call is, or a literal; what is in the
+    Block stands in the macro (``Program.place`` knows of the files).
     """
     try:
         return _expanded(program, parameters, named)

@@ -24,7 +24,7 @@ PROGRAMS = {
     "print((1, -2, (int16)-3, (uint32)4000000000));": "(1, -2, -3, 4000000000)",
     # What is not evaluated has no effect.
     "@n = 0; if (0 && @n++) { } if (1 || @n++) { } print(@n);": "@n: 0",
-    "$x = 2; print($x > 1 ? \"more\" : \"less\");": "more",
+    '$x = 2; print($x > 1 ? "more" : "less");': "more",
     # Strings.
     'print("a" == "a"); print("a" == "ab"); $s = "ab"; print($s == "ab"); print($s != "a");': (
         "true\nfalse\ntrue\ntrue"
@@ -37,8 +37,8 @@ PROGRAMS = {
     "clear(@);": "6 2",
     'printf("%s|%5d|%-4x|%c\\n", "x", 3, 255, 65);': "x|    3|ff  |A",
     # Maps.
-    "@a[1, \"x\"] = 5; print(@a[1, \"x\"]); print(@a[2, \"y\"]); delete(@a, (1, \"x\")); "
-    "print(has_key(@a, (1, \"x\")));": "5\n0\nfalse",
+    '@a[1, "x"] = 5; print(@a[1, "x"]); print(@a[2, "y"]); delete(@a, (1, "x")); '
+    'print(has_key(@a, (1, "x")));': "5\n0\nfalse",
     "@a++; @a++; @a += 10; @a -= 3; print(@a);": "@a: 9",
     "@m = min(5); @m = min(-5); @m = min(7); print(@m); @x = max(-5); print(@x); clear(@m); "
     "clear(@x);": "@m: -5\n@x: -5",
@@ -55,7 +55,7 @@ PROGRAMS = {
     "$i = 0; while ($i < 5) { $i++; if ($i == 2) { continue } if ($i == 4) { break } print($i) }": (
         "1\n3"
     ),
-    "for ($i : 2..5) { print($i) } unroll(2) { print(\"u\") }": "2\n3\n4\nu\nu",
+    'for ($i : 2..5) { print($i) } unroll(2) { print("u") }': "2\n3\n4\nu\nu",
     # Structs of the script's own.
     "$p = (struct own *)0; print(offsetof(struct own, c)); print(sizeof(struct own));": "8\n16",
     # Tuples.
@@ -100,7 +100,9 @@ def wrap(value, bits, signed):
 def leaf(randomness):
     bits, signed = randomness.choice(WIDTHS)
     edge = [0, 1, -1, 1 << (bits - 1), (1 << (bits - 1)) - 1, (1 << bits) - 1]
-    number = randomness.choice([*edge, randomness.getrandbits(bits), randomness.randrange(-100, 100)])
+    number = randomness.choice(
+        [*edge, randomness.getrandbits(bits), randomness.randrange(-100, 100)]
+    )
     value = wrap(number, bits, signed)
     word = f"{'' if signed else 'u'}int{bits}"
     # A variable: nothing is known when it is compiled.

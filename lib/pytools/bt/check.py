@@ -56,9 +56,7 @@ def check(program: tree.Program, kernel: Kernel, options: Options) -> Checked:
             break
     checker.final = True
     checker.walk()
-    return Checked(
-        checker.actions, checker.points, checker.facts, checker.layouts, checker.said
-    )
+    return Checked(checker.actions, checker.points, checker.facts, checker.layouts, checker.said)
 
 
 class Checker(Probes, Expressions):
@@ -87,7 +85,9 @@ class Checker(Probes, Expressions):
         entries = declaration.entries
         number = entries.value if isinstance(entries, tree.Number) else 0
         if not 0 < number < 1 << 32:
-            raise Wrong(declaration.at, f"@{declaration.name}: how many entries it has is a number above 0")
+            raise Wrong(
+                declaration.at, f"@{declaration.name}: how many entries it has is a number above 0"
+            )
         self.facts.declare(declaration, number)
 
     def walk(self) -> None:
@@ -120,7 +120,13 @@ class Checker(Probes, Expressions):
         points = [first + number for number in form.points]
         self.actions.append(
             Action(
-                form.kind, points, predicate, statements, self.scopes.all, form.many, form.type_id,
+                form.kind,
+                points,
+                predicate,
+                statements,
+                self.scopes.all,
+                form.many,
+                form.type_id,
                 form.way,
             )
         )
@@ -352,9 +358,7 @@ class Checker(Probes, Expressions):
         value = facts.value
         if isinstance(value, Aggregate):
             if not value.castable:
-                raise Wrong(
-                    node.map.at, f"Loop expression does not support type: {value}"
-                )
+                raise Wrong(node.map.at, f"Loop expression does not support type: {value}")
             value = Int(8, value.signed)
         if self.final and UNKNOWN in (facts.key, value):
             raise Wrong(node.map.at, f"Undefined map: {facts.label}")

@@ -5,7 +5,7 @@ import re
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
-from pytools.bt.types import Bool, Int, Struct, align_up
+from pytools.bt.types import Bool, Int, align_up
 
 if TYPE_CHECKING:
     from typing import Optional
@@ -33,7 +33,9 @@ def integer(name: str) -> Optional[Type]:
     """
     if name in _TYPEDEFS:
         return _TYPEDEFS[name]
-    match = re.fullmatch(r"(?:__)?(?:(u)?int(8|16|32|64)(?:_t)?|([us])(8|16|32|64)|[bl]e(16|32|64))", name)
+    match = re.fullmatch(
+        r"(?:__)?(?:(u)?int(8|16|32|64)(?:_t)?|([us])(8|16|32|64)|[bl]e(16|32|64))", name
+    )
     if match:
         unsigned, bits, sign, short, order = match.groups()
         return Int(int(bits or short or order) // 8, not (unsigned or sign == "u" or order))
@@ -67,14 +69,17 @@ def constant(name: str) -> Optional[int]:
     match = re.fullmatch(r"(?:__NR|SYS)_(\w+)", name)
     if not match:
         return None
-    return next(iter(syscalls.numbers(match[1])), None) if match[1] in syscalls.all_names() else None
+    return (
+        next(iter(syscalls.numbers(match[1])), None) if match[1] in syscalls.all_names() else None
+    )
 
 
 def lay_out(
     layouts: Layouts, record: tree.CRecord, base: int, fields: dict[str, Field]
 ) -> tuple[int, int]:
     """Put the members of a struct or union, from bit ``base`` on, into ``fields``; those of one
-    inside that has no name stand in the outer one. Its size and alignment in bytes. Raises Wrong."""
+    inside that has no name stand in the outer one. Its size and alignment in bytes. Raises Wrong.
+    """
     from pytools.bt.layouts import Field
 
     position, size, align = 0, 0, 1  # in bits, in bits, in bytes
@@ -87,13 +92,7 @@ def lay_out(
             inner_size, inner_align = lay_out(layouts, member.record, 0, inner)
             inner_size *= 8
         else:
-            if member.type is not None:
-                kind = layouts.find(member.type)
-            else:
-                assert member.record is not None
-                kind = layouts.unnamed(member.record)
-            if isinstance(kind, Struct) and not kind.size and member.type is not None:
-                kind = layouts.find(member.type)
+            kind = _member_type(layouts, member)
             inner_size, inner_align = 8 * kind.size, kind.align
         if record.packed:
             inner_align = 1
@@ -113,3 +112,15 @@ def lay_out(
         position += inner_size
         size, align = max(size, position), max(align, inner_align)
     return align_up(align_up(size, 8) // 8, align), align
+
+
+def _member_type(layouts: Layouts, member: tree.CMember) -> Type:
+    if member.record is None:
+        assert member.type is not None
+        return layouts.find(member.type)
+    if member.record.name:
+        layouts.define(member.record)
+        base: Type = layouts.named(f"{member.record.word} {member.record.name}", member.at)
+    else:
+        base = layouts.unnamed(member.record)
+    return layouts.modified(base, member.type) if member.type is not None else base

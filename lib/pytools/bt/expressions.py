@@ -10,6 +10,7 @@ from pytools.bt.operators import Operators
 from pytools.bt.promotion import literal_type, promote
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import CHECKS, Typed
+
 from pytools.bt.types import (
     UNKNOWN, VOID, Aggregate, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple,
 )  # fmt: skip
@@ -87,7 +88,9 @@ class Expressions(Operators):
         number = self.argument_number(node.name)
         if number is not None:
             if node.arguments:
-                raise Wrong(node.at, f"{node.name}() takes no arguments ({len(node.arguments)} given)")
+                raise Wrong(
+                    node.at, f"{node.name}() takes no arguments ({len(node.arguments)} given)"
+                )
             return self.argument(node.at, node.name, number)
         check = CHECKS.get(node.name)
         if check is None:
@@ -371,12 +374,7 @@ class Expressions(Operators):
                 if not name.pointers and not name.sizes and self._is_word(name.name):
                     return self.unevaluated(tree.Name(name.at, name.name)).type
                 return self.layouts.find(name)
-            base = self.type_of(name.of)
-            for _ in range(name.pointers):
-                base = Pointer(base)
-            for size in reversed(list(name.sizes)):
-                base = self.layouts.array(base, size or 0)
-            return base
+            return self.layouts.modified(self.type_of(name.of), name)
         return self.unevaluated(name).type
 
     def _is_word(self, name: str) -> bool:

@@ -12,6 +12,7 @@ from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import ctypes, tree
 from pytools.bt.promotion import literal_type
 from pytools.bt.renames import renamed
+
 from pytools.bt.types import (
     VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple, align_up,
 )  # fmt: skip
@@ -98,6 +99,8 @@ class Layouts:
 
     def find(self, name: tree.TypeName, at: Optional[tree.Span] = None) -> Type:
         """The type of that name, with its stars and brackets. Raises Wrong."""
+        if isinstance(name.of, tree.TypeName):
+            return self.modified(self.find(name.of), name)
         sizes = list(name.sizes)
         if name.name in ("string", "buffer", "inet") and not name.pointers:
             size = sizes.pop() if sizes else 0
@@ -106,9 +109,13 @@ class Layouts:
                 base = Special("inet")
         else:
             base = self.named(name.name, at or name.at, complete=not name.pointers)
+        return self.modified(base, name._replace(sizes=sizes))
+
+    def modified(self, base: Type, name: tree.TypeName) -> Type:
+        """A type with the stars and brackets of a name."""
         for _ in range(name.pointers):
             base = Pointer(base)
-        for size in reversed(sizes):
+        for size in reversed(list(name.sizes)):
             base = self.array(base, size or 0)
         return base
 
@@ -186,6 +193,10 @@ class Layouts:
 
     def _laying(self) -> set[str]:
         return {name[len("laying ") :] for name in self._busy if name.startswith("laying ")}
+
+    def define(self, definition: tree.CRecord) -> None:
+        """Make known a struct that is defined inside another."""
+        self._own.setdefault(f"{definition.word} {definition.name}", definition)
 
     def unnamed(self, definition: tree.CRecord) -> Struct:
         """The type of a struct without a name, inside of another."""

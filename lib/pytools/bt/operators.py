@@ -6,6 +6,7 @@ from pytools.bt import tree
 from pytools.bt.promotion import literal_type, promote
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed
+
 from pytools.bt.types import (
     UNKNOWN, VOID, Aggregate, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple,
     fits_register,
@@ -61,11 +62,20 @@ class Operators:
 
     if TYPE_CHECKING:
 
-        def expression(self, node: Any) -> Typed: ...
-        def statements(self, nodes: Any) -> list[Typed]: ...
-        def dereference(self, pointer: Typed, at: tree.Span) -> Typed: ...
-        def argument_number(self, name: str) -> Optional[tuple[str, int]]: ...
-        def argument(self, at: tree.Span, name: str, number: Any) -> Typed: ...
+        def expression(self, node: Any) -> Typed:
+            ...
+
+        def statements(self, nodes: Any) -> list[Typed]:
+            ...
+
+        def dereference(self, pointer: Typed, at: tree.Span) -> Typed:
+            ...
+
+        def argument_number(self, name: str) -> Optional[tuple[str, int]]:
+            ...
+
+        def argument(self, at: tree.Span, name: str, number: Any) -> Typed:
+            ...
 
     def warn(self, at: Any, text: str) -> None:
         """Say something once."""
@@ -285,9 +295,7 @@ class Operators:
         step = max(to.size, 1)
         return Typed("moved", pointer.type, at, (operator, pointer, number, step))
 
-    def _equality(
-        self, at: tree.Span, operator: str, left: Typed, right: Typed
-    ) -> Optional[Typed]:
+    def _equality(self, at: tree.Span, operator: str, left: Typed, right: Typed) -> Optional[Typed]:
         a, b = left.type, right.type
         if isinstance(a, String) and isinstance(b, String):
             if left.op == right.op == "text":

@@ -135,7 +135,8 @@ def expanded(each: Point, kernel: Kernel) -> list[Point]:
     found = [
         function
         for function in matching(functions, name)
-        if function in known and (not module or matching([functions[function] or "vmlinux"], module))
+        if function in known
+        and (not module or matching([functions[function] or "vmlinux"], module))
     ]
     return [
         each._replace(target=function, text=f"{each.kind}:{function}", programs=[])
@@ -285,7 +286,11 @@ class Probes:
             raise Wrong(
                 at,
                 f"The {name} builtin can only be used with "
-                + ("'kprobes', 'uprobes', 'rawtracepoints' and 'usdt' probes" if word == "arg" else "'kprobes' and 'uprobes' probes"),
+                + (
+                    "'kprobes', 'uprobes', 'rawtracepoints' and 'usdt' probes"
+                    if word == "arg"
+                    else "'kprobes' and 'uprobes' probes"
+                ),
             )
         return Typed(word, Int(8, word != "arg" or self.kind == "usdt", False), at, (place,))
 

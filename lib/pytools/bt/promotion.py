@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytools.base.annotations import TYPE_CHECKING
+
 from pytools.bt.types import (
     UNKNOWN, VOID, Aggregate, Array, Buffer, Int, Pointer, Stack, String, Struct, Tuple,
 )  # fmt: skip

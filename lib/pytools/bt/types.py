@@ -225,7 +225,11 @@ class Tuple(Type):
         parts = zip(self.offsets(), self.elements)
         if self.names:
             members = zip(self.names, parts)
-            return ["record", self.size, [[n, offset, each.plan()] for n, (offset, each) in members]]
+            return [
+                "record",
+                self.size,
+                [[n, offset, each.plan()] for n, (offset, each) in members],
+            ]
         return ["tuple", self.size, [[offset, each.plan()] for offset, each in parts]]
 
     def __str__(self) -> str:

@@ -230,15 +230,14 @@ class Code:
         base = f"(u64)ctx + {place.offset}" if place.space == "context" else place.address
         if isinstance(kind, String):
             self.zero(to, kind.size)
-            self.read_text(to, kind.size, base, place.space)
+            self.read_text(to, kind.size + 1, base, place.space)
         elif kind.size:
             self.line(f"{reader(place.space)}({to.address}, {kind.size}, {base});")
 
-    def read_text(self, to: Place, most: int, address: str, space: str, given: str = "") -> str:
-        """Read a string of at most so many bytes into a place that has one more, for the NUL; the
-        helper's result."""
+    def read_text(self, to: Place, size: int, address: str, space: str) -> str:
+        """Read a string into a place of so many bytes, the NUL included; the helper's result."""
         name = self.name_of("g")
-        self.line(f"long {name} = {reader(space)}_text({to.address}, {most + 1}, {address});")
+        self.line(f"long {name} = {reader(space)}_text({to.address}, {size}, {address});")
         return name
 
     def has_gaps(self, kind: Type) -> bool:

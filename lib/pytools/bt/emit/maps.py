@@ -47,9 +47,7 @@ def value_size(facts: MapFacts) -> int:
     return max(facts.value.size, 1)
 
 
-def key_place(
-    e: Emitter, facts: MapFacts, key: Optional[Typed], bucket: str = ""
-) -> Place:
+def key_place(e: Emitter, facts: MapFacts, key: Optional[Typed], bucket: str = "") -> Place:
     """A key, with what belongs behind the script's own."""
     size = key_size(facts)
     bare = bare_key_size(facts)
@@ -90,7 +88,9 @@ def look_up(e: Emitter, facts: MapFacts, key: Place, c: str) -> str:
 
 def update(e: Emitter, facts: MapFacts, key: Place, value: str, method: str = "update") -> None:
     table = e.whole.table(facts)
-    call = f"{table.table}.{method}({key_argument(e, facts, key)}, {value_argument(e, facts, value)})"
+    call = (
+        f"{table.table}.{method}({key_argument(e, facts, key)}, {value_argument(e, facts, value)})"
+    )
     if method == "insert":
         e.line(f"{call};")
     else:
@@ -142,9 +142,7 @@ def add_map(e: Emitter, node: Typed) -> None:
     add_to_map(e, facts, key, f"{operator}(s64){number}", "")
 
 
-def add_to_map(
-    e: Emitter, facts: MapFacts, key: Optional[Typed], amount: str, wanted: str
-) -> str:
+def add_to_map(e: Emitter, facts: MapFacts, key: Optional[Typed], amount: str, wanted: str) -> str:
     """Add to a number in a map at once, so that no CPU's addition is lost. ``wanted`` is "old" or
     "new", the value that is asked for. Its result is a name."""
     kind = facts.value
@@ -167,7 +165,9 @@ def add_to_map(
     zero = e.slot(8)
     e.line(f"*(u64 *){zero.address} = 0;")
     update(e, facts, place, zero.address, "insert")
-    e.line(f"{pointer} = (s64 *){e.whole.table(facts).table}.lookup({key_argument(e, facts, place)});")
+    e.line(
+        f"{pointer} = (s64 *){e.whole.table(facts).table}.lookup({key_argument(e, facts, place)});"
+    )
     e.close()
     e.open(f"if ({pointer})")
     if wanted:
@@ -207,7 +207,9 @@ def count(e: Emitter, node: Typed) -> None:
     zero = e.slot(value_size(facts))
     e.zero(zero, value_size(facts))
     update(e, facts, place, zero.address, "insert")
-    e.line(f"{pointer} = (s64 *){e.whole.table(facts).table}.lookup({key_argument(e, facts, place)});")
+    e.line(
+        f"{pointer} = (s64 *){e.whole.table(facts).table}.lookup({key_argument(e, facts, place)});"
+    )
     e.close()
     e.open(f"if ({pointer})")
     if kind.kind == "tseries":

@@ -5,7 +5,19 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Code, Place, c_type, literal, width
 from pytools.bt.plan import Record
 from pytools.bt.tree import Wrong
-from pytools.bt.typed import INTO, PLACES, SCALARS, STATEMENTS, TAILS, Typed, emits, into, places, tail
+from pytools.bt.typed import (
+    INTO,
+    PLACES,
+    SCALARS,
+    STATEMENTS,
+    TAILS,
+    Typed,
+    emits,
+    into,
+    places,
+    tail,
+)
+
 from pytools.bt.types import (
     VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple, fits_register,
 )  # fmt: skip
@@ -40,7 +52,11 @@ class Emitter(Code):
 
     def scalar(self, node: Typed) -> str:
         """C of a number: a name or a literal."""
-        if node.op == "number" or node.constant is not None and isinstance(node.constant, (int, bool)):
+        if (
+            node.op == "number"
+            or node.constant is not None
+            and isinstance(node.constant, (int, bool))
+        ):
             if node.op in ("number", "cast"):
                 return literal(int(node.constant))  # type: ignore[arg-type]
         handler = SCALARS.get(node.op)
@@ -84,7 +100,7 @@ class Emitter(Code):
             return TAILS[node.op](self, node, address, most)
         place = self.place(node)
         base = f"(u64)ctx + {place.offset}" if place.space == "context" else place.address
-        given = self.read_text(Place(address), most, base, place.space)
+        given = self.read_text(Place(address), most + 1, base, place.space)
         return f"text_length({given}, {most})"
 
     def run(self, node: Typed) -> None:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from pytools.bt.emit.values import Emitter
 
 U64, S64 = Int(8, False), Int(8, True)
-_REGISTERS = ("kprobe", "kretprobe", "uprobe", "uretprobe", "usdt", "profile", "software", "hardware")
+_REGISTERS = (
+    "kprobe",
+    "kretprobe",
+    "uprobe",
+    "uretprobe",
+    "usdt",
+    "profile",
+    "software",
+    "hardware",
+)
 
 
 @checks("args")
@@ -29,8 +38,13 @@ def _check_args(checker: Checker, call: tree.Call) -> Typed:
     arguments = checker.form.arguments
     if arguments is None:
         if checker.kind in ("uprobe", "uretprobe"):
-            raise Wrong(call.at, "args of user functions need DWARF, which is not read: use arg0, arg1, ...")
-        raise Wrong(call.at, f"The args builtin can only be used with tracepoint/rawtracepoint/fentry/fexit/uprobe probes ({checker.kind} used here)")
+            raise Wrong(
+                call.at, "args of user functions need DWARF, which is not read: use arg0, arg1, ..."
+            )
+        raise Wrong(
+            call.at,
+            f"The args builtin can only be used with tracepoint/rawtracepoint/fentry/fexit/uprobe probes ({checker.kind} used here)",
+        )
     return Typed("arguments", arguments, call.at, (), None, "context")
 
 
@@ -43,7 +57,10 @@ def _arguments(e: Emitter, node: Typed) -> Place:
 def _check_retval(checker: Checker, call: tree.Call) -> Typed:
     take(call, 0)
     if checker.kind not in ("kretprobe", "uretprobe", "fexit"):
-        raise Wrong(call.at, f"The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes ({checker.kind} used here)")
+        raise Wrong(
+            call.at,
+            f"The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes ({checker.kind} used here)",
+        )
     if checker.kind == "fexit":
         kind = checker.form.result
         if kind == VOID:
@@ -71,7 +88,9 @@ def _arg(e: Emitter, node: Typed) -> str:
         return _usdt_argument(e, node, number)
     registers, _ = differences.call_registers(e.whole.kernel)
     if number < len(registers):
-        return e.number(node.type, f"context_word(u64, {register_offset(e, node, registers[number])})")
+        return e.number(
+            node.type, f"context_word(u64, {register_offset(e, node, registers[number])})"
+        )
     return _stack_argument(e, node, number - len(registers))
 
 
@@ -124,7 +143,8 @@ def _check_reg(checker: Checker, call: tree.Call) -> Typed:
     members = checker.register_names()
     if name not in members:
         raise Wrong(
-            node.at, f"'{name}' is not a valid register on this architecture",
+            node.at,
+            f"'{name}' is not a valid register on this architecture",
             f"registers are {', '.join(members)}",
         )
     assert names

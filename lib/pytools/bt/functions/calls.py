@@ -54,7 +54,9 @@ def integer(checker: Checker, call: tree.Call, node: Any) -> Typed:
     """An argument that is an integer. Raises Wrong."""
     found = checker.value(node)
     if found.type != UNKNOWN and not isinstance(found.type, Int):
-        raise Wrong(found.at, f"{call.name}() only supports integer arguments ({found.type} provided)")
+        raise Wrong(
+            found.at, f"{call.name}() only supports integer arguments ({found.type} provided)"
+        )
     return found
 
 
@@ -62,6 +64,4 @@ def modes(call: tree.Call, node: Any, known: dict[str, Any]) -> Any:
     """What a bare word among the arguments stands for. Raises Wrong."""
     if isinstance(node, tree.Name) and node.name in known:
         return known[node.name]
-    raise Wrong(
-        getattr(node, "at", call.at), f"{call.name}() takes one of {', '.join(known)} here"
-    )
+    raise Wrong(getattr(node, "at", call.at), f"{call.name}() takes one of {', '.join(known)} here")

@@ -58,7 +58,9 @@ def _check_lhist(checker: Checker, call: tree.Call) -> Typed:
     if step <= 0:
         raise Wrong(call.at, f"lhist() step must be >= 1 ({step} provided)")
     if low >= high:
-        raise Wrong(call.at, f"lhist() min must be less than max (provided min {low} and max {high})")
+        raise Wrong(
+            call.at, f"lhist() min must be less than max (provided min {low} and max {high})"
+        )
     buckets = (high - low) // step
     if buckets > MOST_BUCKETS:
         raise Wrong(call.at, f"lhist() too many buckets, must be <= 1000 (would need {buckets})")
@@ -74,7 +76,10 @@ def _check_tseries(checker: Checker, call: tree.Call) -> Typed:
     node, interval, slots, *how = take(call, 3, 4)
     word = text(checker, call, how[0]) if how else "last"
     if how and word not in ("avg", "max", "min", "sum"):
-        raise Wrong(call.at, f"tseries() expects one of the following aggregation functions: avg, max, min, sum (\"{word}\" provided)")
+        raise Wrong(
+            call.at,
+            f'tseries() expects one of the following aggregation functions: avg, max, min, sum ("{word}" provided)',
+        )
     numbers = (
         constant(checker, call, interval, "interval_ns"),
         constant(checker, call, slots, "num_intervals"),
@@ -141,7 +146,9 @@ def _check_delete(checker: Checker, call: tree.Call) -> Typed:
         return Typed("delete", Bool(), call.at, keyed_map(checker, call, inner))
     facts = whole_map(checker, call, node)
     if facts.scalar is False:
-        raise Wrong(call.at, f"delete() of {facts.label}, which has keys: delete({facts.label}, key)")
+        raise Wrong(
+            call.at, f"delete() of {facts.label}, which has keys: delete({facts.label}, key)"
+        )
     checker.facts.access(facts.name, True, node.at)
     return Typed("delete", Bool(), call.at, (facts, None))
 

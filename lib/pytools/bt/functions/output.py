@@ -66,7 +66,9 @@ def _check_print(checker: Checker, call: tree.Call) -> Typed:
         return Typed("print_map", VOID, call.at, (facts, top, divisor))
     if numbers:
         what = "map" if isinstance(node, tree.Element) else "value"
-        raise Wrong(call.at, f"Single-value (i.e. indexed) {what} prints cannot take additional arguments")
+        raise Wrong(
+            call.at, f"Single-value (i.e. indexed) {what} prints cannot take additional arguments"
+        )
     found = checker.expression(node)
     if found.op in ("counted", "map") and isinstance(node, tree.Element):
         return Typed("print_element", VOID, call.at, (found,))
@@ -119,7 +121,9 @@ def _check_join(checker: Checker, call: tree.Call) -> Typed:
     nodes = take(call, 1, 2)
     found = checker.value(nodes[0])
     if found.type != UNKNOWN and not isinstance(found.type, (Int, Pointer)):
-        raise Wrong(found.at, f"join() only supports int or pointer arguments ({found.type} provided)")
+        raise Wrong(
+            found.at, f"join() only supports int or pointer arguments ({found.type} provided)"
+        )
     separator = text(checker, call, nodes[1]) if len(nodes) > 1 else " "
     return Typed("join", VOID, call.at, (found, separator, checker.address_space(found)))
 
@@ -143,7 +147,7 @@ def _join(e: Emitter, node: Typed) -> None:
 def _tail_joined(e: Emitter, node: Typed, address: str, most: int) -> str:
     array, number, space = node.parts
     pointer = e.load(Place(array, 8 * number, space), Int(8, False))
-    given = e.read_text(Place(address), most, pointer, space)
+    given = e.read_text(Place(address), most + 1, pointer, space)
     return f"text_length({given}, {most})"
 
 

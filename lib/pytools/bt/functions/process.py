@@ -210,7 +210,11 @@ def _check_signal(checker: Checker, call: tree.Call) -> Typed:
 
     (node,) = take(call, 1)
     if not checker.options.unsafe:
-        raise Wrong(call.at, f"{call.name}() is an unsafe function being used in safe mode", "--unsafe allows it")
+        raise Wrong(
+            call.at,
+            f"{call.name}() is an unsafe function being used in safe mode",
+            "--unsafe allows it",
+        )
     found = checker.value(node)
     if isinstance(found.type, String):
         name = text(checker, call, node)

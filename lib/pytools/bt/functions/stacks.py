@@ -27,10 +27,14 @@ def _check_stack(checker: Checker, call: tree.Call) -> Typed:
         raise Wrong(call.at, f"{call.name}(): Invalid stack mode", f"modes are {', '.join(MODES)}")
     if nodes:
         if isinstance(nodes[0], tree.Name) and nodes[0].name not in ("$1",):
-            raise Wrong(call.at, f"{call.name}(): Invalid stack mode", f"modes are {', '.join(MODES)}")
+            raise Wrong(
+                call.at, f"{call.name}(): Invalid stack mode", f"modes are {', '.join(MODES)}"
+            )
         depth = constant(checker, call, nodes[0], "the limit")
         if not 0 < depth <= 1024:
-            raise Wrong(call.at, f"{call.name}([int limit]): limit shouldn't exceed 1024, {depth} given")
+            raise Wrong(
+                call.at, f"{call.name}([int limit]): limit shouldn't exceed 1024, {depth} given"
+            )
     if mode == "build_id" and call.name == "kstack":
         raise Wrong(call.at, "'build_id' stack mode can only be used for user stacks")
     return Typed("stack", Stack(call.name, mode, min(depth, DEPTH)), call.at)
@@ -57,5 +61,7 @@ def _stack_length(e: Emitter, node: Typed) -> str:
     slot = e.slot(size)
     flags = "1 << 8" if kind.kind == "ustack" else "0"
     given = e.name_of("g")
-    e.line(f"long {given} = HELPER(67, long, void *, void *, u32, u64)(ctx, {slot.address}, {size}, {flags});")
+    e.line(
+        f"long {given} = HELPER(67, long, void *, void *, u32, u64)(ctx, {slot.address}, {size}, {flags});"
+    )
     return e.number(node.type, f"{given} > 0 ? (u64){given} / 8 : 0")

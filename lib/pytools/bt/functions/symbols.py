@@ -24,7 +24,8 @@ def _check_ksym(checker: Checker, call: tree.Call) -> Typed:
     found = checker.value(node)
     if found.type != UNKNOWN and not isinstance(found.type, (Int, Pointer)):
         raise Wrong(
-            found.at, f"{call.name}() expects an integer or pointer argument ({found.type} provided)"
+            found.at,
+            f"{call.name}() expects an integer or pointer argument ({found.type} provided)",
         )
     if call.name == "ksym":
         return Typed("as_number", Special("ksym"), call.at, (found,))

@@ -24,7 +24,9 @@ def string_size(checker: Checker, call: tree.Call, node: Any) -> tuple[int, Any]
     most = checker.options.config["max_strlen"]
     length = checker.value(node)
     if length.type != UNKNOWN and not isinstance(length.type, (Int, Bool)):
-        raise Wrong(length.at, f"{call.name}() expects a length that is an integer ({length.type} provided)")
+        raise Wrong(
+            length.at, f"{call.name}() expects a length that is an integer ({length.type} provided)"
+        )
     if isinstance(length.constant, int) and length.op != "parameter":
         if length.constant < 0:
             raise Wrong(length.at, f"{call.name}() cannot use negative length ({length.constant})")
@@ -41,12 +43,13 @@ def _check_str(checker: Checker, call: tree.Call) -> Typed:
     pointer = checker.value(nodes[0])
     kind = pointer.type
     most: int = checker.options.config["max_strlen"]
-    length = None
+    length: Any = None
+    size = most + 1
     if len(nodes) > 1:
+        # A length counts a NUL, without it max_strlen does not.
         most, length = string_size(checker, call, nodes[1])
-        # As bpftrace: the length counts a NUL.
-        if length is None:
-            most = max(most - 1, 1)
+        size = most if length is None else most + 1
+        most = max(most, 1)
     if kind == UNKNOWN:
         return Typed("str", String(most), call.at)
     if isinstance(kind, String) and pointer.op == "text":
@@ -60,7 +63,8 @@ def _check_str(checker: Checker, call: tree.Call) -> Typed:
             f"str() expects an integer or a pointer type as first argument ({kind} provided)",
         )
     space = kind.space if isinstance(kind, Pointer) else checker.address_space(pointer)
-    return Typed("str", String(most), call.at, (pointer, length, space or checker.default_space))
+    space = space or checker.default_space
+    return Typed("str", String(most), call.at, (pointer, length, space, size))
 
 
 def parameter_text(checker: Checker, node: Any) -> Any:
@@ -93,16 +97,16 @@ def _bounded(e: Emitter, length: Any, most: int) -> str:
 
 
 def _read_str(e: Emitter, node: Typed, address: str, most: int) -> str:
-    pointer, length, space = node.parts
+    pointer, length, space, size = node.parts
     source = e.scalar(pointer)
     if length is None:
-        return e.read_text(Place(address), most, source, space)
+        return e.read_text(Place(address), min(size, most + 1), source, space)
     # The length counts the NUL; one of 0 reads nothing.
-    size = _bounded(e, length, most + 1)
+    bounded = _bounded(e, length, most + 1)
     from pytools.bt.emit.code import reader
 
     given = e.name_of("g")
-    e.line(f"long {given} = {reader(space)}_text({address}, {size}, {source});")
+    e.line(f"long {given} = {reader(space)}_text({address}, {bounded}, {source});")
     return given
 
 
@@ -199,7 +203,7 @@ def as_string(checker: Checker, call: tree.Call, node: Any) -> Typed:
         return Typed("cast", String(found.type.count), found.at, (found,))
     if isinstance(found.type, Pointer) and found.type.to.size == 1:
         most = checker.options.config["max_strlen"]
-        return Typed("str", String(most), found.at, (found, None, found.type.space))
+        return Typed("str", String(most), found.at, (found, None, found.type.space, most + 1))
     if found.type != UNKNOWN and not isinstance(found.type, String):
         raise Wrong(found.at, f"{call.name}() expects a string ({found.type} provided)")
     return found
@@ -257,7 +261,9 @@ def _strcontains(e: Emitter, node: Typed) -> str:
     haystack, needle = node.parts
     a, b = e.own_place(haystack), e.own_place(needle)
     name = e.name_of("f")
-    e.line(f"s64 {name} = find_text({a.address}, {haystack.type.size}, {b.address}, {needle.type.size});")
+    e.line(
+        f"s64 {name} = find_text({a.address}, {haystack.type.size}, {b.address}, {needle.type.size});"
+    )
     e.whole.pieces.add("find_text")
     if node.op == "strstr":
         return name
@@ -316,7 +322,9 @@ def _check_write_user(checker: Checker, call: tree.Call) -> Typed:
         raise Wrong(call.at, "write_user() is unsafe. To use you need the --unsafe flag")
     to, source, size = take(call, 3)
     target, value = integer_or_pointer(checker, call, to), checker.value(source)
-    return Typed("write_user", Bool(), call.at, (target, value, constant(checker, call, size, "len")))
+    return Typed(
+        "write_user", Bool(), call.at, (target, value, constant(checker, call, size, "len"))
+    )
 
 
 def integer_or_pointer(checker: Checker, call: tree.Call, node: Any) -> Typed:
@@ -332,4 +340,6 @@ def _write_user(e: Emitter, node: Typed) -> str:
     address = e.scalar(target)
     place = e.own_place(value.parts[0] if value.op == "address" else value)
     size = min(size, (value.parts[0] if value.op == "address" else value).type.size)
-    return e.number(Bool(), f"HELPER(36, long, u64, void *, u32)({address}, {place.address}, {size}) == 0")
+    return e.number(
+        Bool(), f"HELPER(36, long, u64, void *, u32)({address}, {place.address}, {size}) == 0"
+    )

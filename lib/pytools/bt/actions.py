@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytools.bt.show.tables import Table
     from pytools.load.loader import Loaded
 
-    Action = Callable[[bytes], None]
+    Action = Callable[[bytes], object]
 
 __all__ = ["Actions"]
 
@@ -38,12 +38,15 @@ class Actions:
         lines: Lines,
         loaded: Loaded,
         uses: Mapping[str, set[str]],
+        warns: bool = True,
     ) -> None:
         self.exit_code: int | None = None
+        self.stopping = False  # what is on its way is printed, and runs no commands any more
         self._plan = plan
         self._tables = tables
         self._names = names
         self._lines = lines
+        self._warns = warns
         self._uses = uses  # maps that a program uses, by its name
         self._in_block = False
         self._ended = False  # the generation, in this block, with nothing counted by it since
@@ -105,6 +108,8 @@ class Actions:
                 return lambda data: write(form(data))
             raw = formats.format_of(record, self._names, _as_it_is)
             return lambda data: printed("printf", raw(data))
+        if word in ("warnf", "warning") and not self._warns:
+            return lambda data: None
         if word in ("errorf", "warnf", "debugf"):
             form, at = formats.format_of(record, self._names), record.at
             return lambda data: self._lines.message(word, at, form(data))
@@ -146,9 +151,9 @@ class Actions:
         if record.action == "cat":
             form = formats.format_of(record, self._names, _as_it_is)
             most = int(self._plan.config.get("max_cat_bytes", 10240))
-            return lambda data: outside.cat(self._lines, form(data), most)
+            return lambda data: self.stopping or outside.cat(self._lines, form(data), most)
         form = formats.format_of(record, self._names, outside.quoting(record.pieces))
-        return lambda data: outside.system(self._lines, form(data))
+        return lambda data: self.stopping or outside.system(self._lines, form(data))
 
     # Maps.
 

@@ -33,7 +33,7 @@ __all__ = ["Form", "Probes", "TEST_RUN", "forms_of", "point_of"]
 TEST_RUN = ("begin", "end", "interval", "self")
 _USER = ("uprobe", "uretprobe", "usdt")
 # Those of which one program serves all that a pattern stands for (multi_attach.py).
-_MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe")
+_MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
 
 
 class Form(NamedTuple):
@@ -100,7 +100,7 @@ def forms_of(
         except Failure as error:
             raise Wrong(probe.points[numbers[0]].at, str(error)) from None
         pattern = any(is_pattern(points[n].target) for n in numbers)
-        many = pattern and kind in _MANY and (told or kind != "tracepoint")
+        many = pattern and kind in _MANY and (told or kind not in ("tracepoint", "usdt"))
         for way in ways_of(kind, target, names, points[numbers[0]].pid):
             found.append(Form(kind, target, numbers, arguments, result, many, type_id, way))
     return found

@@ -9,6 +9,7 @@ from pytools import __version__
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 from pytools.bt import kept
+from pytools.bt.attaching import Stale
 from pytools.bt.show.lines import complain, lines
 from pytools.facts import kernel
 from pytools.tool import definition, filters
@@ -159,23 +160,35 @@ class Session(Trace):
 
             return made(text, name, options, running, self._say)
 
+        def keep(anew: bool = False) -> kept.Made:
+            return kept.kept(source, running, make, not options.no_cache, self._say, anew)
+
         self._running = running
-        self._made = kept.kept(source, running, make, not options.no_cache, self._say)
+        self._keep = keep
+        self._made = keep()
 
     def print(self, output: Output, waiting: Waiting) -> None:
-        self._bt.status = self._start().main(
-            self.options.duration, self.options.quiet, self.options.dry_run
-        )
+        options = self.options
+        try:
+            status = self._start().main(options.duration, options.quiet, options.dry_run)
+        except Stale as stale:
+            self._say(f"made anew: {stale}")
+            self._made = self._keep(anew=True)
+            status = self._start().main(options.duration, options.quiet, options.dry_run)
+        self._bt.status = status
 
     def _start(self) -> Run:
         from pytools.bt import run, settings
-        from pytools.bt.command import Command
 
         options, plan = self.options, self._made.plan
         if not options.no_warnings:
             for line in plan.warnings:
                 complain(line)
-        command: Command | None = Command(options.command) if options.command else None
+        command: Command | None = None
+        if options.command:
+            from pytools.bt.command import Command
+
+            command = Command(options.command)
         child = command.pid if command is not None else 0
         pid = options.pid or 0
         wanted: filters.Filter = options.filter or filters.NO_FILTER
@@ -185,7 +198,7 @@ class Session(Trace):
             lines(options.form, options.output, options.buffering),
             pid or child or -1, command,
             {name: len(keys) for name, keys in wanted.entries.items()},
-            self._warn, self._say,
+            self._warn, self._say, not options.no_warnings,
         )  # fmt: skip
         for name, keys in wanted.entries.items():
             for key in keys:

@@ -99,7 +99,7 @@ def _place(program: tree.Program, at: Any) -> str:
 def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hook:
     target = points[action.points[0]].target
     if action.many:
-        return Hook(name, "probes", target)
+        return Hook(name, "probes", action.way if action.kind == "usdt" else target)
     kind = _HOOKS.get(action.kind, action.kind)
     if action.kind in ("uprobe", "uretprobe", "usdt") and has_uprobe_multi(kernel):
         kind += ".multi"

@@ -32,16 +32,19 @@ _S64 = struct.Struct("=q").unpack_from
 
 class Names:
     """Names for one program's output. ``probes`` are the texts of its probes by number, ``maps``
-    the image's, ``trailer`` stands behind a string that was cut."""
+    the image's, ``trailer`` stands behind a string that was cut: one of ``longest`` bytes, which
+    str() gives at most."""
 
     def __init__(
         self,
         probes: list[str],
         maps: Mapping[str, Map],
         trailer: str = "..",
+        longest: int = 1024,
     ) -> None:
         self.probes = probes
-        self.trailer = trailer
+        self._trailer = trailer
+        self._longest = longest
         self._maps = maps
         self._kernel = KernelTable()
         self._symbols: Symbols | None = None
@@ -76,6 +79,10 @@ class Names:
 
             return lambda data, offset: Shown(syscalls.name(_S64(data, offset)[0]))
         raise ValueError(f"no value of the type {kind}")
+
+    def trailer(self, kind: Type) -> str:
+        """What stands behind a string that fills its type."""
+        return self._trailer if kind[1] >= self._longest else ""
 
     # Functions.
 
@@ -190,14 +197,25 @@ def signal_name(number: int) -> str:
 
 
 def wall_time(nanoseconds: int, clock: str) -> int:
-    """The wall-clock time, in nanoseconds, of a time of another clock. The offset is taken when it
-    is printed: a clock may have been set since the start."""
+    """The wall-clock time, in nanoseconds, of a time of another clock. How far they are apart is
+    looked up when it is printed, once a second: a clock may have been set since the start."""
     if clock == "wall":
         return nanoseconds
+    now = time.monotonic_ns()
+    taken, offset = _offsets.get(clock, (0, 0))
+    if not taken or now - taken > NANOSECONDS:
+        _offsets[clock] = now, (offset := _offset(clock))
+    return nanoseconds + offset
+
+
+_offsets: dict[str, tuple[int, int]] = {}
+
+
+def _offset(clock: str) -> int:
     if clock == "tai":
-        return nanoseconds - _whole_seconds(time.clock_gettime_ns(time.CLOCK_TAI))
+        return -_whole_seconds(time.clock_gettime_ns(time.CLOCK_TAI))
     kernel = {"boot": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}[clock]
-    return nanoseconds + time.time_ns() - (time.clock_gettime_ns(kernel) - _namespace_offset(clock))
+    return time.time_ns() - (time.clock_gettime_ns(kernel) - _namespace_offset(clock))
 
 
 def _whole_seconds(tai: int) -> int:

@@ -7,8 +7,7 @@ no ``$`` and no ``@``.
 from __future__ import annotations
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
-from pytools.bt.wrong import Wrong as Wrong
-from pytools.bt.wrong import place
+from pytools.bt.wrong import Wrong as Wrong, place
 
 if TYPE_CHECKING:
     from typing import Any, Optional, Sequence, Tuple, Union
@@ -161,8 +160,7 @@ class Call(NamedTuple):
     """name(arguments): builtins with parentheses, functions, macros, which once were called by
     name!(...).
 
-    An argument may be a TypeName (typeof(type)). ``typeinfo(type)`` and ``comptime expression`` are
-    calls, too.
+    An argument may be a TypeName (typeof(type)). typeinfo(type) and ``comptime x`` are calls, too.
     """
 
     at: Span

@@ -25,7 +25,9 @@ def send(e: Emitter, record: Record, arguments: Sequence[Typed], control: bool =
     for each in arguments:
         text = isinstance(each.type, String)
         size = align_up(size, 4 if text else each.type.align)
-        layout.append([size, e.whole.plan(each.type)])
+        kind = e.whole.plan(each.type)
+        # The user's own text is printed as it is.
+        layout.append([size, [*kind, "own"] if text and isinstance(each.constant, str) else kind])
         if text:
             strings.append((each, size, each.type.size))
             most += each.type.size

@@ -50,7 +50,7 @@ def arguments(record: Record, names: Names) -> Callable[[bytes], list[Any]]:
         for offset, kind, decode in steps:
             if decode is None:
                 length = int.from_bytes(data[offset : offset + 4], sys.byteorder)
-                found.append(_string(data[behind : behind + length], kind[1], names.trailer(kind)))
+                found.append(_string(data[behind : behind + length], kind, names.trailer(kind)))
                 behind += length
             else:
                 found.append(decode(data, offset))
@@ -59,9 +59,15 @@ def arguments(record: Record, names: Names) -> Callable[[bytes], list[Any]]:
     return get
 
 
-def _string(data: bytes, size: int, trailer: str) -> str:
+def _string(data: bytes, kind: Type, trailer: str) -> Any:
     """A string; one that fills its type, with no room for a NUL, was cut."""
-    return text_of(data) + trailer if len(data) >= size > 0 else text_of(data)
+    text = text_of(data) + trailer if len(data) >= kind[1] > 0 else text_of(data)
+    return Shown(text) if _is_own(kind) else text
+
+
+def _is_own(kind: Type) -> bool:
+    """Whether a string is a literal of the script's: the user's own text, as the format is."""
+    return len(kind) > 2
 
 
 class _Step(NamedTuple):
@@ -125,7 +131,10 @@ def _by_steps(
                 behind += length
                 if length >= kind[1]:
                     text += names.trailer(kind)
-                found.append(escape(text) if quote is None else quote(number, text))
+                if _is_own(kind):
+                    found.append(text)
+                else:
+                    found.append(escape(text) if quote is None else quote(number, text))
             elif step.value is not None:
                 text = step.value(data, offset)
                 found.append(text if quote is None else quote(number, text))

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.host_only
 LIBRARY = ROOT / "lib" / "pytools"
 # From the ground up, as data flows; a module imports from its own room and from those before it.
 ROOMS = [
-    "base", "facts", "compile", "load", "read", "show", "domains", "tool", "collection",
+    "base", "facts", "compile", "load", "read", "show", "domains", "tool", "bt", "collection",
 ]  # fmt: skip
 
 

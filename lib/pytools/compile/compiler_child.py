@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
-from pytools.compile import compiler, template  # noqa: E402
+from pytools.compile import callbacks, compiler, template  # noqa: E402
 from pytools.base import system  # noqa: E402
 from pytools.compile.image import Image, MapSpec, ProgramSpec  # noqa: E402
 
@@ -129,7 +129,7 @@ def main() -> None:
     maps, names = read_maps(lib, module)
     settings = request["settings"]
     programs = [read_program(lib, module, hook, names, settings) for hook in request["hooks"]]
-    output.write(Image(maps, programs).dump())
+    output.write(Image(maps, callbacks.link(programs)).dump())
     output.close()
     # LLVM is not taken apart: the process ends faster than its destructors.
     os._exit(0)

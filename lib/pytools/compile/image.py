@@ -45,6 +45,7 @@ class ProgramSpec(NamedTuple):
     maps: list[tuple[int, str]]
     settings: list[tuple[int, str]] = []
     type_id: int = 0
+    functions: list[int] = []  # where callbacks start, in instructions (callbacks.py)
 
 
 class Image(NamedTuple):
@@ -81,8 +82,9 @@ class Image(NamedTuple):
                         [(i, m) for i, m in uses],
                         [(i, s) for i, s in settings],
                         type_id,
+                        functions,
                     )  # fmt: skip
-                    for name, kind, target, code, uses, settings, type_id in programs
+                    for name, kind, target, code, uses, settings, type_id, functions in programs
                 ],
             )
             sound = image._is_sound()
@@ -103,6 +105,8 @@ class Image(NamedTuple):
         for program in self.programs:
             words = program.name, program.kind, program.target
             if not isinstance(program.type_id, int) or not 0 <= program.type_id < 1 << 32:
+                return False
+            if not all(isinstance(start, int) for start in program.functions):
                 return False
             count, rest = divmod(len(program.instructions), 8)
             if not all(isinstance(word, str) for word in words) or not count or rest:

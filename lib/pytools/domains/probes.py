@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Found", "KERNEL_KINDS", "Listed", "fentries", "find", "find_all", "in_file",
-    "in_kernel", "kprobes", "matcher", "raw_tracepoints", "tracepoints",
+    "Found", "KERNEL_KINDS", "Listed", "arguments_of", "fentries", "find", "find_all", "in_file",
+    "in_kernel", "kprobes", "matcher", "raw_tracepoint_modules", "raw_tracepoints", "tracepoints",
 ]  # fmt: skip
 
 KERNEL_KINDS = (
@@ -111,7 +111,13 @@ def raw_tracepoints(kernel: Kernel) -> list[str]:
     which not every one is there."""
     if not kernel.has_btf:
         return sorted({name.rpartition(":")[2] for name in tracepoints(kernel)})
-    return sorted({*_raw_tracepoint_types(kernel), *_module_raw_tracepoints()})
+    return sorted(raw_tracepoint_modules(kernel))
+
+
+def raw_tracepoint_modules(kernel: Kernel) -> dict[str, str]:
+    """The raw tracepoints of a kernel with BTF, and the module of each (empty for the kernel
+    itself)."""
+    return {**_module_raw_tracepoints(), **dict.fromkeys(_raw_tracepoint_types(kernel), "")}
 
 
 def _raw_tracepoint_types(kernel: Kernel) -> dict[str, int]:
@@ -124,10 +130,10 @@ def _raw_tracepoint_types(kernel: Kernel) -> dict[str, int]:
     }
 
 
-def _module_raw_tracepoints() -> set[str]:
-    """Those of loaded modules (since Linux commit 36e68442d1af, v5.11). Their BTF
-    has names in a part of its own; that is all that is read of it."""
-    found = set()
+def _module_raw_tracepoints() -> dict[str, str]:
+    """Those of loaded modules (since Linux commit 36e68442d1af, v5.11), and which of them has it.
+    Their BTF has names in a part of its own; that is all that is read of it."""
+    found: dict[str, str] = {}
     for path in glob.glob("/sys/kernel/btf/*"):
         if path.endswith("/vmlinux"):
             continue
@@ -136,7 +142,7 @@ def _module_raw_tracepoints() -> set[str]:
                 names = re.findall(rb"\0btf_trace_(\w+)(?=\0)", file.read())
         except OSError:
             continue
-        found |= {name.decode() for name in names}
+        found.update(dict.fromkeys((name.decode() for name in names), os.path.basename(path)))
     return found
 
 
@@ -216,6 +222,13 @@ _LISTS: dict[str, tuple[Callable[[Kernel], Sequence[str]], _Arguments | None]] =
     "software": (lambda kernel: SOFTWARE, None),
     "hardware": (_hardware, None),
 }
+
+
+def arguments_of(kernel: Kernel, kind: str) -> Callable[[str], list[str] | None] | None:
+    """What looks up the arguments of a probe of that kind by its name, as C declares them; None of
+    a kind that has none."""
+    look_up = _LISTS[kind][1] if kind in _LISTS else None
+    return look_up(kernel) if look_up else None
 
 
 # Programs and libraries.

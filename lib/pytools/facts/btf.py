@@ -240,23 +240,70 @@ class Btf:
             self._members[type_id] = list(self._flatten(type_id, 0, []))
         return self._members[type_id]
 
-    def _flatten(self, type_id: int, base: int, seen: list[int]) -> Iterator[Member]:
-        seen.append(type_id)
-        if len(seen) > MOST_ANONYMOUS:
-            raise self._damaged(f"type {type_id} contains itself")
+    def own_members(self, type_id: int) -> Iterator[Member]:
+        """The members of a struct or union as they are declared: anonymous ones have no name."""
         kind, count, flag, _, extra = self._head(type_id)
         if kind not in (STRUCT, UNION):
             return
         for word in range(extra, extra + 3 * count, 3):
-            name_offset, member_type, offset = self._words[word : word + 3]
+            name, member_type, offset = self._words[word : word + 3]
             bits = 0
             if flag:
                 bits, offset = offset >> 24, offset & 0xFFFFFF
-            name = self.text(name_offset)
-            if name:
-                yield Member(name, member_type, base + offset, bits)
+            yield Member(self.text(name), member_type, offset, bits)
+
+    def _flatten(self, type_id: int, base: int, seen: list[int]) -> Iterator[Member]:
+        seen.append(type_id)
+        if len(seen) > MOST_ANONYMOUS:
+            raise self._damaged(f"type {type_id} contains itself")
+        for member in self.own_members(type_id):
+            offset = base + member.bit_offset
+            if member.name:
+                yield member._replace(bit_offset=offset)
             else:
-                yield from self._flatten(self.strip(member_type), base + offset, seen)
+                yield from self._flatten(self.strip(member.type_id), offset, seen)
+
+    def target(self, type_id: int) -> int:
+        """What a pointer, a typedef, a qualifier or a tag refers to."""
+        return self._head(type_id)[3]
+
+    def array(self, type_id: int) -> tuple[int, int]:
+        """Of an array: the type of its elements, and how many there are."""
+        extra = self._head(type_id)[4]
+        return self._words[extra], self._words[extra + 2]
+
+    def integer(self, type_id: int) -> tuple[int, bool, bool]:
+        """Of an integer: its size in bytes, whether it has a sign, whether it is a bool."""
+        _, _, _, size, extra = self._head(type_id)
+        encoding = self._words[extra] >> 24
+        return size, bool(encoding & 1), bool(encoding & 4)
+
+    def prototype(self, type_id: int) -> tuple[int, list[tuple[str, int]]]:
+        """Of a function, or a typedef of a pointer to one: the type of its result, and the name
+        and type of each parameter."""
+        proto = self.strip(type_id)
+        if self.kind(proto) in (PTR, FUNC):
+            proto = self.strip(self._head(proto)[3])
+        return self._head(proto)[3], self._named_parameters(proto)
+
+    def enumerator_list(self, type_id: int) -> list[tuple[int, str]]:
+        """The values of an enum, in their order, and its names."""
+        kind, count, signed, _, extra = self._head(type_id)
+        step = WORDS_PER_MEMBER[kind]
+        return [
+            (self._enum_value(word, kind, bool(signed)), self.text(self._words[word]))
+            for word in range(extra, extra + step * count, step)
+        ]
+
+    def enum_of(self, name: str) -> int | None:
+        """The enum that has an enumerator of that name."""
+        if b"\0" + name.encode() + b"\0" not in self._strings:
+            return None
+        for kind in (ENUM, ENUM64):
+            for type_id in self._of_kind(kind):
+                if any(label == name for _, label in self.enumerator_list(type_id)):
+                    return type_id
+        return None
 
     # Questions by name.
 

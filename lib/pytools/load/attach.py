@@ -128,7 +128,7 @@ def attach(loaded: Loaded, running: Kernel, sampling: Sampling = Sampling()) -> 
             elif program.kind == "classifier":
                 pass  # the interfaces are the tool's choice: traffic.Traffic
             elif program.type_id:
-                _with_types(attachment, program, fd)
+                with_types(attachment, program, fd)
             else:
                 _probed_function(attachment, program, fd, cpus[0])
     except BaseException:
@@ -137,9 +137,10 @@ def attach(loaded: Loaded, running: Kernel, sampling: Sampling = Sampling()) -> 
     return attachment
 
 
-def _perf_attributes(
+def perf_attributes(
     kind: int, config: int, period: int, flags: int, config1: int = 0, config2: int = 0
 ) -> bytes:
+    """struct perf_event_attr; ``period`` is a frequency with PERF_ATTR_FREQ among the flags."""
     return struct.pack(
         "=IIQQQQQQQQ", kind, PERF_ATTR_BYTES, config, period, 0, 0, flags, 0, config1, config2
     )
@@ -152,7 +153,7 @@ def _sampled(sampling: Sampling) -> bytes:
         else (PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK)
     )
     flags = 0 if sampling.period else PERF_ATTR_FREQ
-    return _perf_attributes(kind, config, sampling.period or sampling.frequency, flags)
+    return perf_attributes(kind, config, sampling.period or sampling.frequency, flags)
 
 
 def counts_cycles() -> bool:
@@ -182,7 +183,7 @@ def _sample(attachment: Attachment, program: int, sampling: Sampling, cpus: Sequ
                 ) from None
             raise refusal(f"open a perf event on CPU {cpu}", error) from None
         attachment.descriptors.append(event)
-        _set_program(event, program, "a perf event")
+        set_program(event, program, "a perf event")
         sampled.append(str(cpu))
     on = ",".join(sampled)
     attachment.said.append(f"perf event {sampling.event}, {sampling.rate}, CPUs {on}")
@@ -192,13 +193,13 @@ def tracepoint(attachment: Attachment, target: str, program: int, number: int, c
     """Attach a program to the tracepoint of that number; raises Failure."""
     try:
         event = system.perf_event_open(
-            _perf_attributes(PERF_TYPE_TRACEPOINT, number, 1, 0),
+            perf_attributes(PERF_TYPE_TRACEPOINT, number, 1, 0),
             cpu,
         )
     except OSError as error:
         raise refusal(f"open tracepoint {target}", error) from None
     attachment.descriptors.append(event)
-    _set_program(event, program, f"tracepoint {target}")
+    set_program(event, program, f"tracepoint {target}")
     attachment.said.append(f"tracepoint {target}")
 
 
@@ -215,7 +216,8 @@ def raw_tracepoint(attachment: Attachment, target: str, program: int) -> None:
     attachment.said.append(f"raw tracepoint {target}")
 
 
-def _with_types(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+def with_types(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    """Attach a program that was loaded for a function or raw tracepoint; raises Failure."""
     kind = "raw tracepoint" if program.kind == "tp_btf" else "function"
     what = f"{kind} {program.target}"
     try:
@@ -242,17 +244,19 @@ def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu:
     attachment.said.append(f"function {program.target} ({program.kind})")
 
 
-def kprobe_event(function: str, program: int, cpu: int, returns: bool = False) -> int:
-    """A perf event of a function, or of its return, that runs a program; raises OSError
-    where it can't be had, Failure where the program can't be attached to it."""
+def kprobe_event(
+    function: str, program: int, cpu: int, returns: bool = False, offset: int = 0
+) -> int:
+    """A perf event of a function, of an offset in it, or of its return, that runs a program; raises
+    OSError where it can't be had, Failure where the program can't be attached to it."""
     with open(kernel.KPROBE_TYPE) as file:
         kind = int(file.read())
     name = ctypes.create_string_buffer(function.encode())
     # The bit is the one that format/retprobe names.
-    attributes = _perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name))
+    attributes = perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name), offset)
     event = system.perf_event_open(attributes, cpu)
     try:
-        _set_program(event, program, f"function {function}")
+        set_program(event, program, f"function {function}")
     except Failure:
         os.close(event)
         raise
@@ -344,7 +348,7 @@ def _one_place(
             )
         config |= semaphore << semaphore_shift
     path = _path_of(file)
-    attributes = _perf_attributes(kind, config, 1, 0, ctypes.addressof(path), offset)
+    attributes = perf_attributes(kind, config, 1, 0, ctypes.addressof(path), offset)
     what = _at(program, file, offset)
     # For all processes, it runs on every CPU, whichever the event is opened for.
     cpu = kernel.online_cpus()[0] if pid < 0 else -1
@@ -353,7 +357,7 @@ def _one_place(
     except OSError as error:
         raise refusal(f"attach to {what}", error) from None
     attachment.descriptors.append(event)
-    _set_program(event, fd, what)
+    set_program(event, fd, what)
 
 
 def more_descriptors() -> bool:
@@ -394,7 +398,8 @@ def _uprobe_pmu() -> tuple[int, int, int | None]:
         return kind, 1 << return_bit, None
 
 
-def _set_program(event: int, program: int, what: str) -> None:
+def set_program(event: int, program: int, what: str) -> None:
+    """Let a program run at a perf event, from now on; raises Failure."""
     try:
         fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, program)
         fcntl.ioctl(event, PERF_EVENT_IOC_ENABLE, 0)

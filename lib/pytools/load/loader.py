@@ -29,12 +29,12 @@ MISSES_OFFSET = 208  # of recursion_misses in struct bpf_prog_info
 PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
     "fentry": 26, "fexit": 26, "tp_btf": 26, "classifier": 3,
-    "uprobe": 2, "uretprobe": 2, "usdt": 2, "kprobe.multi": 2,
+    "uprobe": 2, "uretprobe": 2, "usdt": 2, "kprobe.multi": 2, "kretprobe.multi": 2,
     "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
 }  # fmt: skip
 BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
 ATTACH_TYPES = {  # enum bpf_attach_type
-    "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
+    "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI, "kretprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
     "usdt.multi": BPF_TRACE_UPROBE_MULTI,
 }  # fmt: skip
@@ -178,10 +178,31 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
         0,
         re.sub(r"\W", "_", name.rpartition("__")[2]).encode()[: maps.NAME_BYTES],
     )
-    if program.kind in ATTACH_TYPES:
-        # Up to attach_btf_id, with nothing of a BTF of its own.
-        attributes += struct.pack("=II36xI", 0, ATTACH_TYPES[program.kind], program.type_id)
-    return system.bpf(PROG_LOAD, bytearray(attributes))
+    types = -1
+    info = b""
+    if program.functions:
+        from pytools.load import function_types  # few programs call back
+
+        info = function_types.records(program.functions)
+        types = function_types.load()
+    table = ctypes.create_string_buffer(info, len(info))
+    if program.kind in ATTACH_TYPES or info:
+        # Up to attach_btf_id.
+        attributes += struct.pack(
+            "=IIIIQI16xI",
+            0,
+            ATTACH_TYPES.get(program.kind, 0),
+            max(types, 0),
+            8 if info else 0,
+            ctypes.addressof(table) if info else 0,
+            len(info) // 8,
+            program.type_id,
+        )
+    try:
+        return system.bpf(PROG_LOAD, bytearray(attributes))
+    finally:
+        if types >= 0:
+            os.close(types)
 
 
 def missed(program: int) -> int:

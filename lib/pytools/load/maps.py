@@ -46,10 +46,10 @@ class Map:
         self.fd = fd
         self.spec = spec
         self.per_cpu = len(possible_cpus()) if spec.type in _PER_CPU else 0
-        stride = spec.value_size
+        self.cpu_stride = stride = spec.value_size
         if self.per_cpu:
-            self._cpu_stride = stride + 7 & ~7
-            stride = self._cpu_stride * self.per_cpu
+            self.cpu_stride = stride + 7 & ~7
+            stride = self.cpu_stride * self.per_cpu
         self._stride = stride
         self._batches = True
         self._key = self._value = Layout("char")
@@ -80,6 +80,26 @@ class Map:
                 taken.append(raw_key)
         self._remove(taken)
         return found
+
+    # As bytes: of a per-CPU map a value has those of all CPUs, ``cpu_stride`` bytes each.
+
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """All keys and values."""
+        return list(self._raw_items())
+
+    def take_raw(self, wanted: Callable[[bytes], bool]) -> list[tuple[bytes, bytes]]:
+        """The keys of a hash map that are wanted, and their values, which are removed."""
+        found = [pair for pair in self._raw_items() if wanted(pair[0])]
+        self._remove([key for key, _ in found])
+        return found
+
+    def look_up(self, key: bytes) -> bytes | None:
+        """The value of a key; None where it has none."""
+        return self._lookup(key)
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Set the value of a key."""
+        self._update_raw(key, value)
 
     def values(self) -> list[Any]:
         """The values of an array map, in order."""
@@ -114,7 +134,10 @@ class Map:
     # Bytes.
 
     def _update(self, key: int, value: bytes) -> None:
-        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+        self._update_raw(struct.pack("=I", key), value)
+
+    def _update_raw(self, key: bytes, value: bytes) -> None:
+        key_buffer = ctypes.create_string_buffer(key, len(key))
         value_buffer = ctypes.create_string_buffer(value, len(value))
         try:
             self._element(UPDATE, key_buffer, ctypes.addressof(value_buffer))
@@ -245,7 +268,7 @@ class Map:
     def _decode_value(self, data: bytes) -> Any:
         if not self.per_cpu:
             return self._value.value(data)
-        return [self._value.value(data, cpu * self._cpu_stride) for cpu in range(self.per_cpu)]
+        return [self._value.value(data, cpu * self.cpu_stride) for cpu in range(self.per_cpu)]
 
 
 def create(spec: MapSpec, inner: int = 0) -> Map:

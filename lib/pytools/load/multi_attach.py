@@ -39,6 +39,10 @@ CALL_ENDS = (("sys_enter", ENTERED_CALL, 0), ("sys_exit", RETURNING_CALL, CALLS)
 MOST_SINGLE_CALLS = 8  # they take a third of a second to go
 UNSUPPORTED = (errno.EOPNOTSUPP, 524)  # ENOTSUPP, which has no name in user space
 FORBIDDEN = (errno.EPERM, errno.EACCES)
+# BPF_F_KPROBE_MULTI_RETURN, BPF_F_UPROBE_MULTI_RETURN
+BPF_F_RETURN = 1
+# By whether functions return: the kinds of programs at the kernel's and at others.
+_KINDS = (("kprobe", "uprobe"), ("kretprobe", "uretprobe"))
 
 
 class Target(NamedTuple):
@@ -63,7 +67,12 @@ class _Many:
         settings: Mapping[str, int],
         running: Kernel,
         progress: Progress,
+        returns: bool = False,
+        pid: int = -1,
     ) -> None:
+        self._kprobe, self._uprobe = _KINDS[returns]
+        self._returns = returns
+        self._pid = pid
         self._attachment = attachment
         self._loaded = loaded
         self._spec = spec
@@ -90,6 +99,11 @@ class _Many:
 
     def _load(self, kind: str, number: int) -> int:
         """The program as one of that kind, for the probe of that number."""
+        if all(name != INDEX for _, name in self._spec.settings):
+            number = COOKIE  # it does not ask: one serves all
+            for loaded, fd in self._loaded.programs:
+                if (loaded.name, loaded.kind) == (self._spec.name, kind):
+                    return fd
         spec = self._spec._replace(kind=kind)
         settings = {**self._settings, INDEX: number}
         fd = loader.load_program(spec, self._loaded.maps, settings)
@@ -112,7 +126,7 @@ class _Many:
         if not self._can("BPF_TRACE_KPROBE_MULTI"):
             return False
         try:
-            program = self._load("kprobe.multi", COOKIE)
+            program = self._load(f"{self._kprobe}.multi", COOKIE)
         except Failure:
             return False
         refused: list[Target] = []
@@ -120,7 +134,7 @@ class _Many:
         while pending:
             part = pending.pop()
             try:
-                self._attachment.descriptors.append(_kprobe_multi(program, part))
+                self._attachment.descriptors.append(_kprobe_multi(program, part, self._returns))
             except OSError as error:
                 if error.errno in UNSUPPORTED:
                     return False
@@ -150,10 +164,10 @@ class _Many:
         cpu = kernel.online_cpus()[0]
         count = 0
         for function in functions:
-            program = self._load("kprobe", function.number)
+            program = self._load(self._kprobe, function.number)
             try:
                 self._attachment.descriptors.append(
-                    attach.kprobe_event(function.name, program, cpu)
+                    attach.kprobe_event(function.name, program, cpu, self._returns)
                 )
             except OSError as error:
                 if error.errno in (*FORBIDDEN, errno.EMFILE):
@@ -232,7 +246,8 @@ class _Many:
         if not self._can("BPF_TRACE_UPROBE_MULTI"):
             return False
         try:
-            link = _uprobe_multi(self._load("uprobe.multi", COOKIE), places)
+            program = self._load(f"{self._uprobe}.multi", COOKIE)
+            link = _uprobe_multi(program, places, self._returns, self._pid)
         except (Failure, OSError):
             return False  # one by one, which tells the reason
         self._attachment.descriptors.append(link)
@@ -246,11 +261,11 @@ class _Many:
         refused = []
         for place in places:
             assert place.file is not None
-            program = self._load("uprobe", place.number)
-            spec = self._spec._replace(kind="uprobe", target=place.name)
+            program = self._load(self._uprobe, place.number)
+            spec = self._spec._replace(kind=self._uprobe, target=place.name)
             try:
                 at = [(place.offset, place.semaphore)]
-                attach.attach_user(self._attachment, [(spec, program)], place.file, at)
+                attach.attach_user(self._attachment, [(spec, program)], place.file, at, self._pid)
             except Failure:
                 refused.append(place)
                 if len(refused) == len(places):  # whatever the reason, it is that of all
@@ -267,12 +282,15 @@ def attach_many(
     targets: Sequence[Target],
     running: Kernel,
     progress: Progress,
+    returns: bool = False,
+    pid: int = -1,
 ) -> list[Target]:
-    """Attach a program (of a template's PROBES) to all targets; those that the kernel
-    refuses are returned. ``progress`` is told how many of how many are done, each time
-    that some are. Raises Failure where nothing can be attached."""
+    """Attach a program (of a template's PROBES) to all targets, or to where these functions return;
+    those that the kernel refuses are returned. Places in files are those of one process with
+    ``pid``. ``progress`` is told how many of how many are done, each time that some are. Raises
+    Failure where nothing can be attached."""
     attach.more_descriptors()
-    many = _Many(attachment, loaded, spec, settings, running, progress)
+    many = _Many(attachment, loaded, spec, settings, running, progress, returns, pid)
     many.attach(targets)
     return many.refused
 
@@ -281,19 +299,20 @@ def _array(layout: str, values: Sequence[int]) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(struct.pack(f"={len(values)}{layout}", *values))
 
 
-def _kprobe_multi(program: int, functions: Sequence[Target]) -> int:
+def _kprobe_multi(program: int, functions: Sequence[Target], returns: bool) -> int:
     """A link of a program to functions (kprobe_multi of union bpf_attr); raises OSError."""
     names = [ctypes.create_string_buffer(function.name.encode()) for function in functions]
     symbols = _array("Q", [ctypes.addressof(name) for name in names])
     cookies = _array("Q", [function.number for function in functions])
     attributes = struct.pack(
-        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0, 0, len(functions),
+        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0, BPF_F_RETURN if returns else 0,
+        len(functions),
         ctypes.addressof(symbols), 0, ctypes.addressof(cookies),
     )  # fmt: skip
     return system.bpf(LINK_CREATE, bytearray(attributes))
 
 
-def _uprobe_multi(program: int, places: Sequence[Target]) -> int:
+def _uprobe_multi(program: int, places: Sequence[Target], returns: bool, pid: int) -> int:
     """A link of a program to places in a file (uprobe_multi of union bpf_attr)."""
     file = places[0].file
     assert file is not None
@@ -304,6 +323,6 @@ def _uprobe_multi(program: int, places: Sequence[Target]) -> int:
     attributes = struct.pack(
         "=IIIIQQQQIIII", program, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
         ctypes.addressof(offsets), ctypes.addressof(semaphores), ctypes.addressof(cookies),
-        len(places), 0, 0, 0,
+        len(places), BPF_F_RETURN if returns else 0, max(pid, 0), 0,
     )  # fmt: skip
     return system.bpf(LINK_CREATE, bytearray(attributes))

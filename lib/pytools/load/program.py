@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytools.facts.elf import File, Probe
     from pytools.load.multi_attach import Target
 
-__all__ = ["Program", "cached_name", "prepare"]
+__all__ = ["Program", "bcc_state", "cached_name", "own_state", "prepare"]
 
 # From facts on a kernel and a template to an image. What a tool adds is in the template.
 ROOMS = ("facts", "compile")
@@ -204,7 +204,7 @@ def cached_name(source: Unrendered, running: kernel.Kernel, fentry: bool) -> str
     # Everything that could change the image. What is rendered follows from the
     # template, the kernel and the options: it need not be rendered to be found.
     return cache.key(
-        __version__, _own_state(), _bcc_state(), os.uname().machine, running.identity(),
+        __version__, own_state(), bcc_state(), os.uname().machine, running.identity(),
         running.headers, source.template, repr(sorted(source.code.items())),
         repr(sorted(source.values.items())), repr(sorted(source.settings)), repr(fentry),
         repr(sorted((label, list(ways)) for label, ways in source.probes.items())),
@@ -231,10 +231,10 @@ def _compile(
     return image
 
 
-def _own_state() -> str:
+def own_state(rooms: Sequence[str] = ROOMS) -> str:
     """When the files that shape an image were last changed."""
     state = []
-    folders = [os.path.join(LIBRARY, room) for room in ROOMS]
+    folders = [os.path.join(LIBRARY, room) for room in rooms]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
@@ -246,7 +246,7 @@ def _own_state() -> str:
     return "\n".join(sorted(state))
 
 
-def _bcc_state() -> str:
+def bcc_state() -> str:
     """Which bcc would compile: its Python package's place and time of installation."""
     for folder in sys.path:
         try:

@@ -13,10 +13,16 @@ from pytools.base.beside import Beside
 from pytools.load import loader, maps
 from pytools.compile.image import MapSpec
 from pytools.load.maps import Map
-from pytools.load.program import Program
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Mapping, Protocol
+
+    class WithMaps(Protocol):
+        """A program, or what the loader makes of an image."""
+
+        @property
+        def maps(self) -> Mapping[str, Map]:
+            ...
 
 
 __all__ = ["Generations"]
@@ -25,9 +31,9 @@ __all__ = ["Generations"]
 class Generations:
     """The generations of a program that has ``#include "generation.h"``."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: WithMaps) -> None:
         self._numbers = program.maps["generations"]
-        self._number = 0
+        self.number = 0  # of the generation that is counted
         self._waiting: Beside | None = None
         inner = MapSpec("inner", maps.ARRAY, 4, 4, 1, 0, None, None)
         outer = MapSpec("outer", maps.ARRAY_OF_MAPS, 4, 4, 1, 0, None, None)
@@ -39,8 +45,8 @@ class Generations:
 
     def end(self) -> None:
         """End the generation that is counted, and begin another."""
-        self._number ^= 1
-        self._numbers.put(0, self._number)
+        self.number ^= 1
+        self._numbers.put(0, self.number)
         # The kernel waits for the programs that run when a map in a map is replaced
         # (Linux commit 1ae80cf31938, before v5.0). A person does not wait as long as it may take:
         # a program that was preempted just then may still add one count to the old generation.
@@ -52,6 +58,4 @@ class Generations:
     def drain(self, counts: Map) -> list[tuple[tuple[Any, ...], Any]]:
         """The counts of the generation that was ended, which are removed: pairs as
         ``Map.items`` has them, the keys without the generation, in no order."""
-        return [
-            (key[:-1], value) for key, value in counts.take(lambda key: key[-1] != self._number)
-        ]
+        return [(key[:-1], value) for key, value in counts.take(lambda key: key[-1] != self.number)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # Where the child says what it found, by pid, then by address.
     Answer = Mapping[int, Mapping[int, "Symbol"]]
 
-__all__ = ["Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
+__all__ = ["KernelTable", "Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 KALLSYMS = "/proc/kallsyms"
@@ -33,6 +33,7 @@ CHUNK_BYTES = 1 << 20
 # The child answers within seconds. One that does not is stuck (a file may be on a file system that
 # does not answer).
 PATIENCE_SECONDS = 30.0
+MOST_REMEMBERED = 65536
 
 
 class Symbol(NamedTuple):
@@ -60,7 +61,36 @@ def call_site(addresses: Sequence[int]) -> list[int]:
 def kernel_symbols(addresses: Iterable[int], path: str = KALLSYMS) -> dict[int, Symbol] | None:
     """The symbols of kernel addresses; those that have none are left out. None where
     the kernel hides its addresses (kernel.kptr_restrict) or has no symbols."""
-    # As text: addresses have the same number of digits all.
+    lines = _functions_by_address(path)
+    if lines is None:
+        return None
+    found = {address: _symbol(lines, address) for address in set(addresses)}
+    return {address: symbol for address, symbol in found.items() if symbol is not None}
+
+
+class KernelTable:
+    """All functions of the kernel, read once, when the first is asked for: for those who ask again
+    and again, and have the memory."""
+
+    def __init__(self, path: str = KALLSYMS) -> None:
+        self._path = path
+        self._lines: list[bytes] | None = None
+        self._found: dict[int, Symbol | None] = {}
+
+    def symbol(self, address: int) -> Symbol | None:
+        """The symbol of an address; None where it has none, or where the kernel hides them."""
+        if address not in self._found:
+            if self._lines is None:
+                self._lines = _functions_by_address(self._path) or []
+            if len(self._found) >= MOST_REMEMBERED:
+                self._found.clear()
+            self._found[address] = _symbol(self._lines, address)
+        return self._found[address]
+
+
+def _functions_by_address(path: str) -> list[bytes] | None:
+    """The lines of functions, sorted: as text, since addresses have the same number of digits
+    all."""
     lines: list[bytes] = []
     try:
         with open(path, "rb") as file:
@@ -75,16 +105,15 @@ def kernel_symbols(addresses: Iterable[int], path: str = KALLSYMS) -> dict[int, 
     if not lines or max(lines[0], lines[-1]).startswith(b"0" * 16):
         return None
     lines.sort()
-    found = {}
-    for address in set(addresses):
-        place = bisect_right(lines, b"%016x\xff" % address)
-        if not place:
-            continue
-        start, _, name, *module = lines[place - 1].split()
-        found[address] = Symbol(
-            text_of(name), text_of(module[0]) if module else "", address - int(start, 16)
-        )
-    return found
+    return lines
+
+
+def _symbol(lines: list[bytes], address: int) -> Symbol | None:
+    place = bisect_right(lines, b"%016x\xff" % address)
+    if not place:
+        return None
+    start, _, name, *module = lines[place - 1].split()
+    return Symbol(text_of(name), text_of(module[0]) if module else "", address - int(start, 16))
 
 
 # Processes.

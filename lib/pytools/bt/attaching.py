@@ -1,0 +1,127 @@
+"""What the attachments of a program share: its programs, the numbers of its probes, patterns."""
+from __future__ import annotations
+
+import fnmatch
+import re
+
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Failure
+from pytools.load.attach import Attachment
+
+if TYPE_CHECKING:
+    from typing import Iterable, Mapping
+
+    from pytools.bt.plan import Plan, Point
+    from pytools.bt.wrong import Wrong
+    from pytools.compile.image import Image, ProgramSpec
+    from pytools.facts.elf import File
+    from pytools.facts.kernel import Kernel
+    from pytools.load.loader import Loaded
+    from pytools.load.multi_attach import Target
+
+    from typing import Callable
+
+__all__ = ["Attaching", "Missing", "Stale", "is_pattern", "matching", "place_of"]
+
+PATTERN = re.compile(r"[*?[\]]")
+OFF = "off"  # the kind of a point that is not wanted
+MANY = "probes"  # the kind of a program that serves any number of probes (multi_attach.py)
+
+
+class Missing(Failure):
+    """A point that is not there."""
+
+
+class Stale(Exception):
+    """A program was made for what is not there any more, and has to be made anew."""
+
+
+class Attaching:
+    """``probes`` are the texts of all probes by number: those of the plan, then those that patterns
+    stand for. ``pid`` is a process that user-space probes are about, -1 for all; ``warn`` is told
+    what is missing, and where it stands. Files are looked up as the process ``look_in`` has them:
+    one that has not begun yet has none."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        image: Image,
+        loaded: Loaded,
+        settings: Mapping[str, int],
+        running: Kernel,
+        pid: int,
+        warn: Callable[[Wrong], None],
+        look_in: int = -1,
+    ) -> None:
+        self.probes = [point.text for point in plan.points]
+        self.plan = plan
+        self.running = running
+        self.pid = pid
+        self.look_in = look_in
+        self.attachment = Attachment()
+        self._specs = {program.name: program for program in image.programs}
+        self._loaded = loaded
+        self._settings = settings
+        self._warn = warn
+        self._files: list[File] = []
+
+    def spec(self, program: str) -> ProgramSpec:
+        """A program of the image."""
+        return self._specs[program]
+
+    def descriptor(self, program: str) -> int:
+        """The descriptor of a loaded program."""
+        return next(fd for spec, fd in self._loaded.programs if spec.name == program)
+
+    def is_for_many(self, point: Point) -> bool:
+        """Whether the point's program serves any number of probes."""
+        return self.spec(point.programs[0]).kind == MANY
+
+    def file(self, file: File) -> File:
+        """Keep a file open until all is attached."""
+        self._files.append(file)
+        return file
+
+    def close_files(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
+    def warn(self, point: Point, what: str) -> None:
+        from pytools.bt.wrong import Wrong  # where nothing is missing, nobody needs it
+
+        self._warn(Wrong(place_of(point), what))
+
+    def attach_many(
+        self, point: Point, targets: list[Target], names: list[str], program: str = ""
+    ) -> int:
+        """Attach the (first) program of a point to all of these; ``names`` are what stands behind
+        the kind in their texts. How many were attached."""
+        from pytools.load import multi_attach
+
+        first = len(self.probes)
+        targets = [target._replace(number=first + n) for n, target in enumerate(targets)]
+        self.probes += [f"{point.kind}:{name}" for name in names]
+        refused = multi_attach.attach_many(
+            self.attachment, self._loaded, self.spec(program or point.programs[0]), self._settings,
+            targets,
+            self.running, lambda done, total: None, point.kind in ("kretprobe", "uretprobe"),
+            point.pid or self.pid,
+        )  # fmt: skip
+        return len(targets) - len(refused)
+
+
+def place_of(point: Point) -> tuple[int, int] | None:
+    """Where a point stands in the text, if that is known."""
+    return (point.at[0], point.at[1]) if point.at else None
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Those of some names that match a pattern with *, ? and [], sorted."""
+    found = re.compile(fnmatch.translate(pattern)).match
+    return sorted(name for name in names if found(name))
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text stands for several names."""
+    return bool(PATTERN.search(text))

@@ -1,0 +1,1 @@
+"""The parts of ``bt.expand``: imports, macros, options, attach points."""

@@ -1,0 +1,67 @@
+"""A plan's points to attachments, in an order in which the programs of one hook run as they stand
+in the script."""
+from __future__ import annotations
+
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Failure
+from pytools.bt.attaching import OFF, Missing, place_of
+
+if TYPE_CHECKING:
+    from pytools.bt.attaching import Attaching
+    from pytools.bt.plan import Point
+
+__all__ = ["RUN_BY_US", "attach_all"]
+
+# What the tool runs itself: nothing is attached.
+RUN_BY_US = ("begin", "end", "interval", "self")
+USER = ("uprobe", "uretprobe", "usdt")
+# The kernel runs these in the reverse of the order in which they were attached.
+REVERSED = ("kprobe", "fentry", "fexit", *USER)
+
+
+def attach_all(attaching: Attaching) -> int:
+    """Attach all points; how many probes they stand for. Raises Failure or Wrong, with nothing left
+    attached."""
+    points = attaching.plan.points
+    forward = [point for point in points if point.kind not in REVERSED]
+    backward = [point for point in points if point.kind in REVERSED]
+    count = 0
+    try:
+        for point in [*forward, *reversed(backward)]:
+            try:
+                count += _attach(attaching, point)
+            except Missing as missing:
+                _not_there(attaching, point, str(missing))
+        if not count:
+            raise Failure("Attachment failed for all probes.")
+    except BaseException:
+        attaching.attachment.detach()
+        raise
+    finally:
+        attaching.close_files()
+    return count
+
+
+def _attach(attaching: Attaching, point: Point) -> int:
+    if point.kind in RUN_BY_US:
+        return 1
+    if point.kind == OFF:
+        return 0
+    if point.kind in USER:
+        from pytools.bt import user_hooks  # few programs need both
+
+        return user_hooks.attach_point(attaching, point)
+    from pytools.bt import kernel_hooks
+
+    return kernel_hooks.attach_point(attaching, point)
+
+
+def _not_there(attaching: Attaching, point: Point, why: str) -> None:
+    policy = point.missing or str(attaching.plan.config.get("missing_probes", "error"))
+    if policy == "warn":
+        attaching.warn(point, f"{why} Skipping.")
+    elif policy == "error":
+        from pytools.bt.wrong import Wrong
+
+        hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
+        raise Wrong(place_of(point), why, hint)

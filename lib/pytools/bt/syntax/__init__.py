@@ -1,0 +1,1 @@
+"""The parts of the parser (``bt.parse``): tokens, types, expressions, statements, C."""

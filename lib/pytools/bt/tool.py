@@ -1,0 +1,279 @@
+"""The tool that runs bpftrace's programs: its options, and what it does with them."""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pytools import __version__
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Failure, Usage
+from pytools.bt import kept
+from pytools.bt.attaching import OFF, Stale
+from pytools.bt.show.lines import complain, lines
+from pytools.facts import kernel
+from pytools.tool import definition, filters
+from pytools.tool.definition import Tool, Trace
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn, Sequence
+
+    from pytools.bt.command import Command
+    from pytools.bt.plan import Plan
+    from pytools.bt.run import Run
+    from pytools.bt.wrong import Wrong
+    from pytools.show.output import Output
+    from pytools.tool.waiting import Waiting
+
+__all__ = ["ProgramTool"]
+
+STDIN = "-"
+MOST_BYTES = 1 << 21  # of a program that is read
+ALWAYS = ("begin", "end", "self")  # whatever probes are asked for
+VARIABLES = "BPFTRACE_"  # the config block's names, in the environment
+
+
+class ProgramTool(Tool):
+    """A tool whose programs are the user's, with bpftrace's options."""
+
+    def __init__(self, text: str | None, **declared: Any) -> None:
+        super().__init__(text, **declared)
+        self.status = 0
+        self.verbose = False
+        self.source = ("", "stdin")  # the text of the program, and its name
+
+    def options(self, given: Sequence[str] | None = None) -> argparse.Namespace:
+        """The options of a command line. What stands behind -- is for the program."""
+        words = list(sys.argv[1:] if given is None else given)
+        behind: list[str] = []
+        if "--" in words:
+            place = words.index("--")
+            words, behind = words[:place], words[place + 1 :]
+        options: argparse.Namespace = self.parser.parse_args(words)
+        options.tool = self.name
+        options.waiting = None
+        self._check(options, behind)
+        return options
+
+    def _check(self, options: argparse.Namespace, behind: list[str]) -> None:
+        if options.version_wanted:
+            sys.stdout.write(f"pytools {__version__}\n")
+            sys.stdout.flush()
+            raise SystemExit(0)
+        named = [word for word in behind if word.startswith("--")]
+        words = options.words
+        options.source = None
+        if options.list_wanted:
+            options.pattern = " ".join(words)
+        elif options.program is None and not options.info:
+            if not words:
+                raise Usage(f"give a program: {self.name} -e PROGRAM, or {self.name} FILE")
+            options.source, words = words[0], words[1:]
+        options.named = named
+        options.parameters = words + [word for word in behind if not word.startswith("--")]
+        if options.form not in ("text", "json"):
+            raise Failure(f'Invalid output format "{options.form}"')
+        options.filter = None
+        if options.comm or options.cgroup or options.pidns:
+            given = argparse.Namespace(
+                pid=None, comm=options.comm, cgroup=options.cgroup, pidns=options.pidns
+            )
+            options.filter = filters.tasks(given, self.message)
+
+    def run(self, start: definition.Start) -> NoReturn:
+        """Run the tool to its end. Exit status: that of the program's exit(), else 0; 1 if it is
+        wrong or failed; 2 bad usage."""
+
+        def main() -> None:
+            self.person = True
+            try:
+                options = self.options()
+                self.verbose = options.verbose
+                trace = start(options)
+                trace.print(None, None)  # type: ignore[arg-type]
+            except Exception as error:
+                if not self._explain(error):
+                    raise
+                self.status = 1
+            sys.stdout.flush()
+            os._exit(self.status)
+
+        definition.run(main, self.parser)
+
+    def _explain(self, error: Exception) -> bool:
+        """Say why it failed, as bpftrace does, if that is what an exception says."""
+        if isinstance(error, Usage):
+            return False
+        if isinstance(error, Failure):
+            if self.verbose:
+                for line in error.detail.splitlines():
+                    complain(line)
+            complain(f"ERROR: {error}")
+            return True
+        from pytools.bt.wrong import Wrong  # few starts need it
+
+        if not isinstance(error, Wrong):
+            return False
+        complain(error.report(*self.source))
+        return True
+
+    def start(self, options: argparse.Namespace) -> Trace:
+        """What the options ask for: a program that is loaded, or a list."""
+        if options.info:
+            return _Texts(self, options, _information())
+        if options.list_wanted:
+            return _Texts(self, options, _listed(self, options))
+        return Session(self, options)
+
+
+class _Texts(Trace):
+    """Lines, which are printed."""
+
+    def __init__(self, tool: Tool, options: argparse.Namespace, texts: Any) -> None:
+        super().__init__(tool, options, None)
+        self._texts = texts
+
+    def print(self, output: Output, waiting: Waiting) -> None:
+        out = lines("text", self.options.output, "full")
+        for text in self._texts:
+            out.write(text + "\n")
+        out.close()
+
+
+class Session(Trace):
+    """A program: what it became, and its run."""
+
+    kind = "program"
+
+    def __init__(self, tool: ProgramTool, options: argparse.Namespace) -> None:
+        super().__init__(tool, options, None)
+        self._bt = tool
+        self._say: Callable[[str], None] = tool.message if options.verbose else lambda line: None
+        text, name = tool.source = _text(options)
+        if options.ebpf:
+            from pytools.bt.make import print_program
+
+            print_program(text, name, options)
+        running = kernel.running()
+        source = kept.Source(text, name, options.parameters, _key(options))
+
+        def make() -> kept.Made:
+            from pytools.bt.make import made  # not on a warm start
+
+            return made(text, name, options, running, self._say)
+
+        def keep(anew: bool = False) -> kept.Made:
+            return kept.kept(source, running, make, not options.no_cache, self._say, anew)
+
+        self._running = running
+        self._keep = keep
+        self._made = keep()
+
+    def print(self, output: Output, waiting: Waiting) -> None:
+        options = self.options
+        try:
+            status = self._start().main(options.duration, options.quiet, options.dry_run)
+        except Stale as stale:
+            self._say(f"made anew: {stale}")
+            self._made = self._keep(anew=True)
+            status = self._start().main(options.duration, options.quiet, options.dry_run)
+        self._bt.status = status
+
+    def _start(self) -> Run:
+        from pytools.bt import run, settings
+
+        options = self.options
+        plan = _filtered(self._made.plan, options.probe_filter)
+        if not options.no_warnings:
+            for line in plan.warnings:
+                complain(line)
+        command: Command | None = None
+        if options.command:
+            from pytools.bt.command import Command
+
+            command = Command(options.command)
+        child = command.pid if command is not None else 0
+        pid = options.pid or 0
+        wanted: filters.Filter = options.filter or filters.NO_FILTER
+        numbers = settings.numbers(plan, options.parameters, pid or child, child, wanted.settings)
+        started = run.Run(
+            plan, self._made.image, numbers, self._running,
+            lines(options.form, options.output, options.buffering),
+            pid or child or -1, command,
+            {name: len(keys) for name, keys in wanted.entries.items()},
+            self._warn, self._say, not options.no_warnings,
+        )  # fmt: skip
+        for name, keys in wanted.entries.items():
+            for key in keys:
+                started.loaded.maps[name].add(key)
+        for name, table in wanted.numbers.items():
+            for key, number in table.items():
+                started.loaded.maps[name].put(key, number)
+        return started
+
+    def _warn(self, wrong: Wrong) -> None:
+        if not self.options.no_warnings:
+            complain(wrong.report(*self._bt.source).replace("ERROR:", "WARNING:", 1))
+
+
+def _filtered(plan: Plan, pattern: str | None) -> Plan:
+    """A plan whose points that do not match a pattern are nothing. Raises Usage."""
+    if pattern is None:
+        return plan
+    import re
+
+    try:
+        wanted = re.compile(pattern).search
+    except re.error as error:
+        raise Usage(f"{pattern!r} is no regular expression: {error}") from None
+    return plan._replace(
+        points=[
+            point if point.kind in ALWAYS or wanted(point.text) else point._replace(kind=OFF)
+            for point in plan.points
+        ]
+    )
+
+
+def _text(options: argparse.Namespace) -> tuple[str, str]:
+    """The text of the program, and its name in messages. Raises Failure."""
+    if options.program is not None:
+        return options.program, "stdin"
+    path = options.source
+    try:
+        if path == STDIN:
+            data = sys.stdin.buffer.read(MOST_BYTES)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(MOST_BYTES)
+    except OSError as error:
+        raise Failure(f"failed to open file '{path}': {error.strerror}") from None
+    # Whether it is one is told when it is read; bytes that are no text stay what they are.
+    return data.decode("utf-8", "surrogateescape"), "stdin" if path == STDIN else path
+
+
+def _key(options: argparse.Namespace) -> str:
+    """The options that a program is compiled by."""
+    wanted: filters.Filter = options.filter or filters.NO_FILTER
+    variables = {name: text for name, text in os.environ.items() if name.startswith(VARIABLES)}
+    parts = (
+        options.unsafe, options.pid is not None, options.command is not None, options.named,
+        options.kernel_errors, wanted.code, sorted(wanted.values.items()),
+        sorted(wanted.settings), sorted(variables.items()),
+    )  # fmt: skip
+    # A program that is attached to files by relative paths, too, is looked up when it starts.
+    return repr(parts)
+
+
+def _listed(tool: Tool, options: argparse.Namespace) -> Any:
+    from pytools.bt.listing import listed
+
+    return listed(
+        options.pattern, options.verbose, options.pid, options.program, options.parameters,
+        tool.message,
+    )  # fmt: skip
+
+
+def _information() -> Any:
+    from pytools.bt.information import information
+
+    return information()

@@ -1,0 +1,175 @@
+"""bt's C: programs whose output is known, and expressions held against a model."""
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from test_bt import output
+
+MASK = (1 << 64) - 1
+
+PROGRAMS = {
+    # Numbers.
+    "print(-7 / 2); print(-7 % 3); print(7 / -2);": "-3\n-1\n-3",
+    "$a = (int64)-7; $b = 2; print($a / $b); print($a % 3);": "-3\n-1",
+    "print((uint64)5 - 10); print((uint8)300); print((int8)200);": "-5\n44\n-56",
+    "$a = (int8)127; $a++; print($a);": "128",
+    "print(~0); print(1 << 40); print(0xff >> 4);": "18446744073709551615\n1099511627776\n15",
+    "$x = 1; $y = $x++ + ++$x; print(($x, $y));": "(3, 4)",
+    "print(5 > 3 && 2 < 1); print(!0); print(3 == 3.0 ? 1 : 0);".replace("3.0", "3"): (
+        "false\ntrue\n1"
+    ),
+    "print((1, -2, (int16)-3, (uint32)4000000000));": "(1, -2, -3, 4000000000)",
+    # What is not evaluated has no effect.
+    "@n = 0; if (0 && @n++) { } if (1 || @n++) { } print(@n);": "@n: 0",
+    '$x = 2; print($x > 1 ? "more" : "less");': "more",
+    # Strings.
+    'print("a" == "a"); print("a" == "ab"); $s = "ab"; print($s == "ab"); print($s != "a");': (
+        "true\nfalse\ntrue\ntrue"
+    ),
+    'print(strncmp("abcd", "abxx", 2)); print(strcontains("hello", "ell"));': "0\ntrue",
+    '$s = "hello"; print(strlen($s)); print(strstr($s, "lo")); print($s[1] == 101);': (
+        "5\n3\ntrue"
+    ),
+    '@["hi"] = 1; @["hello"] = 2; $k = "hi"; @[$k] += 5; printf("%d %d\\n", @["hi"], @["hello"]); '
+    "clear(@);": "6 2",
+    'printf("%s|%5d|%-4x|%c\\n", "x", 3, 255, 65);': "x|    3|ff  |A",
+    # Maps.
+    '@a[1, "x"] = 5; print(@a[1, "x"]); print(@a[2, "y"]); delete(@a, (1, "x")); '
+    'print(has_key(@a, (1, "x")));': "5\n0\nfalse",
+    "@a++; @a++; @a += 10; @a -= 3; print(@a);": "@a: 9",
+    "@m = min(5); @m = min(-5); @m = min(7); print(@m); @x = max(-5); print(@x); clear(@m); "
+    "clear(@x);": "@m: -5\n@x: -5",
+    "@s = stats(2); @s = stats(5); print(@s); clear(@s);": (
+        "@s: { .count = 2, .average = 3, .total = 7 }"
+    ),
+    # Steps: what is printed is what was there.
+    "@x = 1; print(@x); @x = 2; print(@x); clear(@x); @x = 3; print(@x); clear(@x);": (
+        "@x: 1\n@x: 2\n@x: 3"
+    ),
+    "@c = count(); if (1) { print(@c); clear(@c); } @c = count(); @c = count(); print(@c); "
+    "clear(@c);": "@c: 1\n@c: 2",
+    # Loops.
+    "$i = 0; while ($i < 5) { $i++; if ($i == 2) { continue } if ($i == 4) { break } print($i) }": (
+        "1\n3"
+    ),
+    'for ($i : 2..5) { print($i) } unroll(2) { print("u") }': "2\n3\n4\nu\nu",
+    # Structs of the script's own.
+    "$p = (struct own *)0; print(offsetof(struct own, c)); print(sizeof(struct own));": "8\n16",
+    # Tuples.
+    '$t = (1, ("two", 3)); print($t.1.0); print($t.1); print($t[0]); print((a=1, b="x"));': (
+        "two\n(two, 3)\n1\n{ .a = 1, .b = x }"
+    ),
+}
+
+
+DEFINITION = "struct own { char a; int b : 3; int : 0; long c; } "
+CONFIG = "config = { print_maps_on_exit = 0 } "
+
+
+def own_maps(text, number):
+    """A text with maps that no other part of the script has."""
+    return re.sub(r"@(\w*)", rf"@\g<1>_{number}", text)
+
+
+def test_prints():
+    probes = "".join(
+        f'BEGIN {{ printf("== %d\\n", {number}); {own_maps(body, number)} }} '
+        for number, body in enumerate(PROGRAMS)
+    )
+    printed = output(f"{DEFINITION}{CONFIG}{probes} BEGIN {{ exit(); }}")
+    parts = re.split(r"== \d+\n", printed)[1:]
+    found = {body: part.rstrip("\n") for body, part in zip(PROGRAMS, parts)}
+    expected = {body: own_maps(text, n) for n, (body, text) in enumerate(PROGRAMS.items())}
+    assert found == expected
+
+
+# Expressions.
+
+WIDTHS = [(bits, signed) for bits in (8, 16, 32, 64) for signed in (False, True)]
+OPERATORS = ["+", "-", "*", "/", "%", "&", "|", "^", "<", "<=", ">", ">=", "==", "!=", "<<", ">>"]
+
+
+def wrap(value, bits, signed):
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def leaf(randomness):
+    bits, signed = randomness.choice(WIDTHS)
+    edge = [0, 1, -1, 1 << (bits - 1), (1 << (bits - 1)) - 1, (1 << bits) - 1]
+    number = randomness.choice(
+        [*edge, randomness.getrandbits(bits), randomness.randrange(-100, 100)]
+    )
+    value = wrap(number, bits, signed)
+    word = f"{'' if signed else 'u'}int{bits}"
+    # A variable: nothing is known when it is compiled.
+    return ("leaf", word, value, bits, signed)
+
+
+def tree(randomness, depth):
+    if depth == 0 or randomness.random() < 0.2:
+        return leaf(randomness)
+    return (randomness.choice(OPERATORS), tree(randomness, depth - 1), tree(randomness, depth - 1))
+
+
+def model(node, lines):
+    """(text, value, signed) of an expression; ``lines`` declare its leaves."""
+    if node[0] == "leaf":
+        _, word, value, _, signed = node
+        name = f"$v{len(lines)}"
+        literal = str(value) if value >= -(1 << 63) + 1 else "(-9223372036854775807 - 1)"
+        lines.append(f"{name} = ({word}){literal};")
+        return name, value, signed
+    operator, left, right = node
+    a_text, a, a_signed = model(left, lines)
+    b_text, b, b_signed = model(right, lines)
+    text = f"({a_text} {operator} {b_text})"
+    signed = a_signed or b_signed
+    x, y = wrap(a, 64, signed), wrap(b, 64, signed)
+    if operator in ("<", "<=", ">", ">=", "==", "!="):
+        return text, int(eval(f"x {operator} y", {"x": x, "y": y})), False
+    if operator in ("/", "%"):
+        if y == 0:
+            value = 1
+        else:
+            quotient = abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)
+            value = quotient if operator == "/" else x - quotient * y
+    elif operator == "<<":
+        value = x << (b & 63)
+    elif operator == ">>":
+        value = (a & MASK) >> (b & 63)
+    else:
+        value = eval(f"x {operator} y", {"x": x, "y": y})
+    result_signed = signed or operator == "-"
+    return text, wrap(value, 64, result_signed), result_signed
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_expressions_are_those_of_the_model(seed):
+    randomness = random.Random(seed)
+    lines, expected = [], []
+    body = ""
+    for _ in range(12):
+        own = []
+        text, value, signed = model(tree(randomness, 3), own)
+        own = [line.replace("$v", f"$v{len(lines)}_") for line in own]
+        text = text.replace("$v", f"$v{len(lines)}_")
+        body += " ".join(own) + f' printf("%{"lld" if signed else "llu"}\\n", {text}); '
+        lines += own
+        expected.append(str(value))
+    program = f"{CONFIG}BEGIN {{ {body} exit(); }}"
+    result = output_without_warnings(program)
+    assert result.splitlines() == expected
+
+
+def output_without_warnings(program):
+    from test_bt import bt
+
+    result = bt("-q", "-e", program)
+    lines = [line for line in result.stderr.splitlines() if line and "WARNING" not in line]
+    assert result.returncode == 0, result.stderr
+    assert not [line for line in lines if "ERROR" in line]
+    return result.stdout.strip("\n")

@@ -51,7 +51,7 @@ class ProgramTool(Tool):
             words, behind = words[:place], words[place + 1 :]
         options: argparse.Namespace = self.parser.parse_args(words)
         options.tool = self.name
-        options.waiting = None
+        options.waiting = options.family = None
         self._check(options, behind)
         return options
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "COMPAT_PROGRAMS", "THROUGH_IO_URING", "UNKNOWN_FLAGS", "VIA", "flag_condition", "flag_names",
-    "tell_unseen", "whole_path",
+    "COMPAT_PROGRAMS", "FLAGS", "THROUGH_IO_URING", "UNKNOWN_FLAGS", "VIA", "flag_condition",
+    "flag_names", "tell_unseen", "whole_path",
 ]  # fmt: skip
 
 # How a file is opened, by number (SYSTEM_CALL and so on in opensnoop).

@@ -47,7 +47,8 @@ OPTIONAL FUNCTION(io_openat2, struct io_kiocb *req)
 	open->request = (u64)req;
 	open->in_slot = $IO_OPEN_SLOT != 0;
 	open->asked.dirfd = io.dfd;
-	open->asked.flags = io.how.flags;
+	/* The kernel has put that there, whether it was asked for or not. */
+	open->asked.flags = io.how.flags & ~(u64)LARGEFILE;
 	open->asked.mode = io.how.mode;
 	open->asked.in_root = io.how.resolve & RESOLVE_IN_ROOT;
 	return 0;

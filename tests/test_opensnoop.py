@@ -922,6 +922,10 @@ def test_opens_by_other_ways_are_seen_once_each(way: str, tmp_path: Path) -> Non
         ]
         for _, fd, error, flags, mode, name in calls
     ]
+    if way == "io_uring":
+        # On 5.10 a worker thread tells of an open a moment after its caller has its result.
+        got.sort(key=repr)
+        wanted.sort(key=repr)
     assert_same(got, wanted)
     errors = {error for _, _, error, *_ in calls}
     assert errors >= {0, errno.ENOENT, errno.EFAULT, errno.ENAMETOOLONG, errno.EINVAL, errno.EBADF}
@@ -932,9 +936,8 @@ def test_opens_by_other_ways_are_seen_once_each(way: str, tmp_path: Path) -> Non
 def test_the_filters_are_for_all_ways(way: str, tmp_path: Path) -> None:
     calls, reported = by_way(way, tmp_path, "-x", "-F", "-f", "O_RDWR")
     failed = [call for call in calls if call[2] and call[3] & 3 == os.O_RDWR]
-    assert_same(
-        [(event["err"], event["path"]) for event in reported],
-        [(call[2], f"{tmp_path}/{bytes.fromhex(call[5]).decode()}") for call in failed],
+    assert Counter((event["err"], event["path"]) for event in reported) == Counter(
+        (call[2], f"{tmp_path}/{bytes.fromhex(call[5]).decode()}") for call in failed
     )
     assert failed
 

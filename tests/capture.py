@@ -80,10 +80,16 @@ class _Prepared(BaseException):
         self.source = source
 
 
+class Recorded(Kernel):
+    """A kernel by its recording, whatever runs here: all of them have kprobes."""
+
+    has_kprobes = True
+
+
 def recorded(release: str) -> Kernel:
     """A recorded kernel."""
     folder = FIXTURES / "kernels" / release
-    return Kernel(release, str(folder / "vmlinux.btf"), str(folder))
+    return Recorded(release, str(folder / "vmlinux.btf"), str(folder))
 
 
 @functools.lru_cache(maxsize=None)

@@ -95,6 +95,9 @@ needs_functions = pytest.mark.skipif(
     not HAS_KPROBES, reason=f"{os.uname().release} has no kprobes, and may refuse fentry"
 )
 
+# They attach to functions as well where there are kprobes.
+DO_WITHOUT_FUNCTIONS = {"opensnoop"}
+
 # In the kernel matrix every test costs eight times, and is emulated. What holds of
 # each tool for the same reason is proved there of one, on the host of all.
 
@@ -104,7 +107,7 @@ def parameter(tool: str, in_matrix: bool = True) -> Any:
     marks = [] if in_matrix else [pytest.mark.host_only]
     if tool in NEED_BTF:
         marks.append(needs_btf)
-    if hooks(tool) & {"FUNCTION", "FUNCTION_RETURN"}:
+    if hooks(tool) & {"FUNCTION", "FUNCTION_RETURN"} and tool not in DO_WITHOUT_FUNCTIONS:
         marks.append(needs_functions)
     return pytest.param(tool, marks=marks)
 

@@ -88,20 +88,7 @@ FOLDER = "/no/such/folder"
 
 
 def opened(*arguments: str) -> list[dict[str, Any]]:
-    """What opensnoop shows of these threads and processes, in a run of which it has lost nothing.
-
-    On Linux 7.3 threads that open at once lose an event now and then, which is counted
-    (recursion_misses). This module is about names: test_opensnoop.py is about losses.
-    """
-    for _ in range(5):
-        found = opened_once(*arguments)
-        if not any("lost" in event for event in found):
-            return [event for event in found if (event["path"] or "").startswith(FOLDER)]
-    raise AssertionError(f"each of five runs has lost events: {found}")
-
-
-def opened_once(*arguments: str) -> list[dict[str, Any]]:
-    """All lines of opensnoop while the threads and processes open their files."""
+    """What opensnoop shows of these threads and processes."""
     with python_child(NAMED, FOLDER, *NAMES) as child:
         assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
         named = subprocess.run(
@@ -112,7 +99,9 @@ def opened_once(*arguments: str) -> list[dict[str, Any]]:
             child.stdin.write(b"\n")
             child.stdin.flush()
             assert child.stdout.readline() == b"done\n"
-            return [json.loads(line) for line in tool.stop().splitlines()]
+            events = [json.loads(line) for line in tool.stop().splitlines()]
+    assert not any("lost" in event for event in events)
+    return [event for event in events if (event["path"] or "").startswith(FOLDER)]
 
 
 def test_a_thread_has_its_own_name_beside_that_of_its_process() -> None:

@@ -331,22 +331,51 @@ UNLINK = (
 )
 
 
+# Where a task may be preempted in fentry and fexit, and links take their place.
+LINKED = ("7.0", "7.3")
+
+
 @pytest.mark.parametrize("release", RECORDED)
 def test_a_function_s_argument_is_found_where_the_kernel_has_it(release: str) -> None:
     kernel = recorded(release)
     place, register = (1, "si") if release == "5.10" else (2, "dx")
     text = render(Unrendered(UNLINK), kernel).text
-    assert f"struct dentry *dentry = (struct dentry *)ctx->args[{place}];" in text
-    # The result stands behind the last argument.
-    last = 3 if release == "5.10" else 4
-    assert f"int result = (int)ctx->args[{last}];" in text
-    assert hooks_of(UNLINK, kernel) == [("fexit", "vfs_unlink")]
+    if release not in LINKED:
+        assert f"struct dentry *dentry = (struct dentry *)ctx->args[{place}];" in text
+        # The result stands behind the last argument.
+        last = 3 if release == "5.10" else 4
+        assert f"int result = (int)ctx->args[{last}];" in text
+        assert hooks_of(UNLINK, kernel) == [("fexit", "vfs_unlink")]
+    link = ".multi" if release in LINKED else ""
     text = render(Unrendered(UNLINK), kernel, False).text
-    assert f"{{ .arguments = {{ ctx->{register} }} }};" in text
-    assert hooks_of(UNLINK, kernel, False) == [
-        ("kprobe", "vfs_unlink"),
-        ("kretprobe", "vfs_unlink"),
+    assert f"entered->arguments[1 * depth + 0] = ctx->{register};" in text
+    assert hooks_of(UNLINK, kernel, bool(link)) == [
+        ("kprobe" + link, "vfs_unlink"),
+        ("kretprobe" + link, "vfs_unlink"),
     ]
+
+
+CALL_ENDS = (
+    "TRACEPOINT(syscalls, sys_exit_openat)\n{\n\treturn args->ret < 0;\n}\n"
+    "TRACEPOINT(syscalls, sys_enter_connect)\n{\n\treturn args->fd;\n}\n"
+)
+
+
+@pytest.mark.parametrize("release", RECORDED)
+def test_programs_at_system_calls_are_where_nobody_is_preempted_in_them(release: str) -> None:
+    expected = [
+        ("tracepoint", "syscalls:sys_exit_openat"), ("tracepoint", "syscalls:sys_enter_connect")
+    ]  # fmt: skip
+    if release == "7.3":
+        expected = [("kretprobe.multi", "__x64_sys_openat"), ("kprobe.multi", "__x64_sys_connect")]
+    assert hooks_of(CALL_ENDS, recorded(release)) == expected
+
+
+def test_an_optional_function_is_left_out_where_it_is_not() -> None:
+    there = "FUNCTION(vfs_unlink)\n{\n\tif (1) {\n\t\treturn 1;\n\t}\n\treturn 0;\n}\n"
+    missing = there.replace("vfs_unlink", "vfs_nothing")
+    text = f"OPTIONAL {missing}OPTIONAL {there}"
+    assert hooks_of(text, KERNEL) == hooks_of(there, KERNEL)
 
 
 @pytest.mark.parametrize(

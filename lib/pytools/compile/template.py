@@ -12,12 +12,17 @@ A template is C with these additions:
 ``PERF_EVENT(name)``
     in place of a function's head: a program and what it attaches to. A
     tracepoint's record is ``args``; a raw tracepoint's arguments are variables
-    of the names given, their types checked against the kernel's.
+    of the names given, their types checked against the kernel's. Where a kernel
+    leaves programs out at the tracepoints of single system calls, they are at the
+    call's function instead (differences.call_function), with the same record.
 ``FUNCTION(name, type argument, ...)``, ``FUNCTION_RETURN(name, type result, type argument, ...)``
     the same for a kernel function, when it is called and when it has returned.
     Arguments are found by the names that the kernel gives them, wherever they
     stand. It becomes fentry and fexit where the kernel has them, else kprobe and
-    kretprobe.
+    kretprobe; or links of these (kprobe.multi) where only they run each time
+    (differences.links_functions).
+``OPTIONAL FUNCTION(...)``, ``OPTIONAL FUNCTION_RETURN(...)``
+    the same, but left out where the kernel has no such function that can be traced.
 ``CLASSIFIER(name)``
     the same for a packet, ``struct __sk_buff *skb``, at what ``traffic.py`` attaches it to.
 ``UPROBE(label, type argument, ...)``, ``URETPROBE(label, type result)``
@@ -92,8 +97,8 @@ class Hook(NamedTuple):
     ``category:name``), ``raw_tracepoint`` or ``tp_btf`` (target: name), ``perf_event``,
     ``classifier`` (attached by ``traffic.Traffic``), or for a kernel function (target: its
     symbol) ``fentry``, ``fexit``, ``kprobe`` or ``kretprobe``; for a user function or probe
-    (target: the template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``, with
-    ``.multi`` at its end where one link attaches it to many places; for any probes
+    (target: the template's label for it) ``uprobe``, ``uretprobe`` or ``usdt``; with
+    ``.multi`` at its end where a link attaches it that can hold many places; for any probes
     ``probes`` (target: the label). ``type_id`` is the BTF id of what has types."""
 
     program: str
@@ -163,6 +168,7 @@ def render(
     text = _substitute(_include_shared(source.template), kernel, code, fixed, marks)
     has_types = fentry and _is_typed(text, kernel, typed)
     fentry = fentry and differences.has_fentry(kernel)
+    text = _leave_out_missing(text, kernel)
     text = _expand_reads(text, kernel, has_types)
     text, hooks = _expand_hooks(text, kernel, fentry, has_types, source.probes)
     text = _expand_events(text)
@@ -259,10 +265,48 @@ _HOOK = re.compile(
 
 def _tracepoint_head(arguments: list[str], kernel: Kernel) -> tuple[Hook, str]:
     category, name = arguments
+    if category == "syscalls":
+        side, _, call = name.partition("_")[2].partition("_")
+        function = differences.call_function(call, kernel)
+        if function is not None:
+            return _call_head(function, side, name, kernel)
     program = f"tracepoint__{category}__{name}"
     # bcc would look up a struct whose name begins with "tracepoint__" itself.
     head = f"int {program}(struct {category}__{name} *args)\n{{"
     return Hook(program, "tracepoint", f"{category}:{name}"), head
+
+
+def _call_head(function: str, side: str, name: str, kernel: Kernel) -> tuple[Hook, str]:
+    """The head of a program at the function that makes a system call, with a record as the
+    call's tracepoint has it."""
+    registers, result = differences.call_registers(kernel)
+    fields = [
+        field
+        for field in kernel.tracepoint_fields("syscalls", name)
+        if not field.name.startswith(("common_", "__syscall_nr"))
+    ]
+    if side == "exit":
+        kind, lines, values = "kretprobe.multi", [], [f"ctx->{result}"]
+    else:
+        kind = "kprobe.multi"
+        lines = [f"\tstruct pt_regs *registers = (struct pt_regs *)ctx->{registers[0]};"]
+        values = [f"registers->{member}" for member in differences.call_arguments(kernel)]
+    program = f"tracepoint__syscalls__{name}"
+    members = "".join(f"\t{_field_declaration(field)};\n" for field in fields)
+    lines = [
+        f"struct syscalls__{name} {{\n{members}}};\n",
+        f"int {program}(struct pt_regs *ctx)",
+        "{",
+        *lines,
+        f"\tstruct syscalls__{name} record = {{}}, *args = &record;\n",
+        *(
+            f"\trecord.{field.name} = (typeof(record.{field.name})){value};"
+            for field, value in zip(fields, values)
+        ),
+    ]
+    if differences.calls_share_functions():
+        lines.append(f"\tif ({differences.COMPAT_CALL(kernel)})\n\t\treturn 0;")
+    return Hook(program, kind, function), "\n".join(lines)
 
 
 def _raw_tracepoint_head(arguments: list[str], kernel: Kernel, typed: bool) -> tuple[Hook, str]:
@@ -342,6 +386,8 @@ def _function_head(
     if symbol is None:
         raise Failure(f"this kernel has no function {name} that can be traced")
     places = _places(symbol, name, parameters, kernel)
+    if differences.links_functions(kernel):
+        return _kprobe_head(symbol, parameters, places, result, kernel, ".multi")
     function = kernel.btf.function(symbol) if fentry else None
     if function is not None and function.plain:
         return _fentry_head(symbol, function, parameters, places, result)
@@ -365,12 +411,18 @@ def _fentry_head(
     return [Hook(program, kind, symbol, function.type_id)], "\n".join(lines)
 
 
+# Calls of a function that a thread is in at once, of which the arguments are kept: a file
+# system on top of another calls for that the function that it was called by.
+NESTED_CALLS = 4
+
+
 def _kprobe_head(
     symbol: str,
     parameters: list[_Parameter],
     places: list[int],
     result: _Parameter | None,
     kernel: Kernel,
+    link: str = "",
 ) -> tuple[list[Hook], str]:
     registers, result_register = differences.call_registers(kernel)
     if any(place >= len(registers) for place in places):
@@ -378,27 +430,32 @@ def _kprobe_head(
     label = re.sub(r"\W", "_", symbol)
     kind = "kretprobe" if result else "kprobe"
     program = f"{kind}__{label}"
-    hooks = [Hook(program, kind, symbol)]
+    hooks = [Hook(program, kind + link, symbol)]
     lines = [f"int {program}(struct pt_regs *ctx)", "{"]
     values = [f"ctx->{registers[place]}" for place in places]
     kept = bool(result and parameters)
     if kept:
         # What the registers held at the call is kept until the return, by thread.
-        entry, calls = f"kprobe_for_return__{label}", f"calls_{label}"
-        hooks.insert(0, Hook(entry, "kprobe", symbol))
+        entry, calls, count = f"kprobe_for_return__{label}", f"calls_{label}", len(places)
+        hooks.insert(0, Hook(entry, "kprobe" + link, symbol))
         lines = [
-            f"struct {calls} {{\n\tu64 arguments[{len(places)}];\n}};",
+            f"struct {calls} {{\n\tu64 depth;\n\tu64 arguments[{NESTED_CALLS * count}];\n}};",
             f"BPF_HASH({calls}, u64, struct {calls}, 16384);\n",
             f"int {entry}(struct pt_regs *ctx)",
             "{",
-            "\tu64 thread = bpf_get_current_pid_tgid();",
-            f"\tstruct {calls} call = {{ .arguments = {{ {', '.join(values)} }} }};\n",
-            f"\t{calls}.update(&thread, &call);",
+            "\tu64 thread = bpf_get_current_pid_tgid(), depth;",
+            f"\tstruct {calls} none = {{}}, *entered = {calls}.lookup_or_try_init(&thread, &none);",
+            "\n\tif (!entered)\n\t\treturn 0;",
+            f"\tdepth = entered->depth++;\n\tif (depth >= {NESTED_CALLS})\n\t\treturn 0;",
+            *(
+                f"\tentered->arguments[{count} * depth + {number}] = {value};"
+                for number, value in enumerate(values)
+            ),
             "\treturn 0;",
             "}\n",
             *lines,
-            "\tu64 thread = bpf_get_current_pid_tgid();",
-            f"\tstruct {calls} call = {{}}, *entered = {calls}.lookup(&thread);",
+            "\tu64 _thread = bpf_get_current_pid_tgid(), _depth;",
+            f"\tstruct {calls} *_entered = {calls}.lookup(&_thread);",
         ]
     if result:
         lines.append(result.declared(f"ctx->{result_register}"))
@@ -406,12 +463,15 @@ def _kprobe_head(
     lines += [parameter.declared(value) for parameter, value in zip(parameters, values)]
     if kept:
         lines += [
-            "\n\tif (!entered)\n\t\treturn 0;",
-            f"\tcall = *entered;\n\t{calls}.delete(&thread);",
-        ]
-        lines += [
-            f"\t{parameter.name} = ({parameter.type})call.arguments[{number}];"
-            for number, parameter in enumerate(parameters)
+            "\n\tif (!_entered || !_entered->depth)\n\t\treturn 0;",
+            "\t_depth = --_entered->depth;",
+            f"\tif (_depth >= {NESTED_CALLS})\n\t\treturn 0;",
+            *(
+                f"\t{parameter.name} = "
+                f"({parameter.type})_entered->arguments[{count} * _depth + {number}];"
+                for number, parameter in enumerate(parameters)
+            ),
+            f"\tif (!_depth)\n\t\t{calls}.delete(&_thread);",
         ]
     return hooks, "\n".join(lines)
 
@@ -533,6 +593,17 @@ def _expand_hooks(
         return head
 
     return _HOOK.sub(expand, text), hooks
+
+
+_OPTIONAL = re.compile(
+    r"^OPTIONAL[ \t]+(FUNCTION(?:_RETURN)?[ \t]*\([ \t]*(\w+)\b[^()]*\)\s*\{.*?^\}\n)", re.M | re.S
+)
+
+
+def _leave_out_missing(text: str, kernel: Kernel) -> str:
+    return _OPTIONAL.sub(
+        lambda match: match.group(1) if kernel.attachable(match.group(2)) else "", text
+    )
 
 
 _READ = re.compile(r"\bREAD\s*\(\s*(\w+)\s*,\s*(\w+)\s*,\s*(\w+)\s*\)")

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from typing import Callable, Sequence
 
 
-__all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "tell_unseen", "whole_path"]
+__all__ = [
+    "COMPAT_PROGRAMS", "FLAGS", "THROUGH_IO_URING", "UNKNOWN_FLAGS", "VIA", "flag_condition",
+    "flag_names", "tell_unseen", "whole_path",
+]  # fmt: skip
+
+# How a file is opened, by number (SYSTEM_CALL and so on in opensnoop).
+VIA = ("syscall", "32-bit", "io_uring", "kernel")
+# What cannot be seen where functions cannot be traced.
+COMPAT_PROGRAMS, THROUGH_IO_URING = "those of 32-bit programs", "through io_uring"
 
 UNKNOWN_FLAGS = -1  # they could not be read
 ACCESS_MODES = 3  # O_ACCMODE: these two bits are a number
@@ -82,13 +90,14 @@ def whole_path(parts: bytes) -> bytes:
     return path + name if name.startswith(b"/") else path + b"/" + name
 
 
-def tell_unseen(pids: Sequence[int], tell: Callable[[str], None], what: str = "opens") -> None:
-    """Tell which of these processes may do ``what`` otherwise than by system calls of 64-bit
-    programs, which are all that the system call tracepoints show."""
+def tell_unseen(
+    unseen: Sequence[str], pids: Sequence[int], tell: Callable[[str], None], what: str = "opens"
+) -> None:
+    """Tell which of these processes may do ``what`` in one of the ways that are not seen."""
     for pid in pids:
-        if _is_32_bit(f"/proc/{pid}/exe"):
+        if COMPAT_PROGRAMS in unseen and _is_32_bit(f"/proc/{pid}/exe"):
             tell(f"process {pid} is a 32-bit program: its {what} are not seen")
-        elif _has_ring(pid):
+        elif THROUGH_IO_URING in unseen and _has_ring(pid):
             tell(f"process {pid} has an io_uring: its {what} through that are not seen")
 
 

@@ -17,13 +17,15 @@ from pytools.facts.kernel import Kernel
 
 __all__ = [
     "ATTACH_COOKIE", "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK",
-    "CGROUP_ANCESTOR_ID", "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS",
-    "ENTERED_CALL", "EXIT_CONTEXT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS",
-    "GROUP_DEAD", "MM_COUNTER", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS",
-    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
-    "SECOND_ARGUMENT", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
-    "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "CGROUP_ANCESTOR_ID", "COMPAT_ARGUMENTS", "COMPAT_CALL", "COMPAT_PARAMETER",
+    "COMPAT_REGISTERS", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT",
+    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GROUP_DEAD", "IO_COMPLETION",
+    "IO_OPEN_NAME", "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER",
+    "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS",
+    "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL",
+    "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN",
+    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -119,15 +121,21 @@ def CGROUP_ANCESTOR_ID(kernel: Kernel) -> str:
     return "*((u64 *)&cgroup->ancestor_ids + level)"
 
 
+def _register_helpers(kernel: Kernel) -> dict[str, int]:
+    """The numbers of the helpers that give a task's registers; empty where there are none."""
+    names = {"BPF_FUNC_get_current_task_btf", "BPF_FUNC_task_pt_regs"}
+    numbers = kernel.btf.enumerators(names) if kernel.has_btf else {}
+    return numbers if len(numbers) == len(names) else {}
+
+
 def USER_REGISTERS(kernel: Kernel) -> str:
     """Declares ``registers``, the current task's registers as its system call
     found them, where ``context`` is a system call tracepoint's record. Since
     Linux commit dd6e10fbd9fb (v5.15) a helper gives them, for which the kernel
     must have BTF. Before, they are what the hidden first word of the record
     points to, as bpf_get_stack() takes it (commit cf5f5cea270b, v4.14)."""
-    helpers = {"BPF_FUNC_get_current_task_btf", "BPF_FUNC_task_pt_regs"}
-    numbers = kernel.btf.enumerators(helpers) if kernel.has_btf else {}
-    if len(numbers) == len(helpers):
+    numbers = _register_helpers(kernel)
+    if numbers:
         # By number: older versions of bcc do not know the names.
         return (
             "struct task_struct *(*current_task)(void) = "
@@ -155,32 +163,33 @@ _ARGUMENTS = {
 }
 
 
-def _argument(kernel: Kernel, number: int) -> str:
+def call_arguments(kernel: Kernel) -> list[str]:
+    """The members of struct pt_regs with the arguments of a system call, the first four."""
     for machine, members in _ARGUMENTS.items():
         known = [kernel.has_field("pt_regs", member.partition("[")[0]) for member in members]
         if all(known) or (known[0] is None and os.uname().machine == machine):
-            return members[number]
+            return members
     raise Failure(f"system calls' arguments are not known on {os.uname().machine}")
 
 
 def FIRST_ARGUMENT(kernel: Kernel) -> str:
     """The first argument of a system call; by architecture, as the others are."""
-    return _argument(kernel, 0)
+    return call_arguments(kernel)[0]
 
 
 def SECOND_ARGUMENT(kernel: Kernel) -> str:
     """The second argument of a system call."""
-    return _argument(kernel, 1)
+    return call_arguments(kernel)[1]
 
 
 def THIRD_ARGUMENT(kernel: Kernel) -> str:
     """The third argument of a system call."""
-    return _argument(kernel, 2)
+    return call_arguments(kernel)[2]
 
 
 def FOURTH_ARGUMENT(kernel: Kernel) -> str:
     """The fourth argument of a system call."""
-    return _argument(kernel, 3)
+    return call_arguments(kernel)[3]
 
 
 # The member of struct pt_regs that holds a system call's number when it ends
@@ -197,12 +206,12 @@ _NUMBERS = {
 def _preempts_programs(kernel: Kernel) -> bool:
     """Whether a task may be preempted in a program at a raw tracepoint, or at one
     of ``syscalls``: for other tasks that come there on that CPU, the kernel leaves
-    the program out meanwhile. Linux v7.0 does not do so, v7.3 does, with the
-    function that runs programs that may sleep; at a tracepoint that is a perf
-    event nobody is preempted."""
+    the program out meanwhile. It is so since Linux commits 439ebd5b5708 and
+    57918341dd19 (v7.2), which let such programs sleep; at any other tracepoint that
+    is a perf event nobody is preempted."""
     if kernel.has_btf:
         return kernel.btf.function("trace_call_bpf_faultable") is not None
-    return kernel.version >= (7, 1)
+    return kernel.version >= (7, 2)
 
 
 def raw_tracepoints_count(kernel: Kernel) -> bool:
@@ -213,6 +222,39 @@ def raw_tracepoints_count(kernel: Kernel) -> bool:
 def single_calls_count(kernel: Kernel) -> bool:
     """The same of one at a tracepoint of category ``syscalls``."""
     return not _preempts_programs(kernel)
+
+
+def links_functions(kernel: Kernel) -> bool:
+    """Whether programs at functions are attached by links that may hold many functions
+    (kprobe.multi). Such links are on the function graph tracer since Linux commit
+    4346ba160409 (v6.14): nobody is preempted in their programs, and any number of tasks may
+    be in a function whose return is traced. In fentry and fexit a task may be preempted where
+    the kernel lets any task be, which is so since commit 7dadeaa6e851 (v7.0), and for other
+    tasks that come there on that CPU, the kernel leaves the program out meanwhile."""
+    known = kernel.has_btf and kernel.btf.struct("fprobe_hlist_node") is not None
+    return known and kernel.version >= (7, 0)
+
+
+# What the names of the functions that make system calls begin with
+# (arch/*/include/asm/syscall_wrapper.h).
+_CALL_FUNCTIONS = {
+    "x86_64": "__x64_sys_", "aarch64": "__arm64_sys_", "s390x": "__s390x_sys_",
+    "riscv64": "__riscv_sys_",
+}  # fmt: skip
+
+
+def call_function(call: str, kernel: Kernel) -> str | None:
+    """The function that makes a system call, where a program is run each time that it is
+    called or returns, but not at the call's tracepoints (_preempts_programs)."""
+    if not _preempts_programs(kernel) or not links_functions(kernel):
+        return None
+    return kernel.attachable(_CALL_FUNCTIONS.get(os.uname().machine, "sys_") + call)
+
+
+def calls_share_functions() -> bool:
+    """Whether those functions make system calls of 32-bit programs as well, which the
+    tracepoints of single system calls leave out."""
+    return os.uname().machine == "aarch64"
 
 
 def ATTACH_COOKIE(kernel: Kernel) -> str:
@@ -394,10 +436,66 @@ def has_uprobe_multi(kernel: Kernel) -> bool:
     return _enumerator(kernel, "BPF_TRACE_UPROBE_MULTI") is not None
 
 
+# The functions that make system calls of 32-bit programs on a 64-bit kernel.
+_COMPAT_CALLS = {
+    "x86_64": (
+        "__ia32_compat_sys_open", "__ia32_compat_sys_openat",
+        "__ia32_sys_creat", "__ia32_sys_openat2",
+    ),
+    "aarch64": (
+        "__arm64_compat_sys_open", "__arm64_compat_sys_openat",
+        "__arm64_sys_creat", "__arm64_sys_openat2",
+    ),
+}  # fmt: skip
+# The members of struct pt_regs with their arguments, where those are others than of 64-bit
+# programs' calls (SC_IA32_REGS_TO_ARGS in arch/x86/include/asm/syscall_wrapper.h).
+_COMPAT_ARGUMENTS = {"x86_64": ["bx", "cx", "dx", "si"]}
+
+
+def compat_function(call: str) -> str:
+    """The function that makes a system call of 32-bit programs; empty where there are none."""
+    names = _COMPAT_CALLS.get(os.uname().machine, ())
+    return next((name for name in names if name.endswith(f"_sys_{call}")), "")
+
+
+def COMPAT_PARAMETER(kernel: Kernel) -> str:
+    """The parameter of such a function, if there is no other way to a task's registers
+    (see USER_REGISTERS): for its return, it would have to be kept."""
+    return "" if _register_helpers(kernel) else ", struct pt_regs *regs"
+
+
+def COMPAT_REGISTERS(kernel: Kernel) -> str:
+    """Declares ``registers``, in a program at the return of such a function."""
+    if _register_helpers(kernel):
+        return USER_REGISTERS(kernel)
+    return "struct pt_regs *registers = regs;\n"
+
+
+def COMPAT_ARGUMENTS(kernel: Kernel) -> str:
+    """The initialiser of struct syscall_arguments (syscall.h), of these registers."""
+    members = _COMPAT_ARGUMENTS.get(os.uname().machine) or call_arguments(kernel)
+    return "{ " + ", ".join(f"(u32)registers->{member}" for member in members) + " }"
+
+
 # Where a function's parameters stand, in kernels without BTF: (since, names), newest first.
 _PARAMETERS = {
     "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],
     "vfs_open": [((0, 0), ["path", "file"])],
+    "file_open_name": [((0, 0), ["name", "flags", "mode"])],
+    "filp_open": [((0, 0), ["filename", "flags", "mode"])],
+    # Linux commit ffb37ca3bd16 (v5.12) made a struct path of the first two.
+    "file_open_root": [
+        ((5, 12), ["root", "filename", "flags", "mode"]),
+        ((0, 0), ["dentry", "mnt", "filename", "flags", "mode"]),
+    ],
+    "do_open_execat": [((0, 0), ["fd", "name"])],
+    "io_openat2": [((0, 0), ["req"])],
+    "io_req_complete_post": [((0, 0), ["req", "res"])],
+    **{
+        name: [((0, 0), ["req", "sqe"])]
+        for name in ("io_openat_prep", "io_openat2_prep", "__io_openat_prep")
+    },
+    **{name: [((0, 0), ["regs"])] for calls in _COMPAT_CALLS.values() for name in calls},
     # Linux commit 6521f8917082 (v5.12) put the user namespace first.
     "vfs_unlink": [((5, 12), ["", "dir", "dentry"]), ((0, 0), ["dir", "dentry"])],
 }
@@ -450,6 +548,84 @@ def STATE_CHANGE(kernel: Kernel) -> str:
     return (
         "struct sock *sk = (struct sock *)args->skaddr;\n"
         "\tint oldstate = args->oldstate, newstate = args->newstate;"
+    )
+
+
+def _keeps_result(kernel: Kernel) -> bool:
+    """Whether a request of io_uring has its result when its function returns: since Linux
+    commit cef216fc32d7 (v5.19). Before, it may be completed by then."""
+    return _has(kernel, "io_kiocb", "cqe", (5, 19))
+
+
+def STRUCT_IO_OPEN(kernel: Kernel) -> str:
+    """The head of struct io_open, with which a struct io_kiocb of an open begins; it is in BTF
+    but in no installed header (io_uring/openclose.c). The slot is there since Linux commit
+    b9445598d8c6 (v5.15, and in Debian's 5.10); before, nothing was in its place."""
+    if kernel.has_btf:
+        return ""
+    return (
+        "struct io_kiocb;\n"
+        "struct io_open {\n"
+        "\tstruct file *file;\n"
+        "\tint dfd;\n"
+        "\tu32 file_slot;\n"
+        "\tstruct filename *filename;\n"
+        "\tstruct { u64 flags, mode, resolve; } how;\n"
+        "};"
+    )
+
+
+def IO_OPEN_NAME(kernel: Kernel) -> str:
+    """The struct filename of a struct io_open. Since Linux v7.0 ("allow incomplete
+    imports of filenames") the member is a struct with the pointer."""
+    if kernel.has_btf and kernel.btf.struct("delayed_filename") is not None:
+        return "filename.__incomplete_filename"
+    return "filename"
+
+
+def IO_OPEN_SLOT(kernel: Kernel) -> str:
+    """The slot of the ring that a file gets in place of a descriptor, plus one (see
+    STRUCT_IO_OPEN)."""
+    return "io.file_slot" if _has(kernel, "io_open", "file_slot", (5, 10)) else "0"
+
+
+def IO_RESULT_OFFSET(kernel: Kernel) -> str:
+    """Where a struct io_kiocb has the result (see _keeps_result)."""
+    if not kernel.has_btf:
+        return "80" if kernel.version >= (5, 19) else "76"
+    if _keeps_result(kernel):
+        return "offsetof(struct io_kiocb, cqe) + offsetof(struct io_cqe, res)"
+    return "offsetof(struct io_kiocb, result)"
+
+
+def IO_COMPLETION(kernel: Kernel) -> str:
+    """The program that notes the result of an open through io_uring where the request may not
+    have it any more when its function returns (see _keeps_result)."""
+    if _keeps_result(kernel):
+        return ""
+    return (
+        "OPTIONAL FUNCTION(io_req_complete_post, struct io_kiocb *req, int res)\n"
+        "{\n"
+        "\tu64 thread = bpf_get_current_pid_tgid();\n"
+        "\tstruct uring_open *open = uring_opens.lookup(&thread);\n\n"
+        "\tif (open && open->request == (u64)req) {\n"
+        "\t\topen->result = res;\n"
+        "\t\topen->has_result = 1;\n"
+        "\t}\n"
+        "\treturn 0;\n"
+        "}\n"
+    )
+
+
+def IO_OPEN_PREPARATIONS(kernel: Kernel) -> str:
+    """The programs that tell of opens that io_uring refuses when it reads them. Since Linux
+    commit 0702e5364f64 (v6.0) a table has the two functions that read them; before, the
+    compiler made them a part of others, but not what both call."""
+    names = ["io_openat_prep", "io_openat2_prep"] if kernel.version >= (6, 0) else []
+    return "\n".join(
+        f"OPTIONAL FUNCTION_RETURN({name}, int result, const struct io_uring_sqe *sqe)\n"
+        f"{{\n\treturn refused(ctx, URING_DRAFTS + {number}, result, sqe);\n}}\n"
+        for number, name in enumerate(names or ["__io_openat_prep"], 1)
     )
 
 

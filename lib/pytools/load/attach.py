@@ -16,7 +16,10 @@ from pytools.base import system
 from pytools.base.errors import Failure
 from pytools.compile.image import ProgramSpec
 from pytools.facts.kernel import Kernel
-from pytools.load.loader import BPF_TRACE_UPROBE_MULTI, Loaded, refusal
+
+from pytools.load.loader import (
+    BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loaded, refusal,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from typing import Callable, Sequence
@@ -33,9 +36,11 @@ PERF_ATTR_FREQ = 1 << 10  # the bit-field "freq": the period is a frequency
 PERF_EVENT_IOC_ENABLE = 0x2400
 UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
 USER_KINDS = ("uprobe", "uretprobe", "usdt")  # without .multi
+# Programs that a link attaches to functions: whether each runs when they return.
+FUNCTION_RETURNS = {"kprobe.multi": False, "kretprobe.multi": True}
 MOST_CLOSING = 32
 LINK_CREATE = 28
-BPF_F_UPROBE_MULTI_RETURN = 1
+BPF_F_KPROBE_MULTI_RETURN = BPF_F_UPROBE_MULTI_RETURN = 1
 PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
@@ -121,6 +126,8 @@ def attach(loaded: Loaded, running: Kernel, sampling: Sampling = Sampling()) -> 
             elif program.kind == "tracepoint":
                 # It runs on every CPU, whichever the event is opened for.
                 tracepoint(attachment, program.target, fd, numbers[program.target], cpus[0])
+            elif program.kind in FUNCTION_RETURNS:
+                _linked_function(attachment, program, fd)
             elif program.kind.partition(".")[0] in USER_KINDS:
                 _uprobe_pmu()  # attached when it is said where (attach_user)
             elif program.kind == "raw_tracepoint":
@@ -226,6 +233,31 @@ def with_types(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
         raise refusal(f"attach to {what}", error) from None
     attachment.descriptors.append(link)
     attachment.said.append(f"{what} ({program.kind})")
+
+
+def _linked_function(attachment: Attachment, program: ProgramSpec, fd: int) -> None:
+    try:
+        link = kprobe_multi(fd, [program.target], returns=FUNCTION_RETURNS[program.kind])
+    except OSError as error:
+        raise refusal(f"attach to function {program.target}", error) from None
+    attachment.descriptors.append(link)
+    attachment.said.append(f"function {program.target} ({program.kind})")
+
+
+def kprobe_multi(
+    program: int, functions: Sequence[str], numbers: Sequence[int] = (), returns: bool = False
+) -> int:
+    """A link of a program to functions, or to their returns (kprobe_multi of union bpf_attr);
+    ``numbers`` are what a cookie tells the program, by function. Raises OSError."""
+    names = [ctypes.create_string_buffer(function.encode()) for function in functions]
+    symbols = (ctypes.c_uint64 * len(names))(*map(ctypes.addressof, names))
+    cookies = (ctypes.c_uint64 * len(numbers))(*numbers)
+    attributes = struct.pack(
+        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0,
+        BPF_F_KPROBE_MULTI_RETURN if returns else 0, len(names),
+        ctypes.addressof(symbols), 0, ctypes.addressof(cookies) if numbers else 0,
+    )  # fmt: skip
+    return system.bpf(LINK_CREATE, bytearray(attributes))
 
 
 def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu: int) -> None:

@@ -21,7 +21,7 @@ from pytools.facts.elf import File
 from pytools.base.errors import Failure
 from pytools.compile.image import ProgramSpec
 from pytools.facts.kernel import Kernel
-from pytools.load.loader import BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loaded, refusal
+from pytools.load.loader import BPF_TRACE_UPROBE_MULTI, Loaded, refusal
 
 if TYPE_CHECKING:
     from typing import Callable, Mapping, Sequence
@@ -134,7 +134,9 @@ class _Many:
         while pending:
             part = pending.pop()
             try:
-                self._attachment.descriptors.append(_kprobe_multi(program, part, self._returns))
+                names, numbers = zip(*((target.name, target.number) for target in part))
+                link = attach.kprobe_multi(program, names, numbers, self._returns)
+                self._attachment.descriptors.append(link)
             except OSError as error:
                 if error.errno in UNSUPPORTED:
                     return False
@@ -297,19 +299,6 @@ def attach_many(
 
 def _array(layout: str, values: Sequence[int]) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(struct.pack(f"={len(values)}{layout}", *values))
-
-
-def _kprobe_multi(program: int, functions: Sequence[Target], returns: bool) -> int:
-    """A link of a program to functions (kprobe_multi of union bpf_attr); raises OSError."""
-    names = [ctypes.create_string_buffer(function.name.encode()) for function in functions]
-    symbols = _array("Q", [ctypes.addressof(name) for name in names])
-    cookies = _array("Q", [function.number for function in functions])
-    attributes = struct.pack(
-        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0, BPF_F_RETURN if returns else 0,
-        len(functions),
-        ctypes.addressof(symbols), 0, ctypes.addressof(cookies),
-    )  # fmt: skip
-    return system.bpf(LINK_CREATE, bytearray(attributes))
 
 
 def _uprobe_multi(program: int, places: Sequence[Target], returns: bool, pid: int) -> int:

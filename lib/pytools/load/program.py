@@ -59,6 +59,11 @@ class Program:
         """The file descriptor of the program of that name (template.Hook)."""
         return next(fd for program, fd in self._loaded.programs if program.name == name)
 
+    @property
+    def targets(self) -> set[str]:
+        """What the programs are for (template.Hook.target)."""
+        return {program.target for program, _ in self._loaded.programs}
+
     def say(self, line: str) -> None:
         """Say what was done, with -v."""
         self._say(line)

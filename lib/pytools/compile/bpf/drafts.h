@@ -1,8 +1,8 @@
 /*
  * Events whose last member is as long as its text, and which are too large for the stack: each
  * is made in a draft, of which each program has one on each CPU. One for all programs would not do:
- * on a new kernel (7.3, not 7.0) a program may be preempted by another on the same CPU, but by
- * itself never.
+ * on a new kernel (v7.2) a program may be preempted by another on the same CPU, but by itself
+ * never. Programs at user functions have no drafts: one may be preempted by itself.
  */
 #include "verifier.h"
 

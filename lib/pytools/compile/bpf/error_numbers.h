@@ -2,6 +2,7 @@
 #ifndef ERROR_NUMBERS_H
 #define ERROR_NUMBERS_H
 #define EINTR 4
+#define EAGAIN 11
 #define EADDRNOTAVAIL 99
 #define EISCONN 106
 #define EALREADY 114

@@ -112,10 +112,11 @@ def test_each_stall_of_the_machine_is_a_line() -> None:
 
 @pytest.mark.any_types
 def test_text_has_bcc_s_columns() -> None:
-    for options, columns in (
+    cases: list[tuple[list[str], str]] = [
         ([], "COMM PID LAT(ms) PAGES ORDER SCOPE"),
         (["-TU", "-v"], "TIME(s) UID COMM PID LAT(ms) PAGES FREE(KB) ORDER SCOPE"),
         (["-t", str(os.getpid())], "COMM TID LAT(ms) PAGES ORDER SCOPE"),
-    ):
+    ]
+    for options, columns in cases:
         head, *_ = run_tool("drsnoop", "--duration", "0", *options).stdout.splitlines()
         assert head.split() == columns.split()

@@ -62,10 +62,11 @@ def test_names_are_those_of_proc() -> None:
 
 @pytest.mark.any_types
 def test_text_has_bcc_s_columns() -> None:
-    for options, columns in (
+    cases: list[tuple[list[str], str]] = [
         ([], "HARDIRQ IRQ TOTAL_usecs COUNT MAX_usecs"),
         (["-N"], "HARDIRQ IRQ TOTAL_nsecs COUNT MAX_nsecs"),
         (["-C"], "HARDIRQ IRQ TOTAL_count"),
-    ):
+    ]
+    for options, columns in cases:
         head, *_ = run_tool("hardirqs", *options, "0.5", "1").stdout.splitlines() or [columns]
         assert head.split() == columns.split()

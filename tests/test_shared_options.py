@@ -30,6 +30,7 @@ from support import (
     TOOLS,
     Tool,
     all_tools,
+    cgroups,
     hooks,
     in_fork,
     kinds,
@@ -89,6 +90,8 @@ PAUSE = 0.05 if EMULATED else 0.001
 SPECIAL = {
     "gethostlatency": "getent ahosts localhost >/dev/null",
     "bashreadline": "echo : | bash --norc -i >/dev/null 2>&1",
+    "killsnoop": "kill -0 $$",
+    "syncsnoop": 'sync -d "$0"',
 }
 
 
@@ -115,6 +118,40 @@ while True:
 PROGRAMS = {"bpfsnoop": BPF_CALLS, **dict.fromkeys(("tcpconnect", "tcplife", "flowtop"), SESSIONS)}
 
 
+# Writes a file until somebody ends it.
+WRITES = """
+import sys, tempfile
+with tempfile.TemporaryFile(dir=sys.argv[1], buffering=0) as file:
+    print(flush=True)
+    sys.stdin.readline()
+    while True:
+        file.seek(0)
+        for _ in range(48):
+            file.write(bytes(1 << 20))
+"""
+# What reaches a limit of its cgroup, for tools that see that: the controller, the limit by the
+# names that the file has, and a program.
+LIMITED = {
+    "drsnoop": ("memory", ("memory.max", "memory.limit_in_bytes"), "32M", WRITES),
+    "cputhrottle": (
+        "cpu", ("cpu.max",), "10000 50000", "print(flush=True)\ninput()\nwhile True: pass"
+    ),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def limited(tool: str, folder: str) -> Iterator[None]:
+    """A program that reaches a limit of its cgroup."""
+    controller, files, limit, code = LIMITED[tool]
+    with cgroups(1, controller) as (cgroup,), python_child(code, folder) as program:
+        next(cgroup / name for name in files if (cgroup / name).exists()).write_text(limit)
+        assert program.stdin and program.stdout and program.stdout.readline()
+        (cgroup / "cgroup.procs").write_text(str(program.pid))
+        program.stdin.write(b"\n")
+        program.stdin.flush()
+        yield
+
+
 @contextlib.contextmanager
 def activity(tool: str) -> Iterator[None]:
     """Something for the tool to see: for most, a process that opens, creates and
@@ -127,6 +164,10 @@ def activity(tool: str) -> Iterator[None]:
         return
     # Not on a file system in memory, as /tmp may be.
     folder = os.environ.get("PYTOOLS_SCRATCH") or tempfile.gettempdir()
+    if tool in LIMITED:
+        with limited(tool, folder):
+            yield
+        return
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         write = 'dd if=/dev/zero of="$0" bs=4096 count=1 oflag=direct conv=notrunc 2>/dev/null'
         remove = ': >"$0.new"; rm "$0.new"'

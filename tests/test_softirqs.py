@@ -57,11 +57,12 @@ def test_one_cpu_is_that_of_the_option() -> None:
 
 @pytest.mark.any_types
 def test_text_has_bcc_s_columns() -> None:
-    for options, columns in (
+    cases: list[tuple[list[str], str]] = [
         ([], "SOFTIRQ TOTAL_usecs COUNT MAX_usecs"),
         (["-N"], "SOFTIRQ TOTAL_nsecs COUNT MAX_nsecs"),
         (["-C"], "SOFTIRQ TOTAL_count"),
-    ):
+    ]
+    for options, columns in cases:
         head, first, *_ = run_tool("softirqs", *options, "0.5", "1").stdout.splitlines()
         assert head.split() == columns.split() and len(first.split()) == len(columns.split())
     for options in (["-C", "-d"], ["-C", "-N"], ["--summary"]):

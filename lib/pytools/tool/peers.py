@@ -270,6 +270,7 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
     ],
     "sigsnoop": [
+        Difference("--name", "--names", of=LIBBPF_TOOLS),
         _output(
             "RESULT says in a word what became of the signal. libbpf-tools has the number "
             "si_errno there, which is nearly always 0; --failed asks for that.", LIBBPF_TOOLS,

@@ -174,7 +174,7 @@ class Scopes:
             block = self._blocks[0]
         key = (self._action, len(self.all))
         variable = Variable(name, key, declared, block is self._blocks[0])
-        variable.type = declared or self._facts.variables.get(key, UNKNOWN)
+        variable.type = declared if declared else self._facts.variables.get(key, UNKNOWN)
         block[name] = variable
         self.all.append(variable)
         return variable

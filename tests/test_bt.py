@@ -351,7 +351,7 @@ def test_no_text_of_others_runs_a_command(tmp_path: Path) -> None:
     name = "$(touch made); touch made; '`touch made`"
     program = (
         "tracepoint:syscalls:sys_enter_openat /pid == $1/ "
-        "{ system(\"echo %s '%s'\", str(args.filename), str(args.filename)); }"
+        "{ system(\"echo %s '%s'\", str(args.filename), str(args.filename)); exit(); }"
     )
     code = (
         "import os, sys; print('ready', flush=True); input();"
@@ -361,7 +361,7 @@ def test_no_text_of_others_runs_a_command(tmp_path: Path) -> None:
         assert child.stdout is not None and child.stdout.readline() == b"ready\n"
         with Started("--unsafe", "-e", program, str(child.pid), cwd=tmp_path / "x") as run:
             go(child)
-            printed = run.stop()
+            printed = run.wait()
     assert f"{tmp_path}/{name} {tmp_path}/{name}" in printed
     assert list((tmp_path / "x").iterdir()) == []
 

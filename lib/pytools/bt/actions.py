@@ -208,7 +208,7 @@ class Actions:
         table.zero_held()
 
     def _element(self, record: Record, get: Callable[[bytes], list[Any]]) -> Action:
-        """A value that stands in the record, behind its key; or of a map that is by CPU, the key."""
+        """A value that stands in the record, behind its key; of a map that is by CPU, the key."""
         table = self._tables[record.map]
         if len(record.arguments) > 1:
             return lambda data: self._lines.value(get(data)[-1])

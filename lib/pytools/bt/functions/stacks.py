@@ -46,8 +46,6 @@ def _put_stack(e: Emitter, node: Typed, to: Place) -> None:
     assert isinstance(kind, Stack)
     depth = e.whole.stack(kind.depth, kind.mode == "build_id")
     flags = "1 << 8" if kind.kind == "ustack" else "0"
-    if kind.mode == "build_id":
-        flags += " | 1 << 11"
     e.line(f"*(s32 *){to.address} = take_stack_{depth}(ctx, {flags});")
     pid = "HELPER(14, u64, void)() >> 32" if kind.kind == "ustack" else "0"
     e.line(f"*(u32 *){to.at(4).address} = {pid};")

@@ -69,10 +69,28 @@ def _names_in(node: Any) -> set[str]:
     return found
 
 
+def _needs_arguments(kind: str, names: set[str]) -> bool:
+    """Whether the types of a point's arguments have to be known."""
+    return (
+        kind in ("fentry", "fexit") or "args" in names and kind in ("tracepoint", "rawtracepoint")
+    )
+
+
+def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) -> str:
+    """What to say of a point that is not there; empty if it is, or if that is seen later."""
+    if not _needs_arguments(each.kind, _names_in((probe.predicate, probe.body))):
+        return ""
+    try:
+        _arguments(each.kind, each.target, kernel, layouts)
+    except Failure as error:
+        return str(error)
+    return ""
+
+
 def forms_of(
     probe: tree.Probe, points: list[Point], kernel: Kernel, layouts: Layouts
 ) -> list[Form]:
-    """The programs that a probe needs. Raises Wrong."""
+    """The programs that a probe needs, whose points are there."""
     names = _names_in((probe.predicate, probe.body))
     told = bool(names & {"probe", "func"})
     groups: dict[tuple[str, str], list[int]] = {}
@@ -91,14 +109,10 @@ def forms_of(
         arguments: Optional[Struct] = None
         result: Type = VOID
         type_id = 0
-        try:
-            if kind in ("fentry", "fexit"):
-                arguments, result = _arguments(kind, target, kernel, layouts)
-                type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
-            elif "args" in names and kind in ("tracepoint", "rawtracepoint"):
-                arguments, result = _arguments(kind, target, kernel, layouts)
-        except Failure as error:
-            raise Wrong(probe.points[numbers[0]].at, str(error)) from None
+        if _needs_arguments(kind, names):
+            arguments, result = _arguments(kind, target, kernel, layouts)
+        if kind in ("fentry", "fexit"):
+            type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
         pattern = any(is_pattern(points[n].target) for n in numbers)
         many = pattern and kind in _MANY and (told or kind not in ("tracepoint", "usdt"))
         for way in ways_of(kind, target, names, points[numbers[0]].pid):
@@ -152,6 +166,8 @@ def _arguments(
         target = _first_match(kind, target, kernel)
     if kind == "tracepoint":
         category, _, name = target.partition(":")
+        if not kernel.has_tracepoint(category, name):
+            raise Failure(f"No matches for tracepoint {target}.")
         fields = [
             _record_field(field, category, layouts)
             for field in kernel.tracepoint_fields(category, name)

@@ -1,8 +1,8 @@
 """C being written: lines, names, and memory for what is too large for a register.
 
 A number is an expression of 64 bits: a name or a literal, which may be said twice. All else is a
-``Place``. Small values lie on the stack; the others in an entry of a per-CPU map that belongs to the
-program alone, for the time of a statement or, if they are variables, of the program.
+``Place``. Small values lie on the stack; the others in an entry of a per-CPU map that belongs to
+the program alone, for the time of a statement or, if they are variables, of the program.
 """
 from __future__ import annotations
 

@@ -262,7 +262,8 @@ def _strcontains(e: Emitter, node: Typed) -> str:
     a, b = e.own_place(haystack), e.own_place(needle)
     name = e.name_of("f")
     e.line(
-        f"s64 {name} = find_text({a.address}, {haystack.type.size}, {b.address}, {needle.type.size});"
+        f"s64 {name} = find_text({a.address}, {haystack.type.size}, {b.address}, "
+        f"{needle.type.size});"
     )
     e.whole.pieces.add("find_text")
     if node.op == "strstr":

@@ -32,6 +32,7 @@ __all__ = ["Form", "Probes", "TEST_RUN", "forms_of", "point_of"]
 # Those that the tool runs itself.
 TEST_RUN = ("begin", "end", "interval", "self")
 _USER = ("uprobe", "uretprobe", "usdt")
+VMLINUX = "vmlinux"  # the kernel without its modules
 # Those of which one program serves all that a pattern stands for (multi_attach.py).
 _MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
 
@@ -78,6 +79,12 @@ def _needs_arguments(kind: str, names: set[str]) -> bool:
 
 def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) -> str:
     """What to say of a point that is not there; empty if it is, or if that is seen later."""
+    module, _, name = each.target.rpartition(":")
+    if each.kind == "rawtracepoint":
+        # Those of modules are in types of their own, which are not read.
+        elsewhere = module and not matching([VMLINUX], module)
+        if elsewhere or kernel.has_btf and kernel.btf.raw_tracepoint_id(name) is None:
+            return f"No matches for rawtracepoint {each.target}."
     if not _needs_arguments(each.kind, _names_in((probe.predicate, probe.body))):
         return ""
     try:
@@ -140,17 +147,20 @@ def ways_of(kind: str, target: str, names: set[str], pid: int) -> list[str]:
 
 
 def expanded(each: Point, kernel: Kernel) -> list[Point]:
-    """A pattern of functions with types, as points of its own: each has a program."""
-    if each.kind not in ("fentry", "fexit") or not is_pattern(each.target):
+    """A pattern of what is attached one by one, by types: functions and raw tracepoints."""
+    if each.kind not in ("fentry", "fexit", "rawtracepoint") or not is_pattern(each.target):
         return [each]
     module, _, name = each.target.rpartition(":")
-    functions = kernel.functions()
-    known = kernel.btf.names(kinds.FUNC)
+    if each.kind == "rawtracepoint":
+        prefix = "btf_trace_"
+        known = {t[len(prefix) :]: "" for t in kernel.btf.names(kinds.TYPEDEF) if prefix in t[:10]}
+    else:
+        types = kernel.btf.names(kinds.FUNC)
+        known = {name: its for name, its in kernel.functions().items() if name in types}
     found = [
         function
-        for function in matching(functions, name)
-        if function in known
-        and (not module or matching([functions[function] or "vmlinux"], module))
+        for function in matching(known, name)
+        if not module or matching([known[function] or VMLINUX], module)
     ]
     return [
         each._replace(target=function, text=f"{each.kind}:{function}", programs=[])

@@ -1,5 +1,5 @@
-"""C that programs share: that of ``compile/bpf``, rendered for the kernel, and parts of it that only
-some scripts need."""
+"""C that programs share: that of ``compile/bpf``, rendered for the kernel, and what only some
+scripts need of it."""
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING

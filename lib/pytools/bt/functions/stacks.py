@@ -60,6 +60,7 @@ def _stack_length(e: Emitter, node: Typed) -> str:
     flags = "1 << 8" if kind.kind == "ustack" else "0"
     given = e.name_of("g")
     e.line(
-        f"long {given} = HELPER(67, long, void *, void *, u32, u64)(ctx, {slot.address}, {size}, {flags});"
+        f"long {given} = HELPER(67, long, void *, void *, u32, u64)"
+        f"(ctx, {slot.address}, {size}, {flags});"
     )
     return e.number(node.type, f"{given} > 0 ? (u64){given} / 8 : 0")

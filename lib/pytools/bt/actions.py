@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytools.bt.show.tables import Table
     from pytools.load.loader import Loaded
 
-    Action = Callable[[bytes], object]
+    Action = Callable[[bytes], None]
 
 __all__ = ["Actions"]
 
@@ -41,6 +41,7 @@ class Actions:
         warns: bool = True,
     ) -> None:
         self.exit_code: int | None = None
+        self.left_out = 0  # commands
         self.stopping = False  # what is on its way is printed, and runs no commands any more
         self._plan = plan
         self._tables = tables
@@ -148,12 +149,21 @@ class Actions:
     def _outside(self, record: Record) -> Action:
         from pytools.bt import outside  # few programs do
 
-        if record.action == "cat":
-            form = formats.format_of(record, self._names, _as_it_is)
-            most = int(self._plan.config.get("max_cat_bytes", 10240))
-            return lambda data: self.stopping or outside.cat(self._lines, form(data), most)
-        form = formats.format_of(record, self._names, outside.quoting(record.pieces))
-        return lambda data: self.stopping or outside.system(self._lines, form(data))
+        names, lines = self._names, self._lines
+        most = int(self._plan.config.get("max_cat_bytes", 10240))
+        cat = record.action == "cat"
+        form = formats.format_of(
+            record, names, _as_it_is if cat else outside.quoting(record.pieces)
+        )
+
+        def act(data: bytes) -> None:
+            if self.stopping:
+                self.left_out += 1
+                return
+            text = form(data)
+            outside.cat(lines, text, most) if cat else outside.system(lines, text)
+
+        return act
 
     # Maps.
 
@@ -198,7 +208,7 @@ class Actions:
         table.zero_held()
 
     def _element(self, record: Record, get: Callable[[bytes], list[Any]]) -> Action:
-        """A value that stands in the record, behind its key; or of a map that is by CPU, the key."""
+        """A value that stands in the record, behind its key; of a map that is by CPU, the key."""
         table = self._tables[record.map]
         if len(record.arguments) > 1:
             return lambda data: self._lines.value(get(data)[-1])

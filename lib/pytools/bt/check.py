@@ -10,12 +10,12 @@ from pytools.bt import tree
 from pytools.bt.expressions import DEEPEST, Expressions
 from pytools.bt.functions import LOADED
 from pytools.bt.layouts import Layouts
-from pytools.bt.probes import Probes, expanded, forms_of, point_of
-from pytools.bt.promotion import promote
+from pytools.bt.loops import Loops
+from pytools.bt.probes import Probes, expanded, forms_of, missing, point_of
 from pytools.bt.scope import Facts, Scopes
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Action, Typed
-from pytools.bt.types import UNKNOWN, VOID, Aggregate, Int, Tuple
+from pytools.bt.types import UNKNOWN, VOID, Aggregate, Int
 
 if TYPE_CHECKING:
     from typing import Any, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Checked", "check"]
 
 MOST_PASSES = 32
-MOST_UNROLLED = 100
 MAP_KINDS = ("hash", "lruhash", "percpuhash", "percpulruhash")
 assert LOADED
 
@@ -59,7 +58,12 @@ def check(program: tree.Program, kernel: Kernel, options: Options) -> Checked:
     return Checked(checker.actions, checker.points, checker.facts, checker.layouts, checker.said)
 
 
-class Checker(Probes, Expressions):
+def _ends_block(node: Typed) -> bool:
+    """Whether nothing behind a statement is done."""
+    return node.op == "jump" or node.op == "evaluate" and node.parts[0].op == "exit"
+
+
+class Checker(Probes, Loops, Expressions):
     """The walk over a script."""
 
     def __init__(self, program: tree.Program, kernel: Kernel, options: Options) -> None:
@@ -99,14 +103,35 @@ class Checker(Probes, Expressions):
                 each
                 for point in probe.points
                 for each in expanded(point_of(point, self), self.kernel)
+                if self._is_there(probe, each)
             ]
+            if not points:
+                text = (
+                    "Probe has no valid attach points. It is being removed which may cause issues "
+                )
+                self.warn(probe.at, text + "with program behavior.")
+                continue
             self.points += points
             for form in forms_of(probe, points, self.kernel, self.layouts):
                 self._action(probe, form, first)
+        if not self.actions:
+            raise Wrong(None, "No probes to attach")
         if self.final:
             for facts in self.facts.maps.values():
+                if facts.kind and not facts.used:
+                    self.warn(facts.at, f"Unused map: {facts.label}")
                 if facts.value == UNKNOWN and (facts.used or facts.cleared):
                     raise Wrong(facts.at, f"Undefined map: {facts.label}")
+
+    def _is_there(self, probe: tree.Probe, point: Point) -> bool:
+        """Whether a point can be asked for its arguments. Raises Wrong if it has to be there."""
+        why = missing(probe, point, self.kernel, self.layouts)
+        at = (point.at[0], point.at[1])
+        if why and point.missing == "error":
+            raise Wrong(at, why, "the config option missing_probes=warn goes on without it")
+        if why and point.missing == "warn":
+            self.warn(at, f"{why} Skipping.")
+        return not why
 
     def _action(self, probe: tree.Probe, form: Any, first: int) -> None:
         self.enter(form)
@@ -134,7 +159,12 @@ class Checker(Probes, Expressions):
     # Statements.
 
     def statements(self, nodes: Sequence[Any]) -> list[Typed]:
-        return [self.statement(node) for node in nodes]
+        found: list[Typed] = []
+        for node in nodes:
+            if found and self.final and _ends_block(found[-1]):
+                self.warn(node.at, "Unreachable statement.")
+            found.append(self.statement(node))
+        return found
 
     def statement(self, node: Any) -> Typed:
         """The typed form of a statement. Raises Wrong."""
@@ -313,64 +343,6 @@ class Checker(Probes, Expressions):
         if node.otherwise is not None:
             return self._do_if(node.otherwise)
         return Typed("statements", VOID, node.at, ([],))
-
-    def _do_unroll(self, node: tree.Unroll) -> Typed:
-        times = self.value(node.times)
-        number = times.constant
-        if times.op == "parameter":
-            number = int(times.parts[1], 0)
-        if not isinstance(number, int):
-            raise Wrong(node.at, "unroll needs a number that is known when it is compiled")
-        if number < 1:
-            raise Wrong(node.at, "unroll minimum value is 1")
-        if number > MOST_UNROLLED:
-            raise Wrong(node.at, "unroll maximum value is 100")
-        return Typed("unrolled", VOID, node.at, ([self.block(node.body) for _ in range(number)],))
-
-    def _do_while(self, node: tree.While) -> Typed:
-        condition = self.condition(node.condition)
-        return Typed("while", VOID, node.at, (condition, self._loop(node.body)))
-
-    def _loop(self, body: tree.Block) -> list[Typed]:
-        self.loops += 1
-        try:
-            return self.block(body)
-        finally:
-            self.loops -= 1
-
-    def _do_forrange(self, node: tree.ForRange) -> Typed:
-        first, behind = self.value(node.first), self.value(node.behind)
-        for end in (first, behind):
-            if end.type != UNKNOWN and not isinstance(end.type, Int):
-                raise Wrong(end.at, f"Loop range requires an integer, found '{end.type}'")
-        kind = promote(first.type, behind.type) or Int(8)
-        self.scopes.open()
-        try:
-            variable = self.scopes.declare(node.variable, None, node.at)
-            self.facts.see_variable(variable, kind, node.at)
-            body = self._loop(node.body)
-        finally:
-            self.scopes.close()
-        return Typed("for_range", VOID, node.at, (variable, first, behind, body))
-
-    def _do_formap(self, node: tree.ForMap) -> Typed:
-        facts = self.facts.access(node.map.name, False, node.map.at)
-        value = facts.value
-        if isinstance(value, Aggregate):
-            if not value.castable:
-                raise Wrong(node.map.at, f"Loop expression does not support type: {value}")
-            value = Int(8, value.signed)
-        if self.final and UNKNOWN in (facts.key, value):
-            raise Wrong(node.map.at, f"Undefined map: {facts.label}")
-        self.scopes.open()
-        try:
-            variable = self.scopes.declare(node.variable, None, node.at)
-            if UNKNOWN not in (facts.key, value):
-                self.facts.see_variable(variable, Tuple((facts.key, value)), node.at)
-            body = self._loop(node.body)
-        finally:
-            self.scopes.close()
-        return Typed("for_map", VOID, node.at, (variable, facts, body))
 
     def _do_jump(self, node: tree.Jump) -> Typed:
         if node.word != "return" and not self.loops:

@@ -8,7 +8,7 @@ import shutil
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
-from pytools.bt.attaching import Missing, is_pattern, matching
+from pytools.bt.attaching import Missing, Stale, is_pattern, matching
 from pytools.domains import programs
 from pytools.facts.elf import File
 from pytools.load import attach
@@ -50,8 +50,8 @@ def attach_point(attaching: Attaching, point: Point) -> int:
 
 
 def files_of(path: str, pid: int = -1) -> list[File]:
-    """The files that a path, a name or a pattern stands for: here, or as a process has them, without
-    a path all of them. Raises Failure where one cannot be read; files that a pattern matches need
+    """The files that a path, a name or a pattern stands for: here, or as a process has them, all of
+    them without a path. Raises Failure where one cannot be read; files that a pattern matches need
     not be programs."""
     if is_pattern(path) or not path:
         return _matching_files(path or "*", pid)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pytools.bt.scope import MapFacts
     from pytools.bt.typed import Typed
 
-__all__ = ["for_map", "for_range", "map_length", "while_loop"]
+__all__ = ["find_text", "for_map", "for_range", "map_length", "while_loop"]
+
+SHORT_TEXT = 64  # bytes: what is compared without a loop of the kernel's
 
 
 def _function(e: Emitter, called: str) -> Emitter:
@@ -165,3 +167,69 @@ def map_length(e: Emitter, facts: MapFacts, at: Any) -> str:
     name = e.name_of("n")
     e.line(f"s64 {name} = *(u64 *){count.address};")
     return name
+
+
+def find_text(e: Emitter, text: Place, wanted: Place, size: int, length: int) -> str:
+    """Where one string begins in another, or -1, as a number. Behind both there are zeros."""
+    places = []
+    for place, room in ((text, size), (wanted, length)):
+        # What the functions below look at must be where they find it.
+        kept = e.root.slot(room + 8, keep=True)
+        e.copy_own(kept, place, room)
+        e.line(f"*(u8 *){kept.at(room).address} = 0;")
+        places.append(kept)
+    start, found = e.root.slot(8, keep=True), e.root.slot(8, keep=True)
+    child = _function(e, "loop")
+    first = child.load(start, Int(8, False))
+    child.line(f"*(u64 *){start.address} = {first} + 1;")
+    if length <= SHORT_TEXT:
+        index = child.name_of("i")
+        child.line(f"u32 {index};")
+        child.line("#pragma clang loop unroll(disable)")
+        child.open(f"for ({index} = 0; {index} < {length}; {index}++)")
+        _compare(child, places, size, first, index, "break;", "return 0;", length)
+        child.close()
+        child.line(f"*(s64 *){found.address} = {first};")
+        child.line("return 1;")
+    else:
+        place = e.root.slot(8, keep=True)
+        differs = e.root.slot(8, keep=True)
+        inner = _function(child, "loop")
+        index = inner.load(place, Int(8, False))
+        inner.line(f"*(u64 *){place.address} = {index} + 1;")
+        begin = inner.load(start, Int(8, False))
+        begin = inner.number(Int(8, False), f"{begin} - 1")
+        different = f"{{ *(u64 *){differs.address} = 1; return 1; }}"
+        _compare(inner, places, size, begin, index, "return 1;", different, length)
+        child.line(f"*(u64 *){place.address} = *(u64 *){differs.address} = 0;")
+        _loop(child, inner, str(length))
+        child.line(f"if (*(u64 *){differs.address})\n\t\treturn 0;")
+        child.line(f"*(s64 *){found.address} = {first};")
+        child.line("return 1;")
+    e.line(f"*(u64 *){start.address} = 0;")
+    e.line(f"*(s64 *){found.address} = -1;")
+    _loop(e, child, str(size))
+    return e.load(found, Int(8))
+
+
+def _compare(
+    e: Emitter,
+    places: list[Place],
+    size: int,
+    first: str,
+    index: str,
+    same: str,
+    different: str,
+    length: int,
+) -> None:
+    """Compare the byte at an index of what is wanted with that of the text from ``first`` on."""
+    text, wanted = places
+    at, byte, other = e.name_of("i"), e.name_of("y"), e.name_of("y")
+    e.line(f"u64 {at} = {index};")
+    e.line(f"KEEP({at});\n\t\tAT_MOST({at}, {length});")
+    e.line(f"u8 {byte} = *(u8 *)({wanted.address} + {at});")
+    e.line(f"if (!{byte})\n\t\t{same}")
+    e.line(f"{at} += {first};")
+    e.line(f"KEEP({at});\n\t\tAT_MOST({at}, {size});")
+    e.line(f"u8 {other} = *(u8 *)({text.address} + {at});")
+    e.line(f"if ({byte} != {other})\n\t\t{different}")

@@ -287,7 +287,8 @@ def _lhist_bucket(e: Emitter, value: str, low: int, high: int, step: int) -> str
     last = (high - low) // step + 1
     name = e.name_of("b")
     e.line(
-        f"u32 {name} = (s64){value} < {literal(low)} ? 0 : (s64){value} >= {literal(high)} ? {last} : "
+        f"u32 {name} = (s64){value} < {literal(low)} ? 0 : "
+        f"(s64){value} >= {literal(high)} ? {last} : "
         f"1 + (u64)({value} - {literal(low)}) / {step};"
     )
     return name

@@ -22,6 +22,7 @@ MOST_ROUNDS = 512
 MOST_CALLS = 1 << 23
 MOST_TURNS = 1 << 20  # of a while: one that never ends takes a hundredth of a second
 MOST_PLAIN = 64
+LONG_TEXT = 128  # bytes: a text that is searched by a loop of the kernel's
 
 
 def emit_statements(e: Emitter, nodes: Sequence[Typed]) -> None:
@@ -153,6 +154,8 @@ def calls_back(whole: Whole, node: Any) -> bool:
     if isinstance(node, Typed):
         if node.op in ("for_map", "map_length"):
             return True
+        if node.op in ("strcontains", "strstr") and node.parts[0].type.size > LONG_TEXT:
+            return whole.has_helper("loop")
         if node.op in ("while", "for_range") and whole.has_helper("loop"):
             ends = [each.constant for each in node.parts[1:3] if isinstance(each, Typed)]
             known = len(ends) == 2 and all(isinstance(end, int) for end in ends)

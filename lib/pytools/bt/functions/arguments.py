@@ -43,7 +43,8 @@ def _check_args(checker: Checker, call: tree.Call) -> Typed:
             )
         raise Wrong(
             call.at,
-            f"The args builtin can only be used with tracepoint/rawtracepoint/fentry/fexit/uprobe probes ({checker.kind} used here)",
+            "The args builtin can only be used with tracepoint/rawtracepoint/fentry/fexit/uprobe "
+            f"probes ({checker.kind} used here)",
         )
     return Typed("arguments", arguments, call.at, (), None, "context")
 
@@ -59,7 +60,8 @@ def _check_retval(checker: Checker, call: tree.Call) -> Typed:
     if checker.kind not in ("kretprobe", "uretprobe", "fexit"):
         raise Wrong(
             call.at,
-            f"The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes ({checker.kind} used here)",
+            "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' "
+            f"probes ({checker.kind} used here)",
         )
     if checker.kind == "fexit":
         kind = checker.form.result

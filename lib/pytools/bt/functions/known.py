@@ -1,4 +1,4 @@
-"""What is known when a script is compiled: the config block, types, whether something is a literal."""
+"""What is known when a script is compiled: the config block, types, literals."""
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING

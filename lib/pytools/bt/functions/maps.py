@@ -78,7 +78,8 @@ def _check_tseries(checker: Checker, call: tree.Call) -> Typed:
     if how and word not in ("avg", "max", "min", "sum"):
         raise Wrong(
             call.at,
-            f'tseries() expects one of the following aggregation functions: avg, max, min, sum ("{word}" provided)',
+            "tseries() expects one of the following aggregation functions: avg, max, min, sum "
+            f'("{word}" provided)',
         )
     numbers = (
         constant(checker, call, interval, "interval_ns"),

@@ -258,13 +258,18 @@ def _check_strstr(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("strcontains", "strstr")
 def _strcontains(e: Emitter, node: Typed) -> str:
+    from pytools.bt.emit.each import find_text
+    from pytools.bt.emit.statements import calls_back
+
     haystack, needle = node.parts
     a, b = e.own_place(haystack), e.own_place(needle)
-    name = e.name_of("f")
-    e.line(
-        f"s64 {name} = find_text({a.address}, {haystack.type.size}, {b.address}, {needle.type.size});"
-    )
-    e.whole.pieces.add("find_text")
+    sizes = haystack.type.size, needle.type.size
+    if calls_back(e.whole, node):
+        name = find_text(e, a, b, *sizes)
+    else:
+        name = e.name_of("f")
+        e.line(f"s64 {name} = find_text({a.address}, {sizes[0]}, {b.address}, {sizes[1]});")
+        e.whole.pieces.add("find_text")
     if node.op == "strstr":
         return name
     return e.number(Bool(), f"{name} >= 0")

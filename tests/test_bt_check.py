@@ -265,7 +265,7 @@ def test_no_text_of_the_user_reaches_c(running):
         "struct zqx_struct { int zqx_member; } BEGIN { $zqx_variable = 5; "
         '@zqx_map["zqx_text"] = $zqx_variable; printf("zqx_text %d\\n", $zqx_variable); '
         "print(((struct zqx_struct *)0).zqx_member); } "
-        'uprobe:/tmp/zqx_path:zqx_text { print(str(arg0)); }'
+        "uprobe:/tmp/zqx_path:zqx_text { print(str(arg0)); }"
     )
     compiled = compile_program(expand(parse(text)), running)
     # A map's name is one of C's words with a prefix of ours.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt import ctypes, tree
-from pytools.bt.layouts import Field
+from pytools.bt.fields import Field
 from pytools.bt.plan import Point
 from pytools.bt.attaching import is_pattern, matching
 from pytools.bt.points import point

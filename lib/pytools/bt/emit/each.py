@@ -10,17 +10,41 @@ from pytools.bt.emit.code import Place
 from pytools.bt.emit.maps import bare_key_size, has_generation, key_size, total_at
 from pytools.bt.emit.values import Emitter
 from pytools.bt.tree import Wrong
+from pytools.bt.typed import Typed, flow
 from pytools.bt.types import Aggregate, Int, align_up
 
 if TYPE_CHECKING:
     from typing import Any
 
     from pytools.bt.scope import MapFacts
-    from pytools.bt.typed import Typed
+    from pytools.bt.emit.whole import Whole
 
-__all__ = ["find_text", "for_map", "for_range", "map_length", "while_loop"]
+__all__ = ["calls_back", "find_text", "for_map", "for_range", "map_length", "while_loop"]
 
+# Rounds of a loop whose end the verifier can't see: where it has to go through each of them, and
+# where it has not (BPF_MAX_LOOPS). Those of a range that is written out as a loop.
+MOST_ROUNDS = 512
+MOST_CALLS = 1 << 23
+MOST_TURNS = 1 << 20  # of a while: one that never ends takes a hundredth of a second
+MOST_PLAIN = 64
+LONG_TEXT = 128  # bytes: a text that is searched by a loop of the kernel's
 SHORT_TEXT = 64  # bytes: what is compared without a loop of the kernel's
+
+
+def calls_back(whole: Whole, node: Any) -> bool:
+    """Whether something in a statement becomes a function that the kernel calls."""
+    if isinstance(node, Typed):
+        if node.op in ("for_map", "map_length"):
+            return True
+        if node.op in ("strcontains", "strstr") and node.parts[0].type.size > LONG_TEXT:
+            return whole.has_helper("loop")
+        if node.op in ("while", "for_range") and whole.has_helper("loop"):
+            ends = [each.constant for each in node.parts[1:3] if isinstance(each, Typed)]
+            known = len(ends) == 2 and all(isinstance(end, int) for end in ends)
+            if not known or ends[1] - ends[0] > MOST_PLAIN:  # type: ignore[operator]
+                return True
+        return any(calls_back(whole, part) for part in node.parts)
+    return isinstance(node, (list, tuple)) and any(calls_back(whole, each) for each in node)
 
 
 def _function(e: Emitter, called: str) -> Emitter:
@@ -59,12 +83,10 @@ def _call(e: Emitter, facts: MapFacts, child: Emitter) -> None:
 
 def _body(e: Emitter, child: Emitter, body: Any) -> Place:
     """The statements of a loop; where it is put down that the action has ended in it."""
-    from pytools.bt.emit.statements import emit_statements
-
     ended = e.root.slot(8, keep=True)
     child.leave = f"{{ *(u64 *){ended.address} = 1; return 1; }}"
     child.jumps = {"break": "return 1;", "continue": "return 0;"}
-    emit_statements(child, body)
+    child.statements(body)
     e.line(f"*(u64 *){ended.address} = 0;")
     return ended
 
@@ -73,14 +95,13 @@ def _leave_if(e: Emitter, ended: Place) -> None:
     e.line(f"if (*(u64 *){ended.address})\n{'	' * min(e.indent + 1, 12)}{e.leave}")
 
 
+@flow("for_map")
 def for_map(e: Emitter, node: Typed) -> None:
     """for $kv : @x { ... }"""
-    from pytools.bt.emit.statements import declare
-
     variable, facts, body = node.parts
     child = _for_elements(e, facts, node.at)
     mark = e.mark()
-    _element(child, facts, declare(child, variable), variable.type, node)
+    _element(child, facts, child.declare(variable), variable.type, node)
     child.release(mark)
     ended = _body(e, child, body)
     child.release(mark)
@@ -115,8 +136,6 @@ def while_loop(e: Emitter, node: Typed, most: int) -> str:
 
 def for_range(e: Emitter, node: Typed, most: int) -> None:
     """for $i : first..behind { ... }"""
-    from pytools.bt.emit.statements import declare
-
     variable, first, behind, body = node.parts
     kind = variable.declared or variable.type
     start, end = e.scalar(first), e.scalar(behind)
@@ -125,7 +144,7 @@ def for_range(e: Emitter, node: Typed, most: int) -> None:
     mark = e.mark()
     number = child.load(next_one, Int(8))
     child.line(f"*(s64 *){next_one.address} = {number} + 1;")
-    child.store(declare(child, variable), kind, number)
+    child.store(child.declare(variable), kind, number)
     ended = _body(e, child, body)
     child.release(mark)
     rounds = e.number(Int(8), f"(s64){end} > (s64){start} ? (u64){end} - (u64){start} : 0")

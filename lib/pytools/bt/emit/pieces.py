@@ -7,7 +7,7 @@ from pytools.compile.template import render
 from pytools.compile.unrendered import Unrendered
 
 if TYPE_CHECKING:
-    from pytools.bt.compiled import Options
+    from pytools.bt.options import Options
     from pytools.compile.unrendered import Value
     from pytools.facts.kernel import Kernel
 

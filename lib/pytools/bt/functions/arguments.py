@@ -16,7 +16,7 @@ from pytools.compile import usdt
 from pytools.facts import differences
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U64, S64 = Int(8, False), Int(8, True)

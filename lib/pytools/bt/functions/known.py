@@ -12,7 +12,7 @@ from pytools.bt.types import Aggregate, Array, Bool, Buffer, Int, Pointer, Strin
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.types import Type
 
 

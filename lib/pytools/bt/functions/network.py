@@ -13,7 +13,7 @@ from pytools.bt.typed import Typed, checks, emits, into
 from pytools.bt.types import UNKNOWN, Array, Int, Pointer, Special, String
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 AF_INET, AF_INET6 = 2, 10  # Linux's

@@ -12,7 +12,7 @@ from pytools.bt.types import Bool, Int, Pointer, Special, String
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U32, U64 = Int(4, False), Int(8, False)

@@ -10,7 +10,7 @@ from pytools.bt.typed import Typed, checks, emits, into
 from pytools.bt.types import Stack
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 MODES = ("bpftrace", "perf", "raw", "build_id")

@@ -12,7 +12,7 @@ from pytools.compile.callbacks import VARIABLE
 from pytools.facts import btf as kinds
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U64 = Int(8, False)

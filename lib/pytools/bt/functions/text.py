@@ -6,6 +6,7 @@ from dataclasses import replace
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.emit.code import Place, literal
+from pytools.bt.emit.each import calls_back, find_text
 from pytools.bt.emit.operators import bytes_equal
 from pytools.bt.functions.calls import constant, take
 from pytools.bt.tree import Wrong
@@ -15,7 +16,7 @@ from pytools.bt.types import UNKNOWN, Array, Bool, Buffer, Int, Pointer, String
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 
@@ -258,9 +259,6 @@ def _check_strstr(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("strcontains", "strstr")
 def _strcontains(e: Emitter, node: Typed) -> str:
-    from pytools.bt.emit.each import find_text
-    from pytools.bt.emit.statements import calls_back
-
     haystack, needle = node.parts
     a, b = e.own_place(haystack), e.own_place(needle)
     sizes = haystack.type.size, needle.type.size

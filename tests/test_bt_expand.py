@@ -86,7 +86,7 @@ def test_a_bare_name_is_a_macro_without_parameters() -> None:
         "macro one() { 1 } macro m(one) { one } BEGIN { print((one, m(2))); }"
     )
     first, second = statement.expression.arguments[0].elements
-    assert (first.value.value, second.value.value) == (1, 2)
+    assert (first.value, second.value) == (1, 2)
 
 
 def test_types_are_arguments() -> None:
@@ -97,6 +97,9 @@ def test_types_are_arguments() -> None:
         "print(o(typeof(struct x), a.b)); print(s(y)); print(m(typeof(uint8), typeof(x))); }"
     )
     first, second, third, _ = statements(text)
+    sizes = first.expression.arguments[0].value.left.left
+    assert sizes.left.left.of[1:] == ("uint64", 1, (2,), None)
+    assert sizes.left.right.of[1:] == ("struct Foo", 1, (), None)
     shown = repr(first)
     assert "name='a'" not in shown and "name='b'" not in shown
     assert second.expression.arguments[0].value.path == ("a", "b")
@@ -105,9 +108,11 @@ def test_types_are_arguments() -> None:
 
 def test_the_users_macro_wins_and_another_number_of_arguments_is_the_builtin() -> None:
     (statement,) = statements('macro cpu() { "hi" } BEGIN { print(cpu()); }')
-    assert isinstance(statement.expression.arguments[0], tree.Block)
+    assert statement.expression.arguments[0].value == "hi"
     (statement,) = statements("macro cpu(x) { x } BEGIN { print(cpu); }")
     assert isinstance(statement.expression.arguments[0], tree.Name)
+    (statement,) = statements("macro cpu() { 1 } BEGIN { print(__builtin_cpu); }")
+    assert statement.expression.arguments[0].name == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,16 @@ def test_the_users_macro_wins_and_another_number_of_arguments_is_the_builtin() -
             "".join(f"macro m{i}() {{ m{i + 1}() + m{i + 1}() }} " for i in range(40))
             + "macro m40() { 1 } BEGIN { m0(); }",
             "macros are used more than 10000 times",
+        ),
+        (
+            "".join(f"macro m{i}() {{ m{i + 1}() }} " for i in range(200))
+            + "macro m200() { 1 } BEGIN { m0(); }",
+            "macros that call each other more than 100 deep",
+        ),
+        (
+            "".join(f"macro m{i}() {{ m{i + 1}(){' + 1' * 900} }} " for i in range(90))
+            + "macro m90() { 1 } BEGIN { m0(); }",
+            "macros that call each other are too deep",
         ),
         ("macro m(x) { x } ", "ERROR: No probes to attach"),
     ],

@@ -252,6 +252,11 @@ def test_root_declarations() -> None:
         ("max_map_keys", 5),
         ("print_maps_on_exit", False),
     ]
+    assert [program.text[first:end] for (first, end), _, _ in program.config] == [
+        "stack_mode=perf",
+        "max_map_keys = 5",
+        "print_maps_on_exit=false",
+    ]
     assert program.imports[0].value == "lib.bt"
     assert program.maps[0].kind == "lruhash"
     assert [len(macro.parameters) for macro in program.macros] == [3, 0]
@@ -274,6 +279,11 @@ def test_root_declarations() -> None:
             "BEGIN { $x = 1 print($x); }",
             "stdin:1:16-21: ERROR: syntax: expected ';'\n"
             "BEGIN { $x = 1 print($x); }\n               ~~~~~",
+        ),
+        (
+            "BEGIN { whlie (1) { } }",
+            "stdin:1:19-20: ERROR: syntax: expected ';'\nBEGIN { whlie (1) { } }\n"
+            "                  ~\nHINT: did you mean while?",
         ),
         (
             'BEGIN { printf("a); }',

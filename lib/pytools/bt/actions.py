@@ -38,12 +38,14 @@ class Actions:
         lines: Lines,
         loaded: Loaded,
         uses: Mapping[str, set[str]],
+        warns: bool = True,
     ) -> None:
         self.exit_code: int | None = None
         self._plan = plan
         self._tables = tables
         self._names = names
         self._lines = lines
+        self._warns = warns
         self._uses = uses  # maps that a program uses, by its name
         self._in_block = False
         self._ended = False  # the generation, in this block, with nothing counted by it since
@@ -105,6 +107,8 @@ class Actions:
                 return lambda data: write(form(data))
             raw = formats.format_of(record, self._names, _as_it_is)
             return lambda data: printed("printf", raw(data))
+        if word in ("warnf", "warning") and not self._warns:
+            return lambda data: None
         if word in ("errorf", "warnf", "debugf"):
             form, at = formats.format_of(record, self._names), record.at
             return lambda data: self._lines.message(word, at, form(data))

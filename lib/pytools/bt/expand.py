@@ -28,9 +28,18 @@ def expand(
     """A program without imports and macros. ``named`` are the words --NAME=VALUE and --NAME of the
     command line. Raises Wrong.
 
-    The value of a macro is a Block that stands where the call is; what is in it stands in the macro
-    (``Program.place`` knows of the files).
+    What a macro becomes is a Block that stands where the call is, or a literal; what is in the
+    Block stands in the macro (``Program.place`` knows of the files).
     """
+    try:
+        return _expanded(program, parameters, named)
+    except RecursionError:  # each macro is as deep as it may be, and they call each other
+        raise Wrong(None, "macros that call each other are too deep") from None
+
+
+def _expanded(
+    program: tree.Program, parameters: Sequence[str], named: Sequence[str]
+) -> tree.Program:
     sources = Sources(program)
     options = Options(named)
     macros = Macros(sources, options)

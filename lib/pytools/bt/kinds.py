@@ -108,5 +108,6 @@ def _nearest(word: str) -> str:
     import difflib  # an error has time
 
     names = [name for kind in KINDS for name in (kind.name, *kind.others) if len(name) > 2]
+    names += ["config", "import", "macro", "struct", "union", "enum", "typedef", "let"]
     found = difflib.get_close_matches(word.lower(), names, 2)
     return f"did you mean {' or '.join(found)}?" if found else ""

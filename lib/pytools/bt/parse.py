@@ -132,7 +132,7 @@ class _Parser(Declarations):
             else:
                 word = self.name("string, int, boolean, or ident")
                 value = {"true": True, "false": False}.get(word, word)
-            self.config.append(((start, self.start), key, value))
+            self.config.append(((start, self.last), key, value))
             if self.word != "}":
                 self.expect(";")
         self.next()

@@ -34,7 +34,7 @@ LATEST_SECONDS = 0.1  # a record is printed at most so long after it was written
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # set: a line of that name says when all is attached
 RING = "events"
 # For records, of which some hundred thousand find room; of what is given, the next power of two.
-RING_BYTES, LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 24, 1 << 18, 1 << 30
+RING_BYTES, LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 22, 1 << 18, 1 << 30
 NANOSECONDS = 1_000_000_000
 ENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -58,7 +58,8 @@ class _Timer:
 class Run:
     """A program between its start and its end. ``settings`` are the numbers that are put in when it
     is loaded; ``pid`` is the process that it is about, -1 for all; ``command`` one that it starts.
-    ``warn`` is told what is missing, ``say`` what was done."""
+    ``warn`` is told what is missing, ``say`` what was done; ``warns`` says whether the program may
+    warn."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Run:
         sizes: Mapping[str, int] = {},
         warn: Callable[[Wrong], None] = lambda wrong: None,
         say: Callable[[str], None] = lambda text: None,
+        warns: bool = True,
     ) -> None:
         self._plan = plan
         self._lines = lines
@@ -95,7 +97,7 @@ class Run:
         names = Names(self._hooks.probes, maps, str(plan.config.get("str_trunc_trailer", "..")))
         shown = {each.name: Table(each, maps[each.table], names) for each in plan.maps}
         uses = {program.name: {name for _, name in program.maps} for program in image.programs}
-        self._actions = Actions(plan, shown, names, lines, self.loaded, uses)
+        self._actions = Actions(plan, shown, names, lines, self.loaded, uses, warns)
         self._losses = Losses(plan, maps, lines)
         self._descriptors = {spec.name: fd for spec, fd in self.loaded.programs}
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["numbers", "parameter"]
 
-_NUMBER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)[uUlL]*")
-_EXPONENT = re.compile(r"([+-]?)(\d+)[eE](\d{1,2})")
+_NUMBER = r"([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)[uUlL]*"
+_EXPONENT = r"([+-]?)(\d+)[eE](\d{1,2})"
 
 
 def numbers(
@@ -54,7 +54,7 @@ def parameter(text: str, number: int) -> int:
     (16, -2, 1000, 509)
     """
     plain = text.strip().replace("_", "")
-    match = _NUMBER.fullmatch(plain)
+    match = re.fullmatch(_NUMBER, plain)
     if match:
         sign, digits = match.groups()
         octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
@@ -63,7 +63,7 @@ def parameter(text: str, number: int) -> int:
         except ValueError:
             value = int(digits)
         return -value if sign == "-" else value
-    match = _EXPONENT.fullmatch(plain)
+    match = re.fullmatch(_EXPONENT, plain)
     if match:
         sign, digits, power = match.groups()
         value = int(digits) * 10 ** int(power)

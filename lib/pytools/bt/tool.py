@@ -169,13 +169,16 @@ class Session(Trace):
 
     def _start(self) -> Run:
         from pytools.bt import run, settings
-        from pytools.bt.command import Command
 
         options, plan = self.options, self._made.plan
         if not options.no_warnings:
             for line in plan.warnings:
                 complain(line)
-        command: Command | None = Command(options.command) if options.command else None
+        command: Command | None = None
+        if options.command:
+            from pytools.bt.command import Command
+
+            command = Command(options.command)
         child = command.pid if command is not None else 0
         pid = options.pid or 0
         wanted: filters.Filter = options.filter or filters.NO_FILTER
@@ -185,7 +188,7 @@ class Session(Trace):
             lines(options.form, options.output, options.buffering),
             pid or child or -1, command,
             {name: len(keys) for name, keys in wanted.entries.items()},
-            self._warn, self._say,
+            self._warn, self._say, not options.no_warnings,
         )  # fmt: skip
         for name, keys in wanted.entries.items():
             for key in keys:

@@ -30,8 +30,7 @@ class Number(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A string literal; adjacent ones are joined. ``encode("utf-8", "surrogateescape")`` gives its
-    bytes."""
+    """A string literal, adjacent ones joined: ``encode("utf-8", "surrogateescape")`` of it."""
 
     at: Span
     value: str
@@ -43,8 +42,7 @@ class Boolean(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A bare word: a builtin without parentheses, an enumerator, a macro's parameter, a map type's
-    name."""
+    """A bare word: a builtin without parentheses, an enumerator, a macro's parameter, ..."""
 
     at: Span
     name: str
@@ -104,8 +102,7 @@ class Ternary(NamedTuple):
 
 
 class Step(NamedTuple):
-    """++ and --, before or behind a variable or map: an expression with the old or the new
-    value."""
+    """++ and --, before or behind a variable or map: the value is the old or the new one."""
 
     at: Span
     operator: str  # "++" or "--"
@@ -185,8 +182,7 @@ class OffsetOf(NamedTuple):
 
 
 class Block(NamedTuple):
-    """{ statements; value }: as an expression it has the value of the last one, which has no
-    semicolon."""
+    """{ statements; value }: an expression, if the last one in it has no semicolon."""
 
     at: Span
     statements: Sequence[Statement]
@@ -341,8 +337,7 @@ class CMember(NamedTuple):
 
 
 class CRecord(NamedTuple):
-    """struct NAME { ... }; union NAME { ... }: ``word`` is "struct" or "union". ``packed`` by its
-    attribute."""
+    """struct NAME { ... }; ``word`` is "struct" or "union". ``packed`` by its attribute."""
 
     at: Span
     word: str
@@ -365,8 +360,7 @@ class CTypedef(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A whole text. ``config`` has (at, name, value) as they stand, the value a number, a text or a
-    word."""
+    """A whole text. ``config`` has (at, name, value): a number, a text, a word."""
 
     text: str
     name: str  # of the file, for errors; "stdin"

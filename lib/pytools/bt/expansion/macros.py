@@ -8,6 +8,8 @@ from __future__ import annotations
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.expansion.standard import FUNCTIONS, STANDARD_NAMES
+from pytools.bt.syntax.lexer import DEPTH
+from pytools.bt.syntax.typenames import flat
 from pytools.bt.wrong import Wrong
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Macros"]
 
+_LITERALS = (tree.Number, tree.Text, tree.Boolean)
+_BUILTIN = "__builtin_"
 _EXPANSIONS = 10_000
 _NODES = 1_000_000  # that macros may make
 
@@ -144,6 +148,8 @@ class Macros:
         for macro in known:
             if _fits(macro, arguments):
                 return self._put_in(macro, node, arguments)
+        if name.startswith(_BUILTIN):  # what the user's macros don't change
+            return node._replace(name=name[len(_BUILTIN) :])
         if name in STANDARD_NAMES:
             standard = self._standard_named(name)
             for macro in standard:
@@ -163,12 +169,14 @@ class Macros:
 
     def _put_in(
         self, macro: Macro, node: Expression, arguments: Sequence[Expression]
-    ) -> tree.Block:
+    ) -> Expression:
         chain = self._scope.chain if self._scope else ()
         if any(macro is other for other in chain):
             first = next(i for i, other in enumerate(chain) if macro is other)
             names = " > ".join(each.name for each in (*chain[first:], macro))
             raise Wrong(node.at, f"Recursive macro call detected. Call chain: {names}")
+        if len(chain) >= DEPTH:
+            raise Wrong(node.at, f"macros that call each other more than {DEPTH} deep")
         self.used += 1
         if self.used > _EXPANSIONS:
             raise Wrong(node.at, f"macros are used more than {_EXPANSIONS} times")
@@ -186,12 +194,14 @@ class Macros:
         outside, self._scope = self._scope, scope
         body: tree.Block = self._children(macro.body)
         self._scope = outside
+        if not body.statements and isinstance(body.value, _LITERALS):
+            return body.value._replace(at=node.at)  # where a literal is needed, it is one
         return body._replace(at=node.at)
 
     # Types that are arguments: m(typeof(struct x)).
 
     def _type(self, node: tree.TypeName) -> tree.TypeName:
-        made: tree.TypeName = self._children(node)
+        made: tree.TypeName = flat(self._children(node))
         if not self._scope or not made.name:
             return made
         word, _, name = made.name.rpartition(" ")
@@ -201,21 +211,15 @@ class Macros:
         if word:
             plain = _plain_name(argument)
             if not plain:
-                self._no_type(argument, node, name)
+                raise Wrong(
+                    argument.at,
+                    f"Invalid replacement for macro '{self._scope.macro.name}' type parameter "
+                    f"'{name}' which makes up the type '{node.name}'",
+                )
             return made._replace(name=f"{word} {plain}")
         if isinstance(argument, tree.Name):
             return made._replace(name=argument.name)
-        if not isinstance(argument, tree.TypeName) and (made.pointers or made.sizes):
-            self._no_type(argument, node, name)
-        return made._replace(name="", of=argument)
-
-    def _no_type(self, argument: Expression, node: tree.TypeName, name: str) -> NoReturn:
-        assert self._scope
-        raise Wrong(
-            argument.at,
-            f"Invalid replacement for macro '{self._scope.macro.name}' type parameter '{name}' "
-            f"which makes up the type '{node.name}{'*' * node.pointers}'",
-        )
+        return flat(made._replace(name="", of=argument))
 
     def _offset_of(self, node: tree.OffsetOf) -> tree.OffsetOf:
         made: tree.OffsetOf = self._children(node)

@@ -34,6 +34,13 @@ macro container_of(pointer, type, member) {
   (type*)((uint64)pointer - offsetof(type, member))
 }
 
+// What is known of an expression's type.
+macro is_str(value) { typeinfo(value).base_type == "string" }
+macro is_ptr(value) { typeinfo(value).base_type == "pointer" }
+macro is_array(value) { typeinfo(value).base_type == "array" }
+macro is_integer(value) { typeinfo(value).base_type == "int" }
+macro static_assert(condition, message) { if comptime (!condition) { fail(message); } }
+
 macro find(@map, key, $value) {
   let $key = key;
   if (has_key(@map, $key)) {
@@ -45,7 +52,8 @@ macro find(@map, key, $value) {
 }
 """
 STANDARD_NAMES = frozenset(
-    "assert ppid pcomm leader_tid leader_comm is_err container_of find".split()
+    "assert ppid pcomm leader_tid leader_comm is_err container_of find "
+    "is_str is_ptr is_array is_integer static_assert".split()
 )
 
 # Names that mean something without a macro: a macro of another number of arguments leaves them be.

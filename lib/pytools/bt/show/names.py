@@ -190,14 +190,25 @@ def signal_name(number: int) -> str:
 
 
 def wall_time(nanoseconds: int, clock: str) -> int:
-    """The wall-clock time, in nanoseconds, of a time of another clock. The offset is taken when it
-    is printed: a clock may have been set since the start."""
+    """The wall-clock time, in nanoseconds, of a time of another clock. How far they are apart is
+    looked up when it is printed, once a second: a clock may have been set since the start."""
     if clock == "wall":
         return nanoseconds
+    now = time.monotonic_ns()
+    taken, offset = _offsets.get(clock, (0, 0))
+    if not taken or now - taken > NANOSECONDS:
+        _offsets[clock] = now, (offset := _offset(clock))
+    return nanoseconds + offset
+
+
+_offsets: dict[str, tuple[int, int]] = {}
+
+
+def _offset(clock: str) -> int:
     if clock == "tai":
-        return nanoseconds - _whole_seconds(time.clock_gettime_ns(time.CLOCK_TAI))
+        return -_whole_seconds(time.clock_gettime_ns(time.CLOCK_TAI))
     kernel = {"boot": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}[clock]
-    return nanoseconds + time.time_ns() - (time.clock_gettime_ns(kernel) - _namespace_offset(clock))
+    return time.time_ns() - (time.clock_gettime_ns(kernel) - _namespace_offset(clock))
 
 
 def _whole_seconds(tai: int) -> int:

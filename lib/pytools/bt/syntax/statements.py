@@ -39,8 +39,8 @@ class Statements(Expressions):
             elif self.word != "}":
                 if isinstance(expression, (tree.IfValue, tree.Block)):
                     self.take(";")
-                else:
-                    self.expect(";")
+                elif not self.take(";"):
+                    self.fail("expected ';'", hint=_nearest_keyword(expression))
                 statements.append(_evaluate((first, self.last), expression))
             elif value:
                 result = expression
@@ -214,3 +214,14 @@ def _evaluate(at: tree.Span, expression: Expression) -> Statement:
     if isinstance(expression, tree.Block):
         return tree.Evaluate(at, _without_value(expression))
     return tree.Evaluate(at, expression)
+
+
+def _nearest_keyword(expression: Expression) -> str:
+    """What ``whlie (1) {`` may be meant to be."""
+    import difflib  # an error has time
+
+    if not isinstance(expression, (tree.Call, tree.Name)):
+        return ""
+    words = ["if", "else", *_STATEMENTS]
+    found = difflib.get_close_matches(expression.name, words, 1, 0.7)
+    return f"did you mean {found[0]}?" if found and found[0] != expression.name else ""

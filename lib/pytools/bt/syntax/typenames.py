@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytools.bt.tree import Expression, TypeName
 
-__all__ = ["C_WORDS", "RECORDS", "VALUES", "TypeNames"]
+__all__ = ["C_WORDS", "RECORDS", "VALUES", "TypeNames", "flat"]
 
 # What is a value in parentheses, not a type: (pid) * 2.
 VALUES = frozenset(
@@ -94,7 +94,7 @@ class TypeNames(Lexer):
             self.expect("(")
             of = self.type_reference() or self.expression()
             self.expect(")")
-            type_ = tree.TypeName((start, self.last), "", of=of)
+            type_ = flat(tree.TypeName((start, self.last), "", of=of))
         else:
             type_ = tree.TypeName((start, self.end), self.base_type())
             type_ = type_._replace(at=(start, self.last))
@@ -144,3 +144,12 @@ class TypeNames(Lexer):
         if length not in _C_NAMES:
             self.fail("expected type name")
         return sign + _C_NAMES[length]
+
+
+def flat(type_: TypeName) -> TypeName:
+    """A type of a type (``typeof(uint64*)[2]``) as one, if it is no pointer to an array."""
+    inner = type_.of
+    if not isinstance(inner, tree.TypeName) or (type_.pointers and inner.sizes):
+        return type_
+    sizes = (*inner.sizes, *type_.sizes)
+    return inner._replace(at=type_.at, pointers=inner.pointers + type_.pointers, sizes=sizes)

@@ -189,7 +189,7 @@ class Checker(Probes, Expressions):
 
     def _assign_variable(self, node: tree.Assign, target: tree.Variable) -> Typed:
         value = self.value(node.value)
-        variable = self.scopes.find(target.name)
+        variable = self.scopes.find(target.name, read=bool(node.operator))
         if node.operator:
             if variable is None:
                 raise Wrong(target.at, f"Undefined or undeclared variable: ${target.name}")

@@ -11,10 +11,12 @@ from pytools.bt.tree import Wrong
 from pytools.bt.types import UNKNOWN, VOID, Aggregate, Int, None_
 
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Optional, Tuple
 
     from pytools.bt.tree import MapDeclaration, Span
     from pytools.bt.types import Type
+
+    Key = Tuple[int, str, int]  # action, name, which of that name
 
 __all__ = ["Facts", "MapFacts", "Scopes", "Variable"]
 
@@ -23,7 +25,7 @@ class Variable:
     """A variable of an action. ``key`` is the same in each pass. ``outer`` says that it lives as
     long as the action, and so from one of its steps to the next."""
 
-    def __init__(self, name: str, key: tuple[int, ...], declared: Optional[Type], outer: bool):
+    def __init__(self, name: str, key: Key, declared: Optional[Type], outer: bool):
         self.name = name
         self.key = key
         self.declared = declared
@@ -55,10 +57,10 @@ class Facts:
     """What all passes so far have found out."""
 
     def __init__(self) -> None:
-        self.variables: dict[tuple[int, ...], Type] = {}
+        self.variables: dict[Key, Type] = {}
         self.maps: dict[str, MapFacts] = {}
         self.escaped: set[tuple[int, str]] = set()  # variables that are used behind their block
-        self.pointed: set[tuple[int, ...]] = set()  # variables whose address is taken
+        self.pointed: set[Key] = set()  # variables whose address is taken
         self.changed = False
 
     def map(self, name: str) -> MapFacts:
@@ -172,19 +174,20 @@ class Scopes:
         # One that is used behind the block in which it is first assigned belongs to the action.
         if declared is None and at is None and (self._action, name) in self._facts.escaped:
             block = self._blocks[0]
-        key = (self._action, len(self.all))
+        key = (self._action, name, sum(other.name == name for other in self.all))
         variable = Variable(name, key, declared, block is self._blocks[0])
         variable.type = declared or self._facts.variables.get(key, UNKNOWN)
         block[name] = variable
         self.all.append(variable)
         return variable
 
-    def find(self, name: str) -> Optional[Variable]:
-        """The variable of that name that can be seen here."""
+    def find(self, name: str, read: bool = True) -> Optional[Variable]:
+        """The variable of that name that can be seen here. One that is only assigned may be a new
+        one."""
         for block in reversed(self._blocks):
             if name in block:
                 return block[name]
-        if name in self._gone and (self._action, name) not in self._facts.escaped:
+        if read and name in self._gone and (self._action, name) not in self._facts.escaped:
             self._facts.escaped.add((self._action, name))
             self._facts.changed = True
         return None

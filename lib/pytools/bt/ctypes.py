@@ -24,6 +24,9 @@ _TYPEDEFS = {
     "bool": Bool(), "_Bool": Bool(),
 }  # fmt: skip
 
+# Macros, which BTF does not have; these have never changed.
+_TASK_STATES = {"TASK_RUNNING": 0, "TASK_INTERRUPTIBLE": 1, "TASK_UNINTERRUPTIBLE": 2}
+
 
 def integer(name: str) -> Optional[Type]:
     """The integer (or bool) of that name; None if it is none.
@@ -48,8 +51,8 @@ def integer(name: str) -> Optional[Type]:
 
 
 def constant(name: str) -> Optional[int]:
-    """The value of a constant of <errno.h>, <signal.h>, <sys/syscall.h> or <sys/socket.h>, whose
-    lines a script may have; None for all else.
+    """The value of a constant of <errno.h>, <signal.h>, <sys/syscall.h>, <sys/socket.h> or
+    <linux/sched.h>, whose lines a script may have; None for all else.
 
     >>> constant("EPERM"), constant("AF_INET6")
     (1, 10)
@@ -66,6 +69,8 @@ def constant(name: str) -> Optional[int]:
         return int(getattr(signal, name))
     if re.fullmatch(r"(AF|SOCK|IPPROTO)_[A-Z0-9_]+", name) and hasattr(socket, name):
         return int(getattr(socket, name))
+    if name in _TASK_STATES:
+        return _TASK_STATES[name]
     match = re.fullmatch(r"(?:__NR|SYS)_(\w+)", name)
     if not match:
         return None

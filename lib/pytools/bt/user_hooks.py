@@ -15,24 +15,32 @@ from pytools.load import attach
 from pytools.load.multi_attach import Target
 
 if TYPE_CHECKING:
+    from typing import Iterable
+
     from pytools.bt.attaching import Attaching
     from pytools.bt.plan import Point
 
 __all__ = ["attach_point", "files_of"]
+
+# Their functions are libc's own since glibc 2.34.
+MERGED = ("libpthread", "libdl", "librt", "libutil")
 
 
 def attach_point(attaching: Attaching, point: Point) -> int:
     """Attach a uprobe, uretprobe or usdt; how many probes it stands for. Raises Failure."""
     path, _, rest = point.target.partition(":")
     pid = point.pid or attaching.pid
-    files = [attaching.file(file) for file in files_of(path, point.pid or attaching.look_in)]
+    look_in = point.pid or attaching.look_in
+    files = [attaching.file(file) for file in files_of(path, look_in)]
     if not files:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     if point.kind == "usdt":
         return _usdt(attaching, point, files, rest, pid)
     if attaching.is_for_many(point):
         return _functions(attaching, point, files, rest)
-    places = [(file, place) for file in files for place in _offsets(file, rest, point)]
+    places = _places(files, rest, point)
+    if not places and path in MERGED:
+        places = _places(map(attaching.file, files_of("libc", look_in)), rest, point)
     if not places:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     program = [(attaching.spec(point.programs[0]), attaching.descriptor(point.programs[0]))]
@@ -101,6 +109,10 @@ def path_of(name: str) -> str:
 
 
 # Functions.
+
+
+def _places(files: Iterable[File], name: str, point: Point) -> list[tuple[File, int]]:
+    return [(file, place) for file in files for place in _offsets(file, name, point)]
 
 
 def _offsets(file: File, name: str, point: Point) -> list[int]:

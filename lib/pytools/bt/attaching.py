@@ -82,10 +82,11 @@ class Attaching:
             file.close()
         self._files.clear()
 
-    def warn(self, point: Point, what: str) -> None:
+    def warn(self, point: Point | None, what: str) -> None:
+        """Say what is the matter with a point, or (None) with several."""
         from pytools.bt.wrong import Wrong  # where nothing is missing, nobody needs it
 
-        self._warn(Wrong(place_of(point), what))
+        self._warn(Wrong(place_of(point) if point else None, what))
 
     def attach_many(self, point: Point, targets: list[Target], names: list[str]) -> int:
         """Attach the one program of a point to all of these; ``names`` are what stands behind the

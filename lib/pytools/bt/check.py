@@ -93,10 +93,10 @@ class Checker(Probes, Expressions):
     def walk(self) -> None:
         """One walk over all probes."""
         self.actions, self.points, self.said = [], [], []
-        for probe in self.program.probes:
+        for number, probe in enumerate(self.program.probes):
             first = len(self.points)
             points = [
-                each
+                each._replace(action=number)
                 for point in probe.points
                 for each in expanded(point_of(point, self), self.kernel)
             ]

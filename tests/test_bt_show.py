@@ -20,7 +20,7 @@ pytestmark = pytest.mark.host_only
 INT, UINT, LONG, ULONG = (
     ["int", size, signed] for size, signed in ((4, True), (4, False), (8, True), (8, False))
 )
-NAMES = Names(["begin", "kprobe:vfs_read"], {})
+NAMES = Names(["begin", "kprobe:vfs_read"], {}, longest=100)
 
 
 def conversion(text: str) -> list[Any]:
@@ -96,7 +96,11 @@ def test_texts_are_escaped_and_padded() -> None:
 
 
 def test_a_text_that_fills_its_type_was_cut() -> None:
-    assert printf("%s %s", (["string", 4], b"abcd"), (["string", 5], b"abcd")) == "abcd.. abcd"
+    long = b"a" * 100
+    assert printf("%s %s", (["string", 100], long), (["string", 101], long)) == (
+        "a" * 100 + ".. " + "a" * 100
+    )
+    assert printf("%s", (["string", 4], b"abcd")) == "abcd"  # a member of a struct, say
 
 
 def test_text_takes_values_of_every_type() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytools.bt.show.tables import Table
     from pytools.load.loader import Loaded
 
-    Action = Callable[[bytes], None]
+    Action = Callable[[bytes], object]
 
 __all__ = ["Actions"]
 
@@ -41,6 +41,7 @@ class Actions:
         warns: bool = True,
     ) -> None:
         self.exit_code: int | None = None
+        self.stopping = False  # what is on its way is printed, and runs no commands any more
         self._plan = plan
         self._tables = tables
         self._names = names
@@ -150,9 +151,9 @@ class Actions:
         if record.action == "cat":
             form = formats.format_of(record, self._names, _as_it_is)
             most = int(self._plan.config.get("max_cat_bytes", 10240))
-            return lambda data: outside.cat(self._lines, form(data), most)
+            return lambda data: self.stopping or outside.cat(self._lines, form(data), most)
         form = formats.format_of(record, self._names, outside.quoting(record.pieces))
-        return lambda data: outside.system(self._lines, form(data))
+        return lambda data: self.stopping or outside.system(self._lines, form(data))
 
     # Maps.
 

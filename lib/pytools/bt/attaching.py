@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing import Callable
 
-__all__ = ["Attaching", "Missing", "is_pattern", "matching", "place_of"]
+__all__ = ["Attaching", "Missing", "Stale", "is_pattern", "matching", "place_of"]
 
 PATTERN = re.compile(r"[*?[\]]")
 MANY = "probes"  # the kind of a program that serves any number of probes (multi_attach.py)
@@ -29,6 +29,10 @@ MANY = "probes"  # the kind of a program that serves any number of probes (multi
 
 class Missing(Failure):
     """A point that is not there."""
+
+
+class Stale(Exception):
+    """A program was made for what is not there any more, and has to be made anew."""
 
 
 class Attaching:
@@ -88,16 +92,19 @@ class Attaching:
 
         self._warn(Wrong(place_of(point) if point else None, what))
 
-    def attach_many(self, point: Point, targets: list[Target], names: list[str]) -> int:
-        """Attach the one program of a point to all of these; ``names`` are what stands behind the
-        kind in their texts. How many were attached."""
+    def attach_many(
+        self, point: Point, targets: list[Target], names: list[str], program: str = ""
+    ) -> int:
+        """Attach the (first) program of a point to all of these; ``names`` are what stands behind
+        the kind in their texts. How many were attached."""
         from pytools.load import multi_attach
 
         first = len(self.probes)
         targets = [target._replace(number=first + n) for n, target in enumerate(targets)]
         self.probes += [f"{point.kind}:{name}" for name in names]
         refused = multi_attach.attach_many(
-            self.attachment, self._loaded, self.spec(point.programs[0]), self._settings, targets,
+            self.attachment, self._loaded, self.spec(program or point.programs[0]), self._settings,
+            targets,
             self.running, lambda done, total: None, point.kind in ("kretprobe", "uretprobe"),
             point.pid or self.pid,
         )  # fmt: skip

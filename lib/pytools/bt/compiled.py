@@ -31,7 +31,7 @@ class Options(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """``rendered`` is for compile.compiler; programs are named p0, p1, ... as the plan names them."""
+    """``rendered`` is for compile.compiler; programs are named p0, p1, ..., as in the plan."""
 
     rendered: Rendered
     plan: Plan

@@ -54,9 +54,10 @@ def kept(
     make: Callable[[], Made],
     use_cache: bool,
     say: Callable[[str], None],
+    anew: bool = False,
 ) -> Made:
-    """What became of a program when it was started before, or what ``make`` makes of it, which is
-    kept then. ``say`` is told which."""
+    """What became of a program when it was started before, or (``anew``: in any case) what ``make``
+    makes of it, which is kept then. ``say`` is told which."""
     if not use_cache:
         return make()
     first = cache.key(
@@ -66,7 +67,7 @@ def kept(
     )  # fmt: skip
     with cache.Cache(cache.folder()) as entries:
         numbers = _numbers(entries.load(first))
-        if numbers is not None:
+        if numbers is not None and not anew:
             name = _name(first, source, numbers)
             made = _made(entries.load(name), numbers)
             if made is not None:

@@ -14,7 +14,7 @@ from pytools.bt.promotion import literal_type
 from pytools.bt.renames import renamed
 
 from pytools.bt.types import (
-    VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple, align_up,
+    VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple,
 )  # fmt: skip
 from pytools.facts import btf as kinds
 
@@ -29,8 +29,8 @@ __all__ = ["Field", "Layout", "Layouts"]
 
 
 class Field(NamedTuple):
-    """A member: ``offset`` in bits; ``bits`` is the width of a bit-field, 0 of all others. ``loc``: the
-    member is a u32 that says where a string of a tracepoint's record is ("data" from the start
+    """A member: ``offset`` in bits; ``bits`` is the width of a bit-field, 0 of all others. ``loc``:
+    the member is a u32 that says where a string of a tracepoint's record is ("data" from the start
     of the record, "rel" from behind the member)."""
 
     name: str
@@ -103,13 +103,13 @@ class Layouts:
             return self.modified(self.find(name.of), name)
         sizes = list(name.sizes)
         if name.name in ("string", "buffer", "inet") and not name.pointers:
-            size = sizes.pop() if sizes else 0
-            base: Type = {"string": String, "buffer": Buffer}.get(name.name, String)(size or 0)
+            size = (sizes.pop() if sizes else 0) or 0
+            base: Type = Buffer(size) if name.name == "buffer" else String(size)
             if name.name == "inet":
                 base = Special("inet")
         else:
             base = self.named(name.name, at or name.at, complete=not name.pointers)
-        return self.modified(base, name._replace(sizes=sizes))
+        return self.modified(base, name._replace(sizes=tuple(sizes)))
 
     def modified(self, base: Type, name: tree.TypeName) -> Type:
         """A type with the stars and brackets of a name."""
@@ -170,6 +170,7 @@ class Layouts:
                     return self.find(definition.type)
                 if isinstance(definition.record, tree.CEnum):
                     return self._constants[definition.record.values[0][0]][1]
+                assert definition.record is not None
                 return self._record(definition.record, definition.record.name or name)
             finally:
                 self._busy.discard(name)

@@ -1,6 +1,8 @@
 """Types of what operators make, and the casts that go unsaid."""
 from __future__ import annotations
 
+import operator
+
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.promotion import literal_type, promote
@@ -36,12 +38,12 @@ _FOLDED: dict[str, Callable[[int, int], int]] = {
     "%": lambda a, b: (abs(a) % abs(b)) * (1 if a >= 0 else -1),
 }
 _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 
@@ -75,6 +77,9 @@ class Operators:
             ...
 
         def argument(self, at: tree.Span, name: str, number: Any) -> Typed:
+            ...
+
+        def complete(self, kind: Struct, at: tree.Span) -> Type:
             ...
 
     def warn(self, at: Any, text: str) -> None:
@@ -184,7 +189,6 @@ class Operators:
     # Binary.
 
     def _binary(self, node: tree.Binary) -> Typed:
-        operator = node.operator
         # A chain of operators may be long: its left side is walked down, not descended.
         chain = [node]
         while isinstance(chain[-1].left, tree.Binary):
@@ -192,7 +196,6 @@ class Operators:
         left = self.value(chain[-1].left)
         for each in reversed(chain):
             left = self.binary(each.at, each.operator, left, self.value(each.right))
-        assert operator == node.operator
         return left
 
     def binary(self, at: tree.Span, operator: str, left: Typed, right: Typed) -> Typed:
@@ -261,7 +264,10 @@ class Operators:
             return Typed("number", Bool(), at, (), _COMPARED[operator](x, y))
         plain = all(isinstance(s.type, Int) and not s.type.enum for s in (left, right))
         fits = operator not in ("/", "%") or y != 0
-        flexible = all(getattr(s.type, "flexible", False) or s.constant < 0 for s in (left, right))
+        flexible = all(
+            getattr(side.type, "flexible", False) or number < 0
+            for side, number in ((left, x), (right, y))
+        )
         if not plain or not fits or not flexible or operator in ("<<", ">>") and not 0 <= y < 64:
             return None
         value = _FOLDED[operator](x, y)
@@ -282,8 +288,9 @@ class Operators:
         if not both and not all(isinstance(x, (Pointer, Int, Bool)) for x in (a, b)):
             raise self._mismatch(at, operator, a, b)
         if operator in COMPARISONS:
-            if both and a.to != b.to and VOID not in (a.to, b.to):  # type: ignore[union-attr]
-                self.warn(at, f"comparison of distinct pointer types: {a}, {b}")
+            if isinstance(a, Pointer) and isinstance(b, Pointer):
+                if a.to != b.to and VOID not in (a.to, b.to):
+                    self.warn(at, f"comparison of distinct pointer types: {a}, {b}")
             return Typed("binary", Bool(), at, (operator, left, right, False))
         if both or operator not in ("+", "-") or operator == "-" and not isinstance(a, Pointer):
             raise self._mismatch(at, operator, a, b)

@@ -33,7 +33,7 @@ __all__ = ["Form", "Probes", "TEST_RUN", "forms_of", "point_of"]
 TEST_RUN = ("begin", "end", "interval", "self")
 _USER = ("uprobe", "uretprobe", "usdt")
 # Those of which one program serves all that a pattern stands for (multi_attach.py).
-_MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe")
+_MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
 
 
 class Form(NamedTuple):
@@ -100,7 +100,7 @@ def forms_of(
         except Failure as error:
             raise Wrong(probe.points[numbers[0]].at, str(error)) from None
         pattern = any(is_pattern(points[n].target) for n in numbers)
-        many = pattern and kind in _MANY and (told or kind != "tracepoint")
+        many = pattern and kind in _MANY and (told or kind not in ("tracepoint", "usdt"))
         for way in ways_of(kind, target, names, points[numbers[0]].pid):
             found.append(Form(kind, target, numbers, arguments, result, many, type_id, way))
     return found
@@ -321,10 +321,11 @@ class Probes:
     @staticmethod
     def symbol_size(path: str, name: str) -> int:
         """Bytes of a variable of a program's, by its file; 8 if nothing tells."""
-        from pytools.facts.elf import File  # few scripts ask
+        from pytools.bt.user_hooks import path_of  # few scripts ask
+        from pytools.facts.elf import File
 
         try:
-            symbols = File(path).symbols()
-        except Exception:
+            with File(path_of(path)) as file:
+                return file.symbol_size(name) or 8
+        except Failure:
             return 8
-        return next((s.size for s in symbols if s.name == name), 8)

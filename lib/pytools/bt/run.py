@@ -13,7 +13,7 @@ from pytools.bt.actions import Actions
 from pytools.bt.attaching import Attaching
 from pytools.bt.hooks import attach_all
 from pytools.bt.losses import Losses
-from pytools.bt.show.lines import Lines
+from pytools.bt.show.lines import Lines, complain
 from pytools.bt.show.names import Names
 from pytools.bt.show.tables import Table
 from pytools.load import loader, test_run
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+AGAIN_SECONDS = 0.5  # after which Ctrl-C is a second one
 LATEST_SECONDS = 0.1  # a record is printed at most so long after it was written
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # set: a line of that name says when all is attached
 RING = "events"
@@ -83,6 +84,7 @@ class Run:
         self._signals: list[int] = []
         self._watched: dict[int, str] = {}  # descriptors whose end is the program's
         self._ended = False
+        self._interrupted = 0.0  # when
         self._woken = -1
         pages = int(plan.config.get("perf_rb_pages") or 0)
         tables = {each.table: each.entries for each in plan.maps}
@@ -94,7 +96,11 @@ class Run:
         self._attached = 0
         maps = self.loaded.maps
         self._ring = RingBuffer(maps[RING])
-        names = Names(self._hooks.probes, maps, str(plan.config.get("str_trunc_trailer", "..")))
+        config = plan.config
+        names = Names(
+            self._hooks.probes, maps, str(config.get("str_trunc_trailer", "..")),
+            int(config.get("max_strlen", 1024)),
+        )  # fmt: skip
         shown = {each.name: Table(each, maps[each.table], names) for each in plan.maps}
         uses = {program.name: {name for _, name in program.maps} for program in image.programs}
         self._actions = Actions(plan, shown, names, lines, self.loaded, uses, warns)
@@ -181,7 +187,7 @@ class Run:
             self._drain()
         code = self._actions.exit_code or 0
         self._actions.exit_code = None
-        self._ended = False
+        self._actions.stopping = self._ended = False
         self._run_points("end")
         code = self._actions.exit_code or code
         self._losses.say(last=True)
@@ -251,7 +257,17 @@ class Run:
         signal.set_wakeup_fd(wake)
 
     def _signalled(self, number: int, frame: object) -> None:
-        self._signals.append(number)
+        if number not in ENDED:
+            self._signals.append(number)
+            return
+        now = time.monotonic()
+        # timeout(1) sends a signal twice, a moment apart: to its child, and to its group.
+        if self._interrupted and now - self._interrupted > AGAIN_SECONDS:
+            complain("interrupted again: what was not written yet is lost")
+            raise KeyboardInterrupt
+        self._interrupted = self._interrupted or now
+        self._ended = True
+        self._actions.stopping = True
 
     def _watch(self, pid: int, what: str) -> None:
         try:
@@ -265,15 +281,9 @@ class Run:
             os.read(self._woken, 512)
         while self._signals:
             number = self._signals.pop(0)
-            points = [
-                point
-                for point in self._plan.points
-                if point.kind == "self" and _signal_of(point) == number
-            ]
-            for point in points:
-                self._run_point(point)
-            if not points and number in ENDED:
-                self._ended = True
+            for point in self._plan.points:
+                if point.kind == "self" and _signal_of(point) == number:
+                    self._run_point(point)
         if any(descriptor in ready for descriptor in self._watched):
             self._ended = True
 

@@ -128,12 +128,12 @@ class Facts:
         if value == VOID or isinstance(value, Aggregate):
             raise Wrong(at, f"Value '{value}' cannot be assigned to a scratch variable.")
         before = self.variables.get(variable.key, UNKNOWN)
-        wider = promote(before, value)
+        wider: Optional[Type] = promote(before, value)
         if variable.declared is not None:
             wider = variable.declared
-            fits = promote(wider, value)
-            sizes = isinstance(value, Int) and isinstance(wider, Int)
-            if fits is None or (fits.size > wider.size and not sizes):
+            fits = promote(variable.declared, value)
+            numbers = isinstance(value, Int) and isinstance(variable.declared, Int)
+            if fits is None or fits.size > variable.declared.size and not numbers:
                 wider = None
         if wider is None:
             raise Wrong(

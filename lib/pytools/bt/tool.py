@@ -9,6 +9,7 @@ from pytools import __version__
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 from pytools.bt import kept
+from pytools.bt.attaching import Stale
 from pytools.bt.show.lines import complain, lines
 from pytools.facts import kernel
 from pytools.tool import definition, filters
@@ -159,13 +160,22 @@ class Session(Trace):
 
             return made(text, name, options, running, self._say)
 
+        def keep(anew: bool = False) -> kept.Made:
+            return kept.kept(source, running, make, not options.no_cache, self._say, anew)
+
         self._running = running
-        self._made = kept.kept(source, running, make, not options.no_cache, self._say)
+        self._keep = keep
+        self._made = keep()
 
     def print(self, output: Output, waiting: Waiting) -> None:
-        self._bt.status = self._start().main(
-            self.options.duration, self.options.quiet, self.options.dry_run
-        )
+        options = self.options
+        try:
+            status = self._start().main(options.duration, options.quiet, options.dry_run)
+        except Stale as stale:
+            self._say(f"made anew: {stale}")
+            self._made = self._keep(anew=True)
+            status = self._start().main(options.duration, options.quiet, options.dry_run)
+        self._bt.status = status
 
     def _start(self) -> Run:
         from pytools.bt import run, settings

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from pytools.bt.tree import Span
     from pytools.bt.types import Type
 
-__all__ = ["Action", "CHECKS", "INTO", "PLACES", "SCALARS", "STATEMENTS", "TAILS", "Typed", "checks",
-           "emits", "into", "places", "statement", "tail"]  # fmt: skip
+__all__ = [
+    "Action", "CHECKS", "INTO", "PLACES", "SCALARS", "STATEMENTS", "TAILS", "Typed", "checks",
+    "emits", "into", "places", "statement", "tail",
+]  # fmt: skip
 
 
 class Typed(NamedTuple):

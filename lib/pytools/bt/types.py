@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any, Union
 
 __all__ = [
-    "Aggregate", "Array", "Bool", "Buffer", "Int", "None_", "Pointer", "Record", "Special",
+    "Aggregate", "Array", "Bool", "Buffer", "Int", "None_", "Pointer", "Special",
     "Stack", "String", "Struct", "Tuple", "Type", "UNKNOWN", "VOID", "align_up", "fits_register",
 ]  # fmt: skip
 
@@ -55,7 +55,7 @@ VOID, UNKNOWN = None_(), None_(True)
 
 @dataclass(frozen=True)
 class Int(Type):
-    """``flexible``: a literal that is not negative. ``enum``: the names of its values, by number."""
+    """``flexible``: a literal that is not negative. ``enum``: its values and their names."""
 
     bytes: int = 8
     signed: bool = True

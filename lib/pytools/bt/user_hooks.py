@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytools.bt.attaching import Attaching
     from pytools.bt.plan import Point
+    from pytools.facts.elf import Probe
 
 __all__ = ["attach_point", "files_of"]
 
@@ -38,9 +39,10 @@ def attach_point(attaching: Attaching, point: Point) -> int:
         return _usdt(attaching, point, files, rest, pid)
     if attaching.is_for_many(point):
         return _functions(attaching, point, files, rest)
-    places = _places(files, rest, point)
+    unsafe = attaching.plan.unsafe
+    places = _places(files, rest, point, unsafe)
     if not places and path in MERGED:
-        places = _places(map(attaching.file, files_of("libc", look_in)), rest, point)
+        places = _places(map(attaching.file, files_of("libc", look_in)), rest, point, unsafe)
     if not places:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     program = [(attaching.spec(point.programs[0]), attaching.descriptor(point.programs[0]))]
@@ -111,11 +113,13 @@ def path_of(name: str) -> str:
 # Functions.
 
 
-def _places(files: Iterable[File], name: str, point: Point) -> list[tuple[File, int]]:
-    return [(file, place) for file in files for place in _offsets(file, name, point)]
+def _places(
+    files: Iterable[File], name: str, point: Point, unsafe: bool
+) -> list[tuple[File, int]]:
+    return [(file, place) for file in files for place in _offsets(file, name, point, unsafe)]
 
 
-def _offsets(file: File, name: str, point: Point) -> list[int]:
+def _offsets(file: File, name: str, point: Point, unsafe: bool) -> list[int]:
     """Where in a file a function is, or what an address stands for."""
     address = _number(name)
     if address is not None:
@@ -127,8 +131,12 @@ def _offsets(file: File, name: str, point: Point) -> list[int]:
     found.sort(key=lambda function: not function.default)
     places = []
     for function in found[:1]:
-        if not function.size and not point.offset and point.kind == "uprobe":
-            pass
+        if not function.size and not unsafe:
+            raise Failure(
+                f"Could not determine boundary for {name} (symbol has size 0).\nUse --unsafe to "
+                "force attachment. WARNING: This option could lead to data corruption in the "
+                "target process."
+            )
         if point.offset and function.size and point.offset >= function.size:
             raise Failure(f"Offset outside the function bounds ('{name}' size is {function.size})")
         places.append(function.offset + point.offset)
@@ -164,24 +172,30 @@ def _functions(attaching: Attaching, point: Point, files: list[File], pattern: s
 
 
 def _usdt(attaching: Attaching, point: Point, files: list[File], rest: str, pid: int) -> int:
-    """One program of the point for each way in which the arguments are written: which one that is,
-    stands in place of the program's target."""
-    provider, colon, name = rest.rpartition(":")
+    """One program of the point for each way in which the arguments are written, which stands in
+    place of the program's target: an empty one if it asks for none."""
+    provider, _, pattern = rest.rpartition(":")
     count = 0
     for file in files:
-        places: dict[str, list[tuple[int, int]]] = {}
-        names = set()
+        ways: dict[str, list[Probe]] = {}
         for probe in file.probes():
-            if provider and not matching([probe.provider], provider):
+            fits = not provider or matching([probe.provider], provider)
+            if fits and matching([probe.name], pattern or "*"):
+                ways.setdefault(probe.arguments, []).append(probe)
+        count += len({(p.provider, p.name) for found in ways.values() for p in found})
+        for arguments, found in ways.items():
+            program = _program_for(attaching, point, arguments)
+            if attaching.is_for_many(point):
+                names = [f"{file.path}:{p.provider}:{p.name}" for p in found]
+                targets = [
+                    Target("user", name, 0, file, p.offset, p.semaphore)
+                    for name, p in zip(names, found)
+                ]
+                attaching.attach_many(point, targets, names, program)
                 continue
-            if matching([probe.name], name or "*"):
-                names.add((probe.provider, probe.name))
-                places.setdefault(probe.arguments, []).append((probe.offset, probe.semaphore))
-        count += len(names)
-        for arguments, at in places.items():
-            chosen = _program_for(attaching, point, arguments)
-            program = [(attaching.spec(chosen), attaching.descriptor(chosen))]
-            attach.attach_user(attaching.attachment, program, file, at, pid)
+            pair = [(attaching.spec(program), attaching.descriptor(program))]
+            places = [(p.offset, p.semaphore) for p in found]
+            attach.attach_user(attaching.attachment, pair, file, places, pid)
     if not count:
         raise Missing(f"No matches for usdt {point.target}.")
     return count
@@ -189,6 +203,6 @@ def _usdt(attaching: Attaching, point: Point, files: list[File], rest: str, pid:
 
 def _program_for(attaching: Attaching, point: Point, arguments: str) -> str:
     for name in point.programs:
-        if attaching.spec(name).target == arguments:
+        if attaching.spec(name).target in ("", arguments):
             return name
-    return point.programs[0]
+    raise Stale(f"{point.text}: arguments {arguments!r}")

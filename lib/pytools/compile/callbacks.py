@@ -1,10 +1,10 @@
 """What an instruction that loads 64 bits may stand for, beside a map and a setting.
 
-Functions that a helper calls back (bpf_for_each_map_elem) are put behind the programs that name them.
+Functions that a helper calls back (bpf_for_each_map_elem, bpf_loop) are put behind the programs that name them.
 
 bcc compiles them as programs of their own (Hook kind ``callback``), which have one argument: what
-their program gave, three pointers. The first is the program's; the helper's second and third
-argument, the key and the value of an element, are put into the others. A program names one by a
+their program gave, pointers. The first is the program's; the second and the third of
+bpf_for_each_map_elem, the key and the value of an element, are put into the others. A program names one by a
 setting, ``call:NAME``: an instruction that loads 64 bits, of which the kernel wants the distance to
 the function's first one (BPF_PSEUDO_FUNC, since Linux commit 69c087ba6225, v5.13).
 """
@@ -24,8 +24,12 @@ __all__ = ["CALL", "CALLBACK", "VARIABLE", "link"]
 CALL, VARIABLE = "call:", "btf:"
 CALLBACK = "callback"
 PSEUDO_BTF_ID, PSEUDO_FUNC = 3, 4
-# *(u64 *)(r4 + 8) = r2; *(u64 *)(r4 + 16) = r3; r1 = r4
-_BEGIN = bytes.fromhex("7b24080000000000" "7b34100000000000" "bf41000000000000")
+# What stands before a callback, by its target: of bpf_for_each_map_elem *(u64 *)(r4 + 8) = r2;
+# *(u64 *)(r4 + 16) = r3; r1 = r4, and of bpf_loop r1 = r2.
+_BEGIN = {
+    "each": bytes.fromhex("7b24080000000000" "7b34100000000000" "bf41000000000000"),
+    "loop": bytes.fromhex("bf21000000000000"),
+}
 
 
 def link(programs: Sequence[ProgramSpec]) -> list[ProgramSpec]:
@@ -49,8 +53,9 @@ def _linked(program: ProgramSpec, callbacks: dict[str, ProgramSpec]) -> ProgramS
         called = callbacks[name[len(CALL) :]]
         if called.name not in starts:
             start = starts[called.name] = len(code) // 8
-            code += _BEGIN + called.instructions
-            start += len(_BEGIN) // 8
+            begin = _BEGIN[called.target]
+            code += begin + called.instructions
+            start += len(begin) // 8
             maps += [(start + number, table) for number, table in called.maps]
             settings += [(start + number, setting) for number, setting in called.settings]
         _put(code, place, PSEUDO_FUNC, starts[called.name] - place - 1)

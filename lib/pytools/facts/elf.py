@@ -304,12 +304,19 @@ class File:
     def symbol_address(self, name: str) -> int | None:
         """The program's own address of what has this name, a function or data; None if nothing
         has it."""
+        return next((address for address, _ in self._of_name(name)), None)
+
+    def symbol_size(self, name: str) -> int:
+        """Bytes of what has this name; 0 if nothing has it, or nothing tells."""
+        return next((size for _, size in self._of_name(name)), 0)
+
+    def _of_name(self, name: str) -> Iterator[tuple[int, int]]:
+        """(address, size) of what has this name."""
         wanted = os.fsencode(name)
         for kind in (SHT_SYMTAB, SHT_DYNSYM):
-            for label, _, _, address, _, _ in self._symbols(kind):
+            for label, _, _, address, size, _ in self._symbols(kind):
                 if label.partition(b"@")[0] == wanted:
-                    return address
-        return None
+                    yield address, size
 
     def code(self) -> Iterator[tuple[int, int, bytes]]:
         """(address, size, name) of all functions that have both, by the program's own

@@ -7,13 +7,12 @@ from pytools.bt.emit import operators
 from pytools.bt.emit.code import Place
 from pytools.bt.emit.maps import cpu_map, has_generation, key_size, value_size
 from pytools.bt.emit.pieces import head, piece_text, settings_of
-from pytools.bt.emit.statements import emit_statement
+from pytools.bt.emit.statements import calls_back, emit_statement
 from pytools.bt.emit.steps import Frame, steps_of
 from pytools.bt.emit.values import Emitter
 from pytools.bt.emit.whole import Whole
 from pytools.bt.plan import MapPlan, Plan, Point
 from pytools.bt.probes import TEST_RUN
-from pytools.bt.typed import Typed
 from pytools.bt.types import Aggregate, String
 from pytools.compile.callbacks import CALLBACK
 from pytools.compile.template import Hook, Rendered
@@ -53,7 +52,7 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
         for name, text, called in _action(whole, action, len(hooks), bool(options.filter)):
             programs.append(text)
             hooks.append(_hook(action, name, points, kernel))
-            callbacks += [Hook(each, CALLBACK, "") for each in called]
+            callbacks += [Hook(each, CALLBACK, way) for each, way in called]
             for number in action.points:
                 points[number].programs.append(name)
     if options.filter is not None:
@@ -100,7 +99,7 @@ def _place(program: tree.Program, at: Any) -> str:
 def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hook:
     target = points[action.points[0]].target
     if action.many:
-        return Hook(name, "probes", target)
+        return Hook(name, "probes", action.way if action.kind == "usdt" else target)
     kind = _HOOKS.get(action.kind, action.kind)
     if action.kind in ("uprobe", "uretprobe", "usdt") and has_uprobe_multi(kernel):
         kind += ".multi"
@@ -113,7 +112,7 @@ def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hoo
 
 def _action(
     whole: Whole, action: Action, first: int, filtered: bool
-) -> list[tuple[str, str, list[str]]]:
+) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """The programs of an action: (name, C, the functions that it has called back)."""
     own = action.kind in TEST_RUN
     frame = Frame()
@@ -130,7 +129,7 @@ def _action(
         name = f"p{first + number}"
         e = Emitter(whole, name, action, "return 1;" if own else "return 0;")
         e.frame = offsets
-        e.captured = any(_calls_back(node) for node in statements)
+        e.captured = calls_back(whole, statements)
         if len(steps) > 1:
             e.frame_table = table = table or f"frame_{name}"
             if not number:
@@ -144,19 +143,14 @@ def _action(
         for node in statements:
             emit_statement(e, node)
         found.append((name, e))
-    texts = [(name, e.text(), [child.name for child in e.children]) for name, e in found]
+    texts = [
+        (name, e.text(), [(child.name, child.called) for child in e.children]) for name, e in found
+    ]
     if table:
         name, text, called = texts[0]
         frame_type = whole.bytes_type(frame.size)
         texts[0] = name, f"BPF_ARRAY({table}, {frame_type}, 1);\n{text}", called
     return texts
-
-
-def _calls_back(node: Any) -> bool:
-    """Whether something in a statement is a function that the kernel calls."""
-    if isinstance(node, Typed):
-        return node.op in ("for_map", "map_length") or any(_calls_back(part) for part in node.parts)
-    return isinstance(node, (list, tuple)) and any(_calls_back(each) for each in node)
 
 
 # Maps.

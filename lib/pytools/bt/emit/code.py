@@ -23,10 +23,12 @@ MOST_SCRATCH = 32760  # a per-CPU map's value (PCPU_MIN_UNIT_SIZE)
 
 
 # See compile.callbacks.
-_ARGUMENTS = """\
+_GIVEN = {
+    "loop": "\tvoid *ctx = ((void **)given)[0];",
+    "each": """\
 	void *ctx = ((void **)given)[0], *each_key = ((void **)given)[1];
-	void *each_value = ((void **)given)[2];
-"""
+	void *each_value = ((void **)given)[2];""",
+}
 
 
 class Place(NamedTuple):
@@ -78,6 +80,7 @@ class Code:
         self.root: Code = root or self
         self.children: list[Code] = []
         self.captured = False  # whether its variables are used by functions that are called back
+        self.called = ""  # of a function that is called back: "each" element, or in a "loop"
         self.frame_table = ""
         self.jumps = {"break": "break;", "continue": "continue;"}
         self.lines: list[str] = []
@@ -144,7 +147,15 @@ class Code:
             parts.append(f"BPF_PERCPU_ARRAY(scratch_{self.name}, {kind}, 1);")
         for child in self.children:
             head = f"int {child.name}(void *given)"
-            parts += [head, "{", _ARGUMENTS, *child.head(), *child.lines, "\treturn 0;", "}\n"]
+            parts += [
+                head,
+                "{",
+                _GIVEN[child.called],
+                *child.head(),
+                *child.lines,
+                "\treturn 0;",
+                "}\n",
+            ]
         parts += [f"int {self.name}(void *ctx)", "{", *self.head(), *self.lines]
         return "\n".join([*parts, "\treturn 0;", "}\n"])
 

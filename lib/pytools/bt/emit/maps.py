@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Place, c_type, literal, wide_type
-from pytools.bt.emit.values import Emitter, narrowed, put_exactly
+from pytools.bt.emit.casts import narrowed
+from pytools.bt.emit.values import Emitter
 from pytools.bt.tree import Wrong
-from pytools.bt.typed import Typed, emits, into, places
-from pytools.bt.types import Aggregate, Int, String, Tuple, align_up, fits_register
+from pytools.bt.typed import Typed, emits, into
+from pytools.bt.types import Aggregate, Int, String, align_up, fits_register
 
 if TYPE_CHECKING:
     from typing import Any, Optional
@@ -302,6 +303,7 @@ def _total(e: Emitter, node: Typed) -> str:
 def total_at(e: Emitter, facts: MapFacts, place: Place, at: Any) -> str:
     """What all CPUs have counted for a key that is at a place."""
     kind = facts.value
+    assert isinstance(kind, Aggregate)
     if not e.whole.has_helper("map_lookup_percpu_elem"):
         raise Wrong(
             at,

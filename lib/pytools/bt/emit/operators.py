@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.bt.emit.casts import narrowed
 from pytools.bt.emit.code import Place, literal, width
 from pytools.bt.emit.values import Emitter, declared
 from pytools.bt.plan import Record
 from pytools.bt.typed import Typed, emits
-from pytools.bt.types import Bool, Int, Pointer, String
+from pytools.bt.types import Bool, Int, Pointer
 
 if TYPE_CHECKING:
     from pytools.bt.types import Type
@@ -191,8 +192,6 @@ def _step(e: Emitter, node: Typed) -> str:
         return add_to_map(e, facts, key, f"{sign}{amount}LL", "new" if before else "old")
     found = declared(e, target)
     old = e.scalar(target)
-    from pytools.bt.emit.values import narrowed
-
     new = e.number(kind, narrowed(kind, Int(8), f"({old} {sign} {amount})"))
     if isinstance(found, Place):
         e.store(found, kind, new)

@@ -8,6 +8,7 @@ from pytools.compile.unrendered import Unrendered
 
 if TYPE_CHECKING:
     from pytools.bt.compiled import Options
+    from pytools.compile.unrendered import Value
     from pytools.facts.kernel import Kernel
 
 __all__ = ["head", "piece_text", "settings_of"]
@@ -133,7 +134,9 @@ def head(kernel: Kernel, options: Options) -> str:
     """What stands first: the macro of settings, and the filter with the kernel's types that it
     names."""
     template = "#define PROGRAM_INDEX $INDEX\n"
-    code, values, settings = {}, {}, {"INDEX": 0}
+    code: dict[str, str] = {}
+    values: dict[str, Value] = {}
+    settings = {"INDEX": 0}
     if options.filter is not None and options.filter.code:
         template += "$FILTER\n"
         code["FILTER"] = options.filter.code

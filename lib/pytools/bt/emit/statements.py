@@ -6,17 +6,22 @@ from pytools.bt.emit.code import Place, wide_type
 from pytools.bt.emit.values import Emitter
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, statement
-from pytools.bt.types import Int, String, fits_register
+from pytools.bt.types import String, fits_register
 
 if TYPE_CHECKING:
     from typing import Any, Sequence
 
+    from pytools.bt.emit.whole import Whole
     from pytools.bt.scope import Variable
 
-__all__ = ["declare", "emit_statement", "emit_statements"]
+__all__ = ["calls_back", "declare", "emit_statement", "emit_statements"]
 
-# Rounds of a loop whose end the verifier can't see.
-MOST_ROUNDS = 1024
+# Rounds of a loop whose end the verifier can't see: where it has to go through each of them, and
+# where it has not (BPF_MAX_LOOPS). Those of a range that is written out as a loop.
+MOST_ROUNDS = 512
+MOST_CALLS = 1 << 23
+MOST_TURNS = 1 << 20  # of a while: one that never ends takes a hundredth of a second
+MOST_PLAIN = 64
 
 
 def emit_statements(e: Emitter, nodes: Sequence[Typed]) -> None:
@@ -113,34 +118,68 @@ def _unrolled(e: Emitter, node: Typed) -> None:
 
 
 def _while(e: Emitter, node: Typed) -> None:
-    condition, body = node.parts
-    rounds = e.name_of("w")
-    e.line(f"u32 {rounds} = 0;")
-    e.line("#pragma clang loop unroll(disable)")
-    e.open(f"for (; {rounds} < {MOST_ROUNDS}; {rounds}++)")
-    mark = e.mark()
-    e.line(f"if (!{e.truth(condition)})\n{'	' * min(e.indent + 1, 12)}break;")
-    e.release(mark)
-    _body(e, body)
-    e.close()
+    from pytools.bt.emit import each
     from pytools.bt.emit.operators import hand_over_empty
     from pytools.bt.plan import Record
 
-    text = f"a loop was ended after {MOST_ROUNDS} rounds"
-    e.open(f"if ({rounds} >= {MOST_ROUNDS})")
-    hand_over_empty(e, Record("warning", pieces=[text], at=e.whole.place(node.at)))
+    condition, body = node.parts
+    called = e.whole.has_helper("loop")
+    most = MOST_TURNS if called else MOST_ROUNDS
+    text = f"a loop was ended after {most} rounds"
+    record = Record("warning", pieces=[text], at=e.whole.place(node.at))
+    if called:
+        done = each.while_loop(e, node, most)
+        e.open(f"if ({done} == {most})")
+        hand_over_empty(e, record)
+        e.close()
+        return
+    rounds = e.name_of("w")
+    e.line(f"u32 {rounds};")
+    e.line("#pragma clang loop unroll(disable)")
+    e.open(f"for ({rounds} = 0; {rounds} <= {most}; {rounds}++)")
+    mark = e.mark()
+    e.line(f"if (!{e.truth(condition)})\n{'	' * min(e.indent + 1, 12)}break;")
+    e.release(mark)
+    e.open(f"if ({rounds} == {most})")
+    hand_over_empty(e, record)
+    e.line("break;")
+    e.close()
+    _body(e, body)
     e.close()
 
 
+def calls_back(whole: Whole, node: Any) -> bool:
+    """Whether something in a statement becomes a function that the kernel calls."""
+    if isinstance(node, Typed):
+        if node.op in ("for_map", "map_length"):
+            return True
+        if node.op in ("while", "for_range") and whole.has_helper("loop"):
+            ends = [each.constant for each in node.parts[1:3] if isinstance(each, Typed)]
+            known = len(ends) == 2 and all(isinstance(end, int) for end in ends)
+            if not known or ends[1] - ends[0] > MOST_PLAIN:  # type: ignore[operator]
+                return True
+        return any(calls_back(whole, part) for part in node.parts)
+    return isinstance(node, (list, tuple)) and any(calls_back(whole, each) for each in node)
+
+
 def _for_range(e: Emitter, node: Typed) -> None:
+    from pytools.bt.emit import each
+
+    if calls_back(e.whole, node._replace(parts=node.parts[:3])):
+        each.for_range(e, node, MOST_CALLS)
+        return
     variable, first, behind, body = node.parts
     kind = variable.declared or variable.type
     wide = wide_type(kind)
     start, end = e.scalar(first), e.scalar(behind)
     index, limit = e.name_of("w"), e.name_of("w")
     e.line(f"{wide} {index} = {start}, {limit} = {end};")
+    rounds = e.name_of("w")
+    e.line(f"u32 {rounds};")
     e.line("#pragma clang loop unroll(disable)")
-    e.open(f"for (; {index} < {limit}; {index}++)")
+    e.open(
+        f"for ({rounds} = 0; {rounds} < {MOST_ROUNDS} && {index} < {limit}; {rounds}++, {index}++)"
+    )
     found = declare(e, variable)
     if isinstance(found, Place):
         e.store(found, kind, index)

@@ -19,16 +19,15 @@ from pytools.bt.typed import (
 )
 
 from pytools.bt.types import (
-    VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple, fits_register,
+    VOID, Int, Pointer, String, Tuple, fits_register,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from typing import Any, Optional
 
     from pytools.bt.emit.whole import Whole
-    from pytools.bt.types import Type
 
-__all__ = ["Emitter"]
+__all__ = ["Emitter", "declared", "put_bytes", "put_exactly", "put_text"]
 
 # Kinds whose arguments the verifier lets be read as words of 8 bytes only.
 _WORDS = ("rawtracepoint", "fentry", "fexit")
@@ -126,7 +125,7 @@ class Emitter(Code):
 
 
 @into("text")
-def _put_text(e: Emitter, node: Typed, to: Place) -> None:
+def put_text(e: Emitter, node: Typed, to: Place) -> None:
     data = str(node.constant).encode("utf-8", "surrogateescape")
     size = node.type.size
     data = data[:size]
@@ -358,66 +357,3 @@ def _put_choice(e: Emitter, node: Typed, to: Place) -> None:
     e.indent += 1
     e.put(otherwise, to)
     e.close()
-
-
-# Casts.
-
-
-@emits("cast")
-def _cast(e: Emitter, node: Typed) -> str:
-    (inner,) = node.parts
-    kind, source = node.type, inner.type
-    if fits_register(source):
-        value = e.scalar(inner)
-        return e.number(kind, narrowed(kind, source, value))
-    # Bytes as a number.
-    place = e.own_place(inner)
-    if isinstance(source, Buffer):
-        place = place.at(4)
-    return e.load(place, kind)
-
-
-def narrowed(kind: Type, source: Type, value: str) -> str:
-    """A number as one of another type."""
-    if isinstance(kind, Bool):
-        return f"!!{value}"
-    if isinstance(kind, Int) and kind.size < 8:
-        if isinstance(source, Int) and source.signed == kind.signed and source.size <= kind.size:
-            return value
-        return f"({c_type(kind)}){value}"
-    return value
-
-
-@into("cast")
-def _put_cast(e: Emitter, node: Typed, to: Place) -> None:
-    (inner,) = node.parts
-    kind, source = node.type, inner.type
-    if isinstance(kind, (Array, String)) and fits_register(source):
-        value = e.scalar(inner)
-        if kind.size > source.size:
-            e.zero(to, kind.size)
-        size = min(kind.size, source.size)
-        e.line(f"*(u{8 * size} *){to.address} = {value};")
-        return
-    if isinstance(kind, Tuple) and inner.op == "tuple":
-        assert isinstance(source, Tuple)
-        if e.has_gaps(kind):
-            e.zero(to, kind.size)
-        values = dict(enumerate(inner.parts))
-        for number, (offset, element) in enumerate(zip(kind.offsets(), kind.elements)):
-            other = source.names.index(kind.names[number]) if kind.names else number
-            value = values[other]
-            if value.type != element:
-                value = Typed("cast", element, value.at, (value,), None)
-            put_exactly(e, value, to.at(offset))
-        return
-    if isinstance(kind, String) and isinstance(source, String) and inner.op == "text":
-        put = inner._replace(type=kind)
-        _put_text(e, put, to)
-        return
-    e.convert(to, kind, e.own_place(inner), source)
-
-
-@tail("cast")
-def _tail_cast(e: Emitter, node: Typed, address: str, most: int) -> str:
-    return e.string_tail(node.parts[0], address, most)

@@ -46,6 +46,7 @@ class Whole:
         self.first_namespace = in_first_pid_namespace()
         self.stacks: list[int] = []
         self._named: dict[str, list[str]] = {}
+        self._helpers: dict[str, bool] = {}
         self.pieces: set[str] = set()  # parts of C that some programs need
         self.place = place  # of a span: FILE:LINE:COLUMN
         self.tables = {
@@ -110,7 +111,9 @@ class Whole:
     def has_helper(self, name: str) -> bool:
         """Whether the kernel has a helper of that name."""
         label = f"BPF_FUNC_{name}"
-        return label in self.kernel.btf.enumerators({label})
+        if label not in self._helpers:
+            self._helpers[label] = label in self.kernel.btf.enumerators({label})
+        return self._helpers[label]
 
     @property
     def allocates(self) -> bool:

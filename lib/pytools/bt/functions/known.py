@@ -47,7 +47,7 @@ def base_name(kind: Type) -> str:
     }  # fmt: skip
     if isinstance(kind, Tuple) and kind.names:
         return "record"
-    return names.get(type(kind), str(kind))  # type: ignore[call-overload]
+    return names.get(type(kind), str(kind))
 
 
 @checks("typeinfo")

@@ -7,7 +7,7 @@ from pytools.bt.emit.code import Place, literal
 from pytools.bt.functions.calls import integer, modes, take, text
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, checks, emits, into
-from pytools.bt.types import Bool, Int, Pointer, Special, String, Struct
+from pytools.bt.types import Bool, Int, Pointer, Special, String
 
 if TYPE_CHECKING:
     from typing import Any

@@ -7,13 +7,13 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.emit.code import Place, literal
 from pytools.bt.emit.operators import bytes_equal
-from pytools.bt.functions.calls import constant, integer, take
+from pytools.bt.functions.calls import constant, take
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, checks, emits, into, tail
 from pytools.bt.types import UNKNOWN, Array, Bool, Buffer, Int, Pointer, String
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
     from pytools.bt.check import Checker
     from pytools.bt.emit.values import Emitter
@@ -67,7 +67,7 @@ def _check_str(checker: Checker, call: tree.Call) -> Typed:
     return Typed("str", String(most), call.at, (pointer, length, space, size))
 
 
-def parameter_text(checker: Checker, node: Any) -> Any:
+def parameter_text(checker: Checker, node: Any) -> Optional[Typed]:
     """str($1), and str($1 + number): the parameter's text from there on."""
     number, skip = node, 0
     if isinstance(node, tree.Binary) and node.operator == "+":

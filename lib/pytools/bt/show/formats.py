@@ -50,7 +50,7 @@ def arguments(record: Record, names: Names) -> Callable[[bytes], list[Any]]:
         for offset, kind, decode in steps:
             if decode is None:
                 length = int.from_bytes(data[offset : offset + 4], sys.byteorder)
-                found.append(_string(data[behind : behind + length], kind[1], names.trailer))
+                found.append(_string(data[behind : behind + length], kind[1], names.trailer(kind)))
                 behind += length
             else:
                 found.append(decode(data, offset))
@@ -102,12 +102,12 @@ def format_of(record: Record, names: Names, quote: Quote | None = None) -> Forma
         return lambda data: fixed
     if all(step.code and not step.number and not step.length for step in steps):
         return lambda data: template % unpack(data)
-    return _by_steps(record, names.trailer, template, unpack, steps, quote)
+    return _by_steps(record, names, template, unpack, steps, quote)
 
 
 def _by_steps(
     record: Record,
-    trailer: str,
+    names: Names,
     template: str,
     unpack: Callable[[bytes], tuple[Any, ...]],
     steps: list[_Step],
@@ -124,7 +124,7 @@ def _by_steps(
                 text = text_of(data[behind : behind + length])
                 behind += length
                 if length >= kind[1]:
-                    text += trailer
+                    text += names.trailer(kind)
                 found.append(escape(text) if quote is None else quote(number, text))
             elif step.value is not None:
                 text = step.value(data, offset)

@@ -32,16 +32,19 @@ _S64 = struct.Struct("=q").unpack_from
 
 class Names:
     """Names for one program's output. ``probes`` are the texts of its probes by number, ``maps``
-    the image's, ``trailer`` stands behind a string that was cut."""
+    the image's, ``trailer`` stands behind a string that was cut: one of ``longest`` bytes, which
+    str() gives at most."""
 
     def __init__(
         self,
         probes: list[str],
         maps: Mapping[str, Map],
         trailer: str = "..",
+        longest: int = 1024,
     ) -> None:
         self.probes = probes
-        self.trailer = trailer
+        self._trailer = trailer
+        self._longest = longest
         self._maps = maps
         self._kernel = KernelTable()
         self._symbols: Symbols | None = None
@@ -76,6 +79,10 @@ class Names:
 
             return lambda data, offset: Shown(syscalls.name(_S64(data, offset)[0]))
         raise ValueError(f"no value of the type {kind}")
+
+    def trailer(self, kind: Type) -> str:
+        """What stands behind a string that fills its type."""
+        return self._trailer if kind[1] >= self._longest else ""
 
     # Functions.
 

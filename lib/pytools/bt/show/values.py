@@ -68,7 +68,7 @@ def decoder(kind: Type, names: Names) -> Decode:
     if word in ("int", "enum", "bool", "pointer", "ksym"):
         return _number(kind, names)
     if word == "string":
-        return _string(kind[1], names.trailer)
+        return _string(kind[1], names.trailer(kind))
     if word in ("tuple", "record", "array"):
         return _compound(kind, names)
     if word == "buffer":

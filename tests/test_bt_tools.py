@@ -210,7 +210,7 @@ CASES = {
         "os.chroot('/')",
         lambda seen: [each[4:6] for each in seen.of_workload(2)].count(["18", "CAP_SYS_CHROOT"]) == 1,
     ),
-    "cpuwalk": Case(SPIN, lambda seen: seen.samples(f"{last_cpu()}(, .*)?") > 10),
+    "cpuwalk": Case(SPIN, lambda seen: seen.samples(f"{last_cpu()}(?:, .*)?") > 10),
     "dcsnoop": Case(
         MISS, lambda seen: ["M", "no-such-file-for-dcsnoop"] in [w[3:] for w in seen.of_workload(1)]
     ),
@@ -242,7 +242,7 @@ CASES = {
     ),
     "pidpersec": Case(FORK, lambda seen: _forks(seen) >= FORKS, until=r"PIDs/sec: @: \d\d+"),
     "runqlat": Case(PING_PONG, lambda seen: seen.samples() >= 2 * WAKEUPS),
-    "runqlen": Case(SPIN, lambda seen: seen.samples(r"([3-9]|\d\d)(, .*)?") > 0),
+    "runqlen": Case(SPIN, lambda seen: seen.samples(r"(?:[3-9]|\d\d)(?:, .*)?") > 0),
     "setuids": Case(
         SETUIDS,
         lambda seen: [" ".join(each[3:]) for each in seen.of_workload(1)]

@@ -260,6 +260,7 @@ def test_imports(tmp_path: Path) -> None:
     [
         ("config = { max_map_keys = 1 }", "an imported file cannot have a config block"),
         ("BEGIN {\n  print(1", "lib.bt:2:10-10: ERROR: syntax: expected ')'"),
+        ("\n  k: { }\nk:$ { }", "lib.bt:3:1-4: ERROR: invalid trailing character"),
         ("\x7fELF\0", "has a NUL byte"),
         (None, "No such file or directory"),
     ],

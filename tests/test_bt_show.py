@@ -95,6 +95,12 @@ def test_texts_are_escaped_and_padded() -> None:
     assert printf("%s", (["string", 64], hostile)) == r"a\x1b[2J\x0a\xff" + "\\" * 2
 
 
+def test_a_literal_of_the_script_is_printed_as_it_is() -> None:
+    literal = b"a\x1b[1m\n"
+    assert printf("%s", (["string", 64, "own"], literal)) == literal.decode()
+    assert printf("%s", (["string", 64, "own"], literal), quote=lambda n, text: "x") == "a\x1b[1m\n"
+
+
 def test_a_text_that_fills_its_type_was_cut() -> None:
     long = b"a" * 100
     assert printf("%s %s", (["string", 100], long), (["string", 101], long)) == (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytools.bt.show.tables import Table
     from pytools.load.loader import Loaded
 
-    Action = Callable[[bytes], object]
+    Action = Callable[[bytes], None]
 
 __all__ = ["Actions"]
 
@@ -148,12 +148,19 @@ class Actions:
     def _outside(self, record: Record) -> Action:
         from pytools.bt import outside  # few programs do
 
-        if record.action == "cat":
-            form = formats.format_of(record, self._names, _as_it_is)
-            most = int(self._plan.config.get("max_cat_bytes", 10240))
-            return lambda data: self.stopping or outside.cat(self._lines, form(data), most)
-        form = formats.format_of(record, self._names, outside.quoting(record.pieces))
-        return lambda data: self.stopping or outside.system(self._lines, form(data))
+        names, lines = self._names, self._lines
+        most = int(self._plan.config.get("max_cat_bytes", 10240))
+        cat = record.action == "cat"
+        form = formats.format_of(
+            record, names, _as_it_is if cat else outside.quoting(record.pieces)
+        )
+
+        def act(data: bytes) -> None:
+            if not self.stopping:
+                text = form(data)
+                outside.cat(lines, text, most) if cat else outside.system(lines, text)
+
+        return act
 
     # Maps.
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Attaching", "Missing", "Stale", "is_pattern", "matching", "place_of"]
 
 PATTERN = re.compile(r"[*?[\]]")
+OFF = "off"  # the kind of a point that is not wanted
 MANY = "probes"  # the kind of a program that serves any number of probes (multi_attach.py)
 
 

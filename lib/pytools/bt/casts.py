@@ -42,7 +42,10 @@ class Casts(Operators):
                 space = operand.type.space  # type: ignore[attr-defined]
             elif isinstance(source, Int):
                 space = self.address_space(operand)
-            return Typed("cast", replace(kind, space=space), node.at, (operand,), operand.constant)
+            constant = operand.constant
+            if isinstance(constant, int):
+                constant &= (1 << 8 * max(source.size, 1)) - 1
+            return Typed("cast", replace(kind, space=space), node.at, (operand,), constant)
         if isinstance(kind, Array) and not kind.count and kind.of.size:
             if source.size % kind.of.size:
                 raise Wrong(

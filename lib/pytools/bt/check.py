@@ -13,6 +13,7 @@ from pytools.bt.layouts import Layouts
 from pytools.bt.probes import Probes, expanded, forms_of, point_of
 from pytools.bt.promotion import promote
 from pytools.bt.scope import Facts, Scopes
+from pytools.bt.settings import parameter
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Action, Typed
 from pytools.bt.types import UNKNOWN, VOID, Aggregate, Int, Tuple
@@ -57,6 +58,11 @@ def check(program: tree.Program, kernel: Kernel, options: Options) -> Checked:
     checker.final = True
     checker.walk()
     return Checked(checker.actions, checker.points, checker.facts, checker.layouts, checker.said)
+
+
+def _ends_block(node: Typed) -> bool:
+    """Whether nothing behind a statement is done."""
+    return node.op == "jump" or node.op == "evaluate" and node.parts[0].op == "exit"
 
 
 class Checker(Probes, Expressions):
@@ -105,6 +111,8 @@ class Checker(Probes, Expressions):
                 self._action(probe, form, first)
         if self.final:
             for facts in self.facts.maps.values():
+                if facts.kind and not facts.used:
+                    self.warn(facts.at, f"Unused map: {facts.label}")
                 if facts.value == UNKNOWN and (facts.used or facts.cleared):
                     raise Wrong(facts.at, f"Undefined map: {facts.label}")
 
@@ -134,7 +142,12 @@ class Checker(Probes, Expressions):
     # Statements.
 
     def statements(self, nodes: Sequence[Any]) -> list[Typed]:
-        return [self.statement(node) for node in nodes]
+        found: list[Typed] = []
+        for node in nodes:
+            if found and self.final and _ends_block(found[-1]):
+                self.warn(node.at, "Unreachable statement.")
+            found.append(self.statement(node))
+        return found
 
     def statement(self, node: Any) -> Typed:
         """The typed form of a statement. Raises Wrong."""
@@ -318,7 +331,7 @@ class Checker(Probes, Expressions):
         times = self.value(node.times)
         number = times.constant
         if times.op == "parameter":
-            number = int(times.parts[1], 0)
+            number = parameter(times.parts[1], times.parts[2])
         if not isinstance(number, int):
             raise Wrong(node.at, "unroll needs a number that is known when it is compiled")
         if number < 1:

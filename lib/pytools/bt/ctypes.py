@@ -24,8 +24,12 @@ _TYPEDEFS = {
     "bool": Bool(), "_Bool": Bool(),
 }  # fmt: skip
 
-# Macros, which BTF does not have; these have never changed.
-_TASK_STATES = {"TASK_RUNNING": 0, "TASK_INTERRUPTIBLE": 1, "TASK_UNINTERRUPTIBLE": 2}
+
+# include/linux/sched.h, unchanged from Linux v5.10 to v7.3.
+_TASK_STATES = {
+    "TASK_RUNNING": 0, "TASK_INTERRUPTIBLE": 1, "TASK_UNINTERRUPTIBLE": 2, "__TASK_STOPPED": 4,
+    "__TASK_TRACED": 8, "EXIT_DEAD": 16, "EXIT_ZOMBIE": 32, "TASK_PARKED": 64, "TASK_DEAD": 128,
+}  # fmt: skip
 
 
 def integer(name: str) -> Optional[Type]:
@@ -51,15 +55,18 @@ def integer(name: str) -> Optional[Type]:
 
 
 def constant(name: str) -> Optional[int]:
-    """The value of a constant of <errno.h>, <signal.h>, <sys/syscall.h>, <sys/socket.h> or
-    <linux/sched.h>, whose lines a script may have; None for all else.
+    """The value of a constant of a header whose #include a script may have, and that the kernel's
+    types don't tell (<errno.h>, <signal.h>, <sys/syscall.h>, <sys/socket.h>, <fcntl.h>,
+    <sys/stat.h>, <linux/sched.h>); None for all else.
 
     >>> constant("EPERM"), constant("AF_INET6")
     (1, 10)
     """
     import errno
+    import os
     import signal
     import socket
+    import stat
 
     from pytools.facts import syscalls
 
@@ -69,6 +76,10 @@ def constant(name: str) -> Optional[int]:
         return int(getattr(signal, name))
     if re.fullmatch(r"(AF|SOCK|IPPROTO)_[A-Z0-9_]+", name) and hasattr(socket, name):
         return int(getattr(socket, name))
+    if re.fullmatch(r"O_[A-Z]+", name) and hasattr(os, name):
+        return int(getattr(os, name))
+    if re.fullmatch(r"S_I[A-Z]{3,4}", name) and hasattr(stat, name):
+        return int(getattr(stat, name))
     if name in _TASK_STATES:
         return _TASK_STATES[name]
     match = re.fullmatch(r"(?:__NR|SYS)_(\w+)", name)

@@ -31,16 +31,17 @@ def expand(
     What a macro becomes is a Block that stands where the call is, or a literal; what is in the
     Block stands in the macro (``Program.place`` knows of the files).
     """
+    sources = Sources(program)
     try:
-        return _expanded(program, parameters, named)
+        return _expanded(sources, parameters, named)
     except RecursionError:  # each macro is as deep as it may be, and they call each other
         raise Wrong(None, "macros that call each other are too deep") from None
+    except Wrong as wrong:
+        program = program._replace(text=sources.text, files=tuple(sources.files))
+        raise program.locate(wrong) from None
 
 
-def _expanded(
-    program: tree.Program, parameters: Sequence[str], named: Sequence[str]
-) -> tree.Program:
-    sources = Sources(program)
+def _expanded(sources: Sources, parameters: Sequence[str], named: Sequence[str]) -> tree.Program:
     options = Options(named)
     macros = Macros(sources, options)
     merged = sources.merged()

@@ -5,9 +5,11 @@ import difflib
 from dataclasses import replace
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Failure
 from pytools.bt import tree
 from pytools.bt.casts import Casts
 from pytools.bt.promotion import literal_type, promote
+from pytools.bt.settings import parameter
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import CHECKS, Typed
 
@@ -65,8 +67,8 @@ class Expressions(Casts):
         if text is None:
             return Typed("number", Int(8), node.at, ("parameter", ""), 0)
         try:
-            int(text, 0)
-        except ValueError:
+            parameter(text, node.number)
+        except Failure:
             size = len(text.encode("utf-8", "surrogateescape")) + 1
             return Typed("text", String(size), node.at, ("parameter", text), text)
         return Typed("parameter", Int(8), node.at, ("parameter", text, node.number))
@@ -155,6 +157,8 @@ class Expressions(Casts):
             value = self.expression(node.value) if node.value is not None else None
         finally:
             self.scopes.close()
+        if value is not None and not statements:
+            return value
         kind = value.type if value is not None else VOID
         space = value.space if value is not None else "own"
         return Typed("block", kind, node.at, (statements, value), None, space)

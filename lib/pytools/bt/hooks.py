@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
-from pytools.bt.attaching import Missing, place_of
+from pytools.bt.attaching import OFF, Missing, place_of
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -59,6 +59,8 @@ def attach_all(attaching: Attaching) -> int:
 def _attach(attaching: Attaching, point: Point) -> int:
     if point.kind in RUN_BY_US:
         return 1
+    if point.kind == OFF:
+        return 0
     if point.kind in USER:
         from pytools.bt import user_hooks  # few programs need both
 

@@ -1,6 +1,8 @@
 """Points in the kernel: tracepoints, functions, perf events."""
 from __future__ import annotations
 
+import os
+
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt.attaching import Missing, is_pattern, matching
@@ -22,16 +24,10 @@ def attach_point(attaching: Attaching, point: Point) -> int:
         return _function(attaching, point)
     if point.kind == "tracepoint":
         return _tracepoint(attaching, point)
-    program = attaching.descriptor(point.programs[0])
     if point.kind == "rawtracepoint":
-        name = point.target.rpartition(":")[2]
-        spec = attaching.spec(point.programs[0])
-        if spec.type_id:
-            attach.with_types(attaching.attachment, spec, program)
-        else:
-            attach.raw_tracepoint(attaching.attachment, name, program)
-        return 1
+        return _raw_tracepoint(attaching, point)
     if point.kind in ("fentry", "fexit"):
+        program = attaching.descriptor(point.programs[0])
         attach.with_types(attaching.attachment, attaching.spec(point.programs[0]), program)
         return 1
     raise Failure(f"{point.text}: {point.kind} probes are not supported")
@@ -87,6 +83,29 @@ def _tracepoints(attaching: Attaching, point: Point) -> int:
         number = attaching.running.tracepoint_id(*each.split(":"))
         attach.tracepoint(attaching.attachment, each, program, number, cpu)
     return len(found)
+
+
+def _raw_tracepoint(attaching: Attaching, point: Point) -> int:
+    module, _, name = point.target.rpartition(":")
+    spec = attaching.spec(point.programs[0])
+    program = attaching.descriptor(point.programs[0])
+    if spec.type_id:
+        attach.with_types(attaching.attachment, spec, program)
+        return 1
+    names = [name]
+    if is_pattern(name):
+        from pytools.domains import probes
+
+        names = matching(probes.raw_tracepoints(attaching.running), name)
+    known = not module or is_pattern(module) or module == "vmlinux"
+    if not names or not known and not os.path.isdir(f"/sys/module/{module}"):
+        raise Missing(f"No matches for rawtracepoint {point.target}.")
+    for each in names:
+        try:
+            attach.raw_tracepoint(attaching.attachment, each, program)
+        except Failure as error:
+            raise Missing(f"No matches for rawtracepoint {point.target}: {error}") from None
+    return len(names)
 
 
 def _function(attaching: Attaching, point: Point) -> int:

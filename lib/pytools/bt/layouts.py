@@ -93,8 +93,8 @@ class Layouts:
                 kind = self._enum(type_id)
                 for number, label in kind.enum:
                     self._constants.setdefault(label, (number, kind))
-        if name not in self._constants and (number := ctypes.constant(name)) is not None:
-            self._constants[name] = number, literal_type(number)
+        if name not in self._constants and (value := ctypes.constant(name)) is not None:
+            self._constants[name] = value, literal_type(value)
         return self._constants.get(name)
 
     def find(self, name: tree.TypeName, at: Optional[tree.Span] = None) -> Type:
@@ -123,7 +123,7 @@ class Layouts:
     def array(of: Type, count: int) -> Type:
         """An array; of characters it is a string."""
         if of == Int(1, True) and count:
-            return String(count)
+            return String(count, True)
         return Array(of, count)
 
     def named(self, name: str, at: Optional[tree.Span], complete: bool = True) -> Type:

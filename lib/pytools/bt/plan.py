@@ -6,7 +6,8 @@ that it needs without the text. Everything in it is made of JSON's values: numbe
 **Types** are lists, the word first; so many bytes lie in a key, a value or a record:
 
     ["int", size, signed]            ["bool"]  1 byte            ["enum", size, signed, {"0": "NAME"}]
-    ["string", n]                    n bytes with a NUL in them, zeros behind it
+    ["string", n]                    n bytes with a NUL in them, zeros behind it; of an argument that
+                                     is a literal of the script's, ["string", n, "own"]
     ["buffer", n]                    u32 length, n bytes
     ["pointer", pointee]             8 bytes; ``pointee`` is C's name of what it points to, or ""
     ["tuple", size, [[offset, type], ...]]

@@ -221,7 +221,7 @@ def _record_field(field: TracepointField, category: str, layouts: Layouts) -> Fi
     if array:
         of = ctypes.integer(array[1].strip())
         if of == Int(1, True):
-            return Field(field.name, offset, String(field.size))
+            return Field(field.name, offset, String(field.size, True))
         if of is None or not of.size or field.size % of.size:
             of = Int(1, False)
         return Field(field.name, offset, Array(of, field.size // of.size))

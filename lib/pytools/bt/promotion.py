@@ -11,7 +11,7 @@ from dataclasses import replace
 from pytools.base.annotations import TYPE_CHECKING
 
 from pytools.bt.types import (
-    UNKNOWN, VOID, Aggregate, Array, Buffer, Int, Pointer, Stack, String, Struct, Tuple,
+    UNKNOWN, VOID, Aggregate, Array, Buffer, Int, Pointer, Special, Stack, String, Struct, Tuple,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def promote(a: Type, b: Type) -> Optional[Type]:
         return a if a.depth == b.depth else None
     if isinstance(a, Tuple) and isinstance(b, Tuple):
         return _promote_tuples(a, b)
+    if isinstance(a, Special) and isinstance(b, Special) and {a.kind, b.kind} == {"func", "ksym"}:
+        return Special("func")
     if isinstance(a, Array) and isinstance(b, Array) and a.count == b.count:
         inner = promote(a.of, b.of)
         return Array(inner, a.count) if inner is not None and inner.size == a.of.size else None

@@ -10,7 +10,7 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.base.system import page_size
 from pytools.bt.actions import Actions
-from pytools.bt.attaching import Attaching
+from pytools.bt.attaching import OFF, Attaching
 from pytools.bt.hooks import attach_all
 from pytools.bt.losses import Losses
 from pytools.bt.show.lines import Lines, complain
@@ -152,7 +152,7 @@ class Run:
         end = None if duration is None else now + duration
         timers = [_Timer(point, now) for point in self._plan.points if point.kind == "interval"]
         # Nothing comes that it could wait for.
-        passive = all(point.kind in ("begin", "end") for point in self._plan.points)
+        passive = all(point.kind in ("begin", "end", OFF) for point in self._plan.points)
         some = True
         while not self._over:
             some = self._drain(once=True) or some

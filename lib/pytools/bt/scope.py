@@ -11,12 +11,10 @@ from pytools.bt.tree import Wrong
 from pytools.bt.types import UNKNOWN, VOID, Aggregate, Int, None_
 
 if TYPE_CHECKING:
-    from typing import Optional, Tuple
+    from typing import Optional
 
     from pytools.bt.tree import MapDeclaration, Span
     from pytools.bt.types import Type
-
-    Key = Tuple[int, str, int]  # action, name, which of that name
 
 __all__ = ["Facts", "MapFacts", "Scopes", "Variable"]
 
@@ -25,7 +23,7 @@ class Variable:
     """A variable of an action. ``key`` is the same in each pass. ``outer`` says that it lives as
     long as the action, and so from one of its steps to the next."""
 
-    def __init__(self, name: str, key: Key, declared: Optional[Type], outer: bool):
+    def __init__(self, name: str, key: tuple[int, str, int], declared: Optional[Type], outer: bool):
         self.name = name
         self.key = key
         self.declared = declared
@@ -57,11 +55,17 @@ class Facts:
     """What all passes so far have found out."""
 
     def __init__(self) -> None:
-        self.variables: dict[Key, Type] = {}
+        self.variables: dict[tuple[int, str, int], Type] = {}
         self.maps: dict[str, MapFacts] = {}
         self.escaped: set[tuple[int, str]] = set()  # variables that are used behind their block
-        self.pointed: set[Key] = set()  # variables whose address is taken
+        self.pointed: set[tuple[int, str, int]] = set()  # variables whose address is taken
         self.changed = False
+
+    def escape(self, action: int, name: str) -> None:
+        """A variable of an action is used behind the block in which it is first assigned."""
+        self.escaped.add((action, name))
+        self.variables = {k: v for k, v in self.variables.items() if k[:2] != (action, name)}
+        self.changed = True
 
     def map(self, name: str) -> MapFacts:
         if name not in self.maps:
@@ -174,9 +178,9 @@ class Scopes:
         # One that is used behind the block in which it is first assigned belongs to the action.
         if declared is None and at is None and (self._action, name) in self._facts.escaped:
             block = self._blocks[0]
-        key = (self._action, name, sum(other.name == name for other in self.all))
+        key = (self._action, name, sum(each.name == name for each in self.all))
         variable = Variable(name, key, declared, block is self._blocks[0])
-        variable.type = declared or self._facts.variables.get(key, UNKNOWN)
+        variable.type = declared if declared else self._facts.variables.get(key, UNKNOWN)
         block[name] = variable
         self.all.append(variable)
         return variable
@@ -188,8 +192,7 @@ class Scopes:
             if name in block:
                 return block[name]
         if read and name in self._gone and (self._action, name) not in self._facts.escaped:
-            self._facts.escaped.add((self._action, name))
-            self._facts.changed = True
+            self._facts.escape(self._action, name)
         return None
 
     @property

@@ -124,7 +124,19 @@ def _tai() -> int:
     return time.clock_gettime_ns(11) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def _pid_namespace(what: str) -> int:
+    """The device or the number by which the kernel knows our pid namespace; 0 for the first one."""
+    from pytools.facts.kernel import in_first_pid_namespace
+
+    if in_first_pid_namespace():
+        return 0
+    status = os.stat("/proc/self/ns/pid")
+    device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+    return device if what == "device" else status.st_ino
+
+
 _FINDERS: dict[str, Any] = {
+    "pid_namespace": _pid_namespace,
     "tai": _tai,
     "start": _start,
     "kaddr": _kernel_address,

@@ -9,7 +9,7 @@ from pytools import __version__
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
 from pytools.bt import kept
-from pytools.bt.attaching import Stale
+from pytools.bt.attaching import OFF, Stale
 from pytools.bt.show.lines import complain, lines
 from pytools.facts import kernel
 from pytools.tool import definition, filters
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, Sequence
 
     from pytools.bt.command import Command
+    from pytools.bt.plan import Plan
     from pytools.bt.run import Run
     from pytools.bt.wrong import Wrong
     from pytools.show.output import Output
@@ -28,6 +29,7 @@ __all__ = ["ProgramTool"]
 
 STDIN = "-"
 MOST_BYTES = 1 << 21  # of a program that is read
+ALWAYS = ("begin", "end", "self")  # whatever probes are asked for
 VARIABLES = "BPFTRACE_"  # the config block's names, in the environment
 
 
@@ -180,7 +182,8 @@ class Session(Trace):
     def _start(self) -> Run:
         from pytools.bt import run, settings
 
-        options, plan = self.options, self._made.plan
+        options = self.options
+        plan = _filtered(self._made.plan, options.probe_filter)
         if not options.no_warnings:
             for line in plan.warnings:
                 complain(line)
@@ -211,6 +214,24 @@ class Session(Trace):
     def _warn(self, wrong: Wrong) -> None:
         if not self.options.no_warnings:
             complain(wrong.report(*self._bt.source).replace("ERROR:", "WARNING:", 1))
+
+
+def _filtered(plan: Plan, pattern: str | None) -> Plan:
+    """A plan whose points that do not match a pattern are nothing. Raises Usage."""
+    if pattern is None:
+        return plan
+    import re
+
+    try:
+        wanted = re.compile(pattern).search
+    except re.error as error:
+        raise Usage(f"{pattern!r} is no regular expression: {error}") from None
+    return plan._replace(
+        points=[
+            point if point.kind in ALWAYS or wanted(point.text) else point._replace(kind=OFF)
+            for point in plan.points
+        ]
+    )
 
 
 def _text(options: argparse.Namespace) -> tuple[str, str]:

@@ -7,8 +7,7 @@ no ``$`` and no ``@``.
 from __future__ import annotations
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
-from pytools.bt.wrong import Wrong as Wrong
-from pytools.bt.wrong import place
+from pytools.bt.wrong import Wrong as Wrong, place
 
 if TYPE_CHECKING:
     from typing import Any, Optional, Sequence, Tuple, Union
@@ -161,8 +160,7 @@ class Call(NamedTuple):
     """name(arguments): builtins with parentheses, functions, macros, which once were called by
     name!(...).
 
-    An argument may be a TypeName (typeof(type)). ``typeinfo(type)`` and ``comptime expression`` are
-    calls, too.
+    An argument may be a TypeName (typeof(type)). typeinfo(type) and ``comptime x`` are calls, too.
     """
 
     at: Span
@@ -381,12 +379,15 @@ class Program(NamedTuple):
 
     def report(self, wrong: Wrong) -> str:
         """What is wrong with this program, for people (``Wrong.report``)."""
-        if wrong.at is None:
-            return wrong.report(self.text, self.name)
-        text, name, start = self._file(wrong.at)
-        moved = Wrong((wrong.at[0] - start, wrong.at[1] - start), wrong.message, wrong.hint)
-        moved.source = wrong.source
-        return moved.report(text, name)
+        return self.locate(wrong).report(self.text, self.name)
+
+    def locate(self, wrong: Wrong) -> Wrong:
+        """The same, in the file that it is about: ``wrong.report`` may then have any text."""
+        if wrong.at is not None and wrong.source is None:
+            text, name, start = self._file(wrong.at)
+            wrong.at = wrong.at[0] - start, wrong.at[1] - start
+            wrong.source = text, name
+        return wrong
 
     def _file(self, at: Span) -> Tuple[str, str, int]:
         """The text that a place belongs to, its name, and where it begins in ``text``."""

@@ -95,9 +95,11 @@ class Bool(Type):
 
 @dataclass(frozen=True)
 class String(Type):
-    """At most so many bytes; one that fills them all has been cut off."""
+    """At most so many bytes; one that fills them all has been cut off, unless it is an ``array`` of
+    characters in a struct."""
 
     bytes: int = 0
+    array: bool = False
 
     @property
     def size(self) -> int:

@@ -8,7 +8,7 @@ import shutil
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure, Usage
-from pytools.bt.attaching import Missing, is_pattern, matching
+from pytools.bt.attaching import Missing, Stale, is_pattern, matching
 from pytools.domains import programs
 from pytools.facts.elf import File
 from pytools.load import attach

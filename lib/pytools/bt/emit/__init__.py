@@ -117,7 +117,7 @@ def _action(
     own = action.kind in TEST_RUN
     frame = Frame()
     steps = steps_of(action.statements, frame) if own else [list(action.statements)]
-    offsets: dict[tuple[int, ...], int] = {}
+    offsets: dict[tuple[int, str, int], int] = {}
     if len(steps) > 1:
         frame.take(8)
         for variable in action.variables:

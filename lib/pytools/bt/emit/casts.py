@@ -5,7 +5,7 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Place, c_type
 from pytools.bt.emit.values import Emitter, put_exactly, put_text
 from pytools.bt.typed import Typed, emits, into, tail
-from pytools.bt.types import Array, Bool, Buffer, Int, String, Tuple, fits_register
+from pytools.bt.types import Array, Bool, Buffer, Int, Pointer, String, Tuple, fits_register
 
 if TYPE_CHECKING:
     from pytools.bt.types import Type
@@ -31,6 +31,8 @@ def narrowed(kind: Type, source: Type, value: str) -> str:
     """A number as one of another type."""
     if isinstance(kind, Bool):
         return f"!!{value}"
+    if isinstance(kind, Pointer) and source.size < 8:
+        return f"(u{8 * source.size}){value}"
     if isinstance(kind, Int) and kind.size < 8:
         if isinstance(source, Int) and source.signed == kind.signed and source.size <= kind.size:
             return value

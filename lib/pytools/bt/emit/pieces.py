@@ -73,6 +73,23 @@ static inline s64 find_text(char *text, u32 size, char *wanted, u32 length)
 	return found;
 }
 """
+_OWN_PIDS = """\
+/*
+ * The process and the thread by their numbers in the tool's own pid namespace; 0 for those that it
+ * has none of. "number" is 0 in the first one: the verifier then leaves the rest out.
+ */
+static inline u64 own_pids(u64 device, u64 number)
+{
+	struct {
+		u32 tid, pid;
+	} found = {};
+
+	if (!number)
+		return HELPER(14, u64, void)();
+	HELPER(120, long, u64, u64, void *, u32)(device, number, &found, sizeof(found));
+	return (u64)found.pid << 32 | found.tid;
+}
+"""
 _PROBE = """\
 #include "probe.h"
 
@@ -107,6 +124,7 @@ _TEXTS = {
     "find_text": _FIND_TEXT,
     "generation": '#include "generation.h"\n',
     "bt": '#include "bt.h"\n',
+    "own_pids": _OWN_PIDS,
     "probe": _PROBE,
 }
 

@@ -26,7 +26,10 @@ def send(e: Emitter, record: Record, arguments: Sequence[Typed], control: bool =
         text = isinstance(each.type, String)
         size = align_up(size, 4 if text else each.type.align)
         layout.append([size, e.whole.plan(each.type)])
-        if text:
+        if isinstance(each.type, String):
+            # The user's own text is printed as it is.
+            own = ["own"] * isinstance(each.constant, str)
+            layout[-1][1] = ["string", each.type.bytes + each.type.array, *own]
             strings.append((each, size, each.type.size))
             most += each.type.size
         size += 4 if text else each.type.size

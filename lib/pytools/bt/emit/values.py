@@ -43,8 +43,8 @@ class Emitter(Code):
         self.action = action
         self.kind = action.kind
         # Variables: key to a name, or to a Place; and the offsets of those that live across steps.
-        self.variables: dict[tuple[int, ...], Any] = root.variables if root else {}
-        self.frame: dict[tuple[int, ...], int] = root.frame if root else {}
+        self.variables: dict[tuple[int, str, int], Any] = root.variables if root else {}
+        self.frame: dict[tuple[int, str, int], int] = root.frame if root else {}
         self.frame_table = root.frame_table if root else ""
 
     # The three forms of a value.

@@ -4,7 +4,6 @@ from __future__ import annotations
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.plan import Record
 from pytools.compile.template import SETTING
-from pytools.facts.kernel import in_first_pid_namespace
 
 if TYPE_CHECKING:
     from typing import Any, Optional
@@ -43,7 +42,6 @@ class Whole:
         self._marks: list[str] = []
         self._bytes: set[int] = set()
         self.pointed = checked.facts.pointed
-        self.first_namespace = in_first_pid_namespace()
         self.stacks: list[int] = []
         self._named: dict[str, list[str]] = {}
         self._helpers: dict[str, bool] = {}

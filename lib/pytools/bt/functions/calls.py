@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
+from pytools.bt.settings import parameter
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed
 from pytools.bt.types import UNKNOWN, Int
@@ -32,7 +33,7 @@ def constant(checker: Checker, call: tree.Call, node: Any, what: str) -> int:
     """An argument that has to be known when it is compiled. Raises Wrong."""
     found = checker.value(node)
     if found.op == "parameter":
-        return int(found.parts[1], 0)
+        return parameter(found.parts[1], found.parts[2])
     if isinstance(found.constant, bool) or not isinstance(found.constant, int):
         raise Wrong(found.at, f"{call.name}() expects {what} to be an integer literal")
     return found.constant

@@ -59,10 +59,12 @@ def _check_pid(checker: Checker, call: tree.Call) -> Typed:
 @emits("pid", "tid")
 def _pid(e: Emitter, node: Typed) -> str:
     shift = " >> 32" if node.op == "pid" else ""
-    if node.parts[0] == "curr_ns" and not e.whole.first_namespace:
-        e.whole.pieces.add("pid_namespace")
-        return e.number(U32, f"(u32)(own_namespace_pid(){shift})")
-    return e.number(U32, f"(u32)(HELPER(14, u64, void)(){shift})")
+    if node.parts[0] == "init":
+        return e.number(U32, f"(u32)(HELPER(14, u64, void)(){shift})")
+    e.whole.pieces.add("own_pids")
+    device = e.whole.setting("PID_DEVICE", ["pid_namespace", "device"])
+    number = e.whole.setting("PID_NAMESPACE_ID", ["pid_namespace", "number"])
+    return e.number(U32, f"(u32)(own_pids({device}, {number}){shift})")
 
 
 def task_struct(checker: Checker, at: tree.Span) -> Any:

@@ -27,6 +27,7 @@ __all__ = ["arguments", "format_of"]
 
 # Bytes of the type that a length stands for.
 LENGTHS = {"hh": 1, "h": 2, "": 4, "l": 8, "ll": 8, "j": 8, "z": 8, "t": 8, "L": 8, "q": 8}
+MOST_REMEMBERED = 4096
 SIGNED, UNSIGNED = "di", "uoxX"
 BUFFERS = {"r": (True, True), "rx": (False, True), "rh": (False, False)}
 # Types that are a number as they lie there, beside integers and enums: whether it is signed.
@@ -50,7 +51,7 @@ def arguments(record: Record, names: Names) -> Callable[[bytes], list[Any]]:
         for offset, kind, decode in steps:
             if decode is None:
                 length = int.from_bytes(data[offset : offset + 4], sys.byteorder)
-                found.append(_string(data[behind : behind + length], kind[1], names.trailer(kind)))
+                found.append(_string(data[behind : behind + length], kind, names.trailer(kind)))
                 behind += length
             else:
                 found.append(decode(data, offset))
@@ -59,9 +60,15 @@ def arguments(record: Record, names: Names) -> Callable[[bytes], list[Any]]:
     return get
 
 
-def _string(data: bytes, size: int, trailer: str) -> str:
+def _string(data: bytes, kind: Type, trailer: str) -> Any:
     """A string; one that fills its type, with no room for a NUL, was cut."""
-    return text_of(data) + trailer if len(data) >= size > 0 else text_of(data)
+    text = text_of(data) + trailer if len(data) >= kind[1] > 0 else text_of(data)
+    return Shown(text) if _is_own(kind) else text
+
+
+def _is_own(kind: Type) -> bool:
+    """Whether a string is a literal of the script's: the user's own text, as the format is."""
+    return len(kind) > 2
 
 
 class _Step(NamedTuple):
@@ -113,29 +120,59 @@ def _by_steps(
     steps: list[_Step],
     quote: Quote | None,
 ) -> Format:
-    size = record.size
-    parts = [(number, step, *record.arguments[number]) for number, step in enumerate(steps)]
+    """A function for a record with texts, written out and compiled: half a million of them a
+    second want one line that does all. What is in it are names of this function's own."""
+    given: dict[str, Any] = {"unpack": unpack, "template": template}
+    lines, parts, read = ["values = unpack(data)"], [], 0
+    behind = str(record.size)
+    for number, step in enumerate(steps):
+        offset, kind = record.arguments[number]
+        if step.length:
+            lines.append(f"end{number} = {behind} + values[{read}]")
+            part = f"data[{behind}:end{number}]"
+            behind = f"end{number}"
+            given[f"text{number}"] = _Texts(kind, names, quote, number)
+            parts.append(f"text{number}[{part}]")
+        elif step.value is not None:
+            given[f"value{number}"] = _values(step.value, offset, quote, number)
+            parts.append(f"value{number}(data)")
+        elif step.number is not None:
+            given[f"number{number}"] = step.number
+            parts.append(f"number{number}(values[{read}])")
+        else:
+            parts.append(f"values[{read}]")
+        read += bool(step.code)
+    lines.append(f"return template % ({', '.join(parts)},)")
+    exec("def form(data):\n    " + "\n    ".join(lines), given)
+    return given["form"]  # type: ignore[no-any-return]
 
-    def form(data: bytes) -> str:
-        read, found, behind = iter(unpack(data)), [], size
-        for number, step, offset, kind in parts:
-            if step.length:
-                length = next(read)
-                text = text_of(data[behind : behind + length])
-                behind += length
-                if length >= kind[1]:
-                    text += names.trailer(kind)
-                found.append(escape(text) if quote is None else quote(number, text))
-            elif step.value is not None:
-                text = step.value(data, offset)
-                found.append(text if quote is None else quote(number, text))
-            elif step.number is not None:
-                found.append(step.number(next(read)))
-            else:
-                found.append(next(read))
-        return template % tuple(found)
 
-    return form
+class _Texts(dict):  # type: ignore[type-arg]
+    """What is printed of an argument's bytes: most come again and again."""
+
+    def __init__(self, kind: Type, names: Names, quote: Quote | None, number: int) -> None:
+        super().__init__()
+        self._kind, self._trailer = kind, names.trailer(kind)
+        self._quote, self._number = quote, number
+
+    def __missing__(self, data: bytes) -> str:
+        text = str(_raw(_string(data, self._kind, self._trailer)))
+        if not _is_own(self._kind):
+            text = escape(text) if self._quote is None else self._quote(self._number, text)
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        self[data] = text
+        return text
+
+
+def _values(
+    value: Callable[[bytes, int], str], offset: int, quote: Quote | None, number: int
+) -> Callable[[bytes], str]:
+    def shown(data: bytes) -> str:
+        text = value(data, offset)
+        return text if quote is None else quote(number, text)
+
+    return shown
 
 
 def _step(piece: Sequence[Any], kind: Type, names: Names, for_people: bool) -> _Step:

@@ -237,7 +237,7 @@ def _totals(pairs: tuple[int, ...]) -> tuple[int, int]:
 def _interval(raw_value: bytes) -> int:
     """The latest interval that any CPU has a value of."""
     numbers = struct.unpack(f"={len(raw_value) // 8}Q", raw_value)
-    return max(number for number, meta in zip(numbers[2::3], numbers[1::3]))
+    return int(max(numbers[2::3]))
 
 
 def _series_cell(

@@ -15,8 +15,6 @@ from pytools.load import attach
 from pytools.load.multi_attach import Target
 
 if TYPE_CHECKING:
-    from typing import Iterable
-
     from pytools.bt.attaching import Attaching
     from pytools.bt.plan import Point
     from pytools.facts.elf import Probe
@@ -32,17 +30,16 @@ def attach_point(attaching: Attaching, point: Point) -> int:
     path, _, rest = point.target.partition(":")
     pid = point.pid or attaching.pid
     look_in = point.pid or attaching.look_in
-    files = [attaching.file(file) for file in files_of(path, look_in)]
+    files = attaching.files(path, look_in, files_of)
     if not files:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     if point.kind == "usdt":
         return _usdt(attaching, point, files, rest, pid)
     if attaching.is_for_many(point):
         return _functions(attaching, point, files, rest)
-    unsafe = attaching.plan.unsafe
-    places = _places(files, rest, point, unsafe)
+    places = _places(attaching, files, rest, point)
     if not places and path in MERGED:
-        places = _places(map(attaching.file, files_of("libc", look_in)), rest, point, unsafe)
+        places = _places(attaching, attaching.files("libc", look_in, files_of), rest, point)
     if not places:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     program = [(attaching.spec(point.programs[0]), attaching.descriptor(point.programs[0]))]
@@ -114,12 +111,12 @@ def path_of(name: str) -> str:
 
 
 def _places(
-    files: Iterable[File], name: str, point: Point, unsafe: bool
+    attaching: Attaching, files: list[File], name: str, point: Point
 ) -> list[tuple[File, int]]:
-    return [(file, place) for file in files for place in _offsets(file, name, point, unsafe)]
+    return [(file, place) for file in files for place in _offsets(attaching, file, name, point)]
 
 
-def _offsets(file: File, name: str, point: Point, unsafe: bool) -> list[int]:
+def _offsets(attaching: Attaching, file: File, name: str, point: Point) -> list[int]:
     """Where in a file a function is, or what an address stands for."""
     address = _number(name)
     if address is not None:
@@ -127,11 +124,10 @@ def _offsets(file: File, name: str, point: Point, unsafe: bool) -> list[int]:
         if place is None:
             raise Failure(f"Could not resolve address: {file.path}:{address:#x}")
         return [place]
-    found = [f for f in file.functions() if f.name == name and not f.indirect]
-    found.sort(key=lambda function: not function.default)
+    found = sorted(attaching.functions(file, name), key=lambda function: not function.default)
     places = []
     for function in found[:1]:
-        if not function.size and not unsafe:
+        if not function.size and not attaching.plan.unsafe:
             raise Failure(
                 f"Could not determine boundary for {name} (symbol has size 0).\nUse --unsafe to "
                 "force attachment. WARNING: This option could lead to data corruption in the "

@@ -1,8 +1,8 @@
-"""How long bt takes to start, what its programs cost an event, and what it loses, beside the bpftrace
-of the distribution.
+"""How long bt takes to start, what its programs cost an event, and what it loses, beside the
+bpftrace of the distribution.
 
-Every program that is started ends by itself: its BEGIN ends with exit(), after which all is attached
-and detached again. Of bpftrace's own tools, copies are started that do.
+Every program that is started ends by itself: its BEGIN ends with exit(), after which all is
+attached and detached again. Of bpftrace's own tools, copies are started that do.
 """
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def _starts(place: Place, peer: str) -> Iterator[Row]:
     limit = 0.20 if old and int(old[1]) < 20 else 0.15
     programs = [Program(f"bt -e '{EXIT}'", ["-e", EXIT]), _runqlen(place), _largest(place, peer)]
     for name, arguments in programs:
-        commands = {"cold": installed.ours("bt", "--no-cache", *arguments), **_both(peer, *arguments)}
+        commands = {
+            "cold": installed.ours("bt", "--no-cache", *arguments),
+            **_both(peer, *arguments),
+        }
         launch, env = place.load("launch"), place.env
         for kind, command in commands.items():
             spend(launch, kind, command, env)

@@ -52,7 +52,7 @@ COMPARED = CHECKOUT / "docs" / "compared-with-bcc.md"
 # are compiled.
 BCC_PACKAGES = ("bpfcc-tools",)
 BENCH_PACKAGES = (*BCC_PACKAGES, "gcc", "libc6-dev")
-# No userland has bpftrace, which brings LLVM; tests read its tools in the checkout's build/bpftrace.
+# No userland has bpftrace, which brings LLVM; tests read its tools in build/bpftrace.
 BPFTRACE_TOOLS = Path("/usr/sbin")
 BENCH_PARTS = "functions starts"
 

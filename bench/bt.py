@@ -86,14 +86,17 @@ def _starts(place: Place, peer: str) -> Iterator[Row]:
         launch, env = place.load("launch"), place.env
         for kind, command in commands.items():
             spend(launch, kind, command, env)
-        wall: dict[str, list[float]] = {kind: [] for kind in commands}
+        spent: dict[str, list[Spent]] = {kind: [] for kind in commands}
         for number in range(ROUNDS):
             for kind, command in commands.items():
                 progress(f"{name} {number + 1}/{ROUNDS}: {kind}")
-                wall[kind].append(1000 * spend(launch, kind, command, env).wall)
-        cold, warm, theirs = (min(times) for times in wall.values())
+                spent[kind].append(spend(launch, kind, command, env))
+        cold, warm, theirs = (1000 * min(once.wall for once in each) for each in spent.values())
         yield Row(f"{name}, warm", warm, theirs, peer, limit, "ms")
         yield Row(f"{name}, cold", cold, theirs, peer, 1.2, "ms")
+        cold, warm, theirs = (1000 * min(once.cpu for once in each) for each in spent.values())
+        yield Row(f"{name}, warm, CPU time", warm, theirs, peer, None, "ms")
+        yield Row(f"{name}, cold, CPU time", cold, theirs, peer, None, "ms")
         cold, warm, theirs = (_peak(place, command) for command in commands.values())
         yield Row(f"{name}, peak memory", warm, theirs, peer, 0.25, "MiB")
         yield Row(f"{name}, cold, peak memory", cold, theirs, peer, None, "MiB")

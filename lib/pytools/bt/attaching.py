@@ -79,9 +79,7 @@ class Attaching:
         """Whether the point's program serves any number of probes."""
         return self.spec(point.programs[0]).kind == MANY
 
-    def files(
-        self, path: str, look_in: int, find: Callable[[str, int], list[File]]
-    ) -> list[File]:
+    def files(self, path: str, look_in: int, find: Callable[[str, int], list[File]]) -> list[File]:
         """The files that a path stands for, which are found once, and open until all is attached."""
         key = (path, look_in)
         if key not in self._by_path:

@@ -17,6 +17,7 @@ from table import Row
 CALLS = 1_000_000
 EXECS = 2_000
 ROUNDS = 3
+LIMIT = 0.80
 # What syscount is measured with, and what that is called.
 MODES = {"": [], " -P": ["-P"], " -L": ["-L"]}
 
@@ -34,7 +35,7 @@ def _syscount(place: Place) -> list[Row]:
             "ours": installed.ours("syscount", *options),
             "bcc syscount": with_tracefs(installed.bcc("syscount", *options)),
         }
-        rows += _rows(place, f"syscount{mode}", "call", load, CALLS, commands)
+        rows += costs(place, f"syscount{mode}", "call", load, CALLS, commands)
     return rows
 
 
@@ -42,11 +43,18 @@ def _execsnoop(place: Place) -> list[Row]:
     load = [str(place.load("execs")), str(EXECS), str(load_cpu())]
     peer, command = place.first_of(bcc_peer("execsnoop"), script_peer("execsnoop"))
     commands = {"ours": installed.ours("execsnoop"), peer: command}
-    return _rows(place, "execsnoop", "exec", load, EXECS, commands)
+    return costs(place, "execsnoop", "exec", load, EXECS, commands)
 
 
-def _rows(
-    place: Place, tool: str, event: str, load: list[str], count: int, commands: dict[str, list[str]]
+def costs(
+    place: Place,
+    tool: str,
+    event: str,
+    load: list[str],
+    count: int,
+    commands: dict[str, list[str]],
+    inside_limit: float | None = LIMIT,
+    added_limit: float | None = LIMIT,
 ) -> list[Row]:
     """Time in the programs for an event, and what the load's events take longer."""
     inside: dict[str, list[float]] = {name: [] for name in commands}
@@ -71,10 +79,10 @@ def _rows(
     return [
         Row(
             f"{tool}, programs per {event}",
-            median(inside[ours]), median(inside[peer]), peer, 0.80, "ns",
+            median(inside[ours]), median(inside[peer]), peer, inside_limit, "ns",
         ),
         Row(
             f"{tool}, added to each {event}",
-            median(added[ours]), median(added[peer]), peer, 0.80, "ns",
+            median(added[ours]), median(added[peer]), peer, added_limit, "ns",
         ),
     ]  # fmt: skip

@@ -164,7 +164,7 @@ def _type_lines(count: int) -> None:
         os.waitpid(shell, 0)
 
 
-def _many_functions(folder: Path) -> str:
+def many_functions(folder: Path) -> str:
     """A program with so many functions that have one beginning."""
     source, program = folder / "functions.c", folder / "functions"
     lines = [
@@ -178,7 +178,7 @@ def _many_functions(folder: Path) -> str:
 
 def _thousand_functions(place: Place) -> Row:
     """From exec to exit: attaching to, and detaching from, functions of a program."""
-    program = _many_functions(place.folder)
+    program = many_functions(place.folder)
     launch = place.load("launch")
     ours = installed.ours("funccount", "-d", "0", f"{program}:measured_*")
     script = f"uprobe:{program}:measured_* {{ @[probe] = count(); }} BEGIN {{ exit(); }}"
@@ -190,12 +190,12 @@ def _thousand_functions(place: Place) -> Row:
     taken = [spend(launch, "funccount", ours, place.env).wall for _ in range(ROUNDS)]
     return Row(
         "funccount, 1,000 user functions, exec to exit",
-        1000 * min(taken), 1000 * _once(launch, "bpftrace", with_tracefs(peer), env) or None,
+        1000 * min(taken), 1000 * once(launch, "bpftrace", with_tracefs(peer), env) or None,
         "bpftrace", None, "ms",
     )  # fmt: skip
 
 
-def _once(launch: Path, name: str, command: list[str], env: dict[str, str]) -> float:
+def once(launch: Path, name: str, command: list[str], env: dict[str, str]) -> float:
     """Seconds of one run, for what takes long; 0 if it does not run here."""
     progress(name)
     try:

@@ -57,11 +57,11 @@ def measure(place: Place) -> list[Row]:
     rounds: dict[str, list[Round]] = {kind: [] for kind in ["alone", *tools]}
     for number in range(ROUNDS):
         progress(f"opens {number + 1}/{ROUNDS}: alone")
-        rounds["alone"].append(_opens(place)[1])
+        rounds["alone"].append(opened(place)[1])
         for kind, (name, command) in tools.items():
             if number < PEER_ROUNDS or kind in ("ours", "empty"):
                 progress(f"opens {number + 1}/{ROUNDS}: {name}")
-                rounds[kind].append(_traced(place, name, command))
+                rounds[kind].append(traced(place, name, command))
     each = {kind: median(t for once in rounds[kind] for t in once.each) for kind in rounds}
     added = {kind: each[kind] - each["alone"] for kind in tools}
     lost = {kind: max(once.lost for once in rounds[kind]) for kind in tools}
@@ -83,7 +83,7 @@ def measure(place: Place) -> list[Row]:
     return rows
 
 
-def _opens(place: Place) -> tuple[int, Round]:
+def opened(place: Place) -> tuple[int, Round]:
     """Run the load: its pid and its times."""
     path = place.folder / "opened"
     path.touch()
@@ -92,9 +92,9 @@ def _opens(place: Place) -> tuple[int, Round]:
     return pid, Round([time / (COUNT / PARTS) / 1000 for time in parts])
 
 
-def _traced(place: Place, name: str, command: list[str]) -> Round:
+def traced(place: Place, name: str, command: list[str]) -> Round:
     with place.tool(name, command) as tool:
-        pid, once = _opens(place)
+        pid, once = opened(place)
         tool.catch_up()
         peak = tool.peak_kib() / 1024
         tool.stop()

@@ -205,6 +205,14 @@ def test_print_shows_a_map_as_it_is_then() -> None:
     ]  # fmt: skip
 
 
+def test_variables_of_one_name_in_several_blocks() -> None:
+    """Each is a variable of its own, unless one is read behind its block."""
+    apart = 'BEGIN { if ($1) { $a = 1; print($a); } else { $a = "one"; print($a); } }'
+    assert output(apart) == "one"
+    behind = "BEGIN { if ($1) { $a = 1; } else { $a = 300; } $b = (uint8)7; print(($a, $b)); }"
+    assert output(behind) == "(300, 7)"
+
+
 def test_exit_ends_a_block_at_once_with_its_status() -> None:
     result = bt("-e", 'BEGIN { printf("a\\n"); exit(7); printf("b\\n"); } END { printf("c\\n"); }')
     assert result.returncode == 7 and result.stdout.split() == ["a", "c"]
@@ -319,6 +327,21 @@ def test_what_is_missing_is_said_with_its_place() -> None:
     assert warned.returncode == 0 and "WARNING" in warned.stderr
     ignored = bt("-e", 'config = { missing_probes = "ignore" } ' + some)
     assert ignored.returncode == 0 and "nonesuch" not in ignored.stderr
+
+
+def test_a_file_may_name_a_probe_as_each_of_several_kernels_calls_it(tmp_path: Path) -> None:
+    path = tmp_path / "program.bt"
+    some = "tracepoint:sched:nonesuch, interval:ms:1 { exit(); }"
+    path.write_text(some)
+    skipped = bt("-q", str(path))
+    assert skipped.returncode == 0
+    assert skipped.stderr == "WARNING: Skipping what is not here: tracepoint:sched:nonesuch\n"
+    assert bt("-e", some).returncode == 1
+    for text in ("tracepoint:sched:nonesuch { } interval:ms:1 { exit(); }",
+                 'config = { missing_probes = "error" } ' + some):  # fmt: skip
+        path.write_text(text)
+        refused = bt(str(path))
+        assert refused.returncode == 1 and "No matches for tracepoint" in refused.stderr
 
 
 # Text of others.

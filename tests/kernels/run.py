@@ -52,6 +52,8 @@ COMPARED = CHECKOUT / "docs" / "compared-with-bcc.md"
 # are compiled.
 BCC_PACKAGES = ("bpfcc-tools",)
 BENCH_PACKAGES = (*BCC_PACKAGES, "gcc", "libc6-dev")
+# No userland has bpftrace, which brings LLVM; tests read its tools in build/bpftrace.
+BPFTRACE_TOOLS = Path("/usr/sbin")
 BENCH_PARTS = "functions starts"
 
 
@@ -197,6 +199,9 @@ def checkout_disk() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pytools-kernels-") as directory:
         disk = Path(directory) / "checkout.tar"
         write_checkout(CHECKOUT, disk, without=RESULTS)
+        with tarfile.open(disk, "a") as tar:
+            for path in sorted(BPFTRACE_TOOLS.glob("*.bt")):
+                tar.add(path, f"build/bpftrace/{path.name}")
         yield disk
 
 

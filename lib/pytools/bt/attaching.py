@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytools.bt.plan import Plan, Point
     from pytools.bt.wrong import Wrong
     from pytools.compile.image import Image, ProgramSpec
-    from pytools.facts.elf import File
+    from pytools.facts.elf import File, Function
     from pytools.facts.kernel import Kernel
     from pytools.load.loader import Loaded
     from pytools.load.multi_attach import Target
@@ -64,6 +64,8 @@ class Attaching:
         self._settings = settings
         self._warn = warn
         self._files: list[File] = []
+        self._by_path: dict[tuple[str, int], list[File]] = {}
+        self._functions: dict[File, dict[str, list[Function]]] = {}
 
     def spec(self, program: str) -> ProgramSpec:
         """A program of the image."""
@@ -77,20 +79,37 @@ class Attaching:
         """Whether the point's program serves any number of probes."""
         return self.spec(point.programs[0]).kind == MANY
 
-    def file(self, file: File) -> File:
-        """Keep a file open until all is attached."""
-        self._files.append(file)
-        return file
+    def files(self, path: str, look_in: int, find: Callable[[str, int], list[File]]) -> list[File]:
+        """The files that a path stands for, which are found once, and open until all is attached."""
+        key = (path, look_in)
+        if key not in self._by_path:
+            self._by_path[key] = find(path, look_in)
+            self._files += self._by_path[key]
+        return self._by_path[key]
+
+    def functions(self, file: File, name: str) -> list[Function]:
+        """The functions of that name, which one of the points has. A file is read once for all."""
+        if file not in self._functions:
+            wanted = {point.target.rpartition(":")[2] for point in self.plan.points}
+            found: dict[str, list[Function]] = {}
+            for function in file.functions():
+                if function.name in wanted and not function.indirect:
+                    found.setdefault(function.name, []).append(function)
+            self._functions[file] = found
+        return self._functions[file].get(name, [])
 
     def close_files(self) -> None:
         for file in self._files:
             file.close()
         self._files.clear()
+        self._by_path.clear()
+        self._functions.clear()
 
-    def warn(self, point: Point, what: str) -> None:
+    def warn(self, point: Point | None, what: str) -> None:
+        """Say what is the matter with a point, or (None) with several."""
         from pytools.bt.wrong import Wrong  # where nothing is missing, nobody needs it
 
-        self._warn(Wrong(place_of(point), what))
+        self._warn(Wrong(place_of(point) if point else None, what))
 
     def attach_many(
         self, point: Point, targets: list[Target], names: list[str], program: str = ""

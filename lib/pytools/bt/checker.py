@@ -77,10 +77,10 @@ class Checker(Probes, Loops, Expressions):
     def walk(self) -> None:
         """One walk over all probes."""
         self.actions, self.points, self.said = [], [], []
-        for probe in self.program.probes:
+        for number, probe in enumerate(self.program.probes):
             first = len(self.points)
             points = [
-                each
+                each._replace(action=number)
                 for point in probe.points
                 for each in expanded(point_of(point, self), self.kernel)
                 if self._is_there(probe, each)
@@ -199,7 +199,7 @@ class Checker(Probes, Loops, Expressions):
 
     def _assign_variable(self, node: tree.Assign, target: tree.Variable) -> Typed:
         value = self.value(node.value)
-        variable = self.scopes.find(target.name)
+        variable = self.scopes.find(target.name, read=bool(node.operator))
         if node.operator:
             if variable is None:
                 raise Wrong(target.at, f"Undefined or undeclared variable: ${target.name}")

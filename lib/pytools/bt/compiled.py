@@ -18,6 +18,6 @@ def compile_program(program: Program, kernel: Kernel, options: Options = Options
     from pytools.bt.config import config_of
     from pytools.bt.emit import emit
 
-    config = config_of(program, options.config)
+    config = config_of(program, options.config, options.file)
     checked = check(program, kernel, options._replace(config=config))
     return emit(program, checked, kernel, options._replace(config=config))

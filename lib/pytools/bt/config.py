@@ -37,9 +37,13 @@ _WORDS = {
 MOST_STRING = 12 * 1024
 
 
-def config_of(program: Program, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a program; ``given`` are those of the environment. Raises Wrong."""
+def config_of(program: Program, given: Mapping[str, Any], file: bool = False) -> dict[str, Any]:
+    """All settings of a program; ``given`` are those of the environment. ``file``: whether it is a
+    file's. Raises Wrong."""
     found = dict(DEFAULTS)
+    if file:
+        # Those for bpftrace before 0.24 name a function as each of several kernels calls it.
+        found["missing_probes"] = "others"
     for at, name, value in program.config:
         label = name.lower()
         label = label[len("bpftrace_") :] if label.startswith("bpftrace_") else label

@@ -7,6 +7,8 @@ from pytools.base.errors import Failure
 from pytools.bt.attaching import OFF, Missing, place_of
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from pytools.bt.attaching import Attaching
     from pytools.bt.plan import Point
 
@@ -26,12 +28,24 @@ def attach_all(attaching: Attaching) -> int:
     forward = [point for point in points if point.kind not in REVERSED]
     backward = [point for point in points if point.kind in REVERSED]
     count = 0
+    attached: set[int] = set()  # actions
+    missing: list[tuple[Point, Missing]] = []
     try:
         for point in [*forward, *reversed(backward)]:
             try:
                 count += _attach(attaching, point)
-            except Missing as missing:
-                _not_there(attaching, point, str(missing))
+                attached.add(point.action)
+            except Missing as error:
+                if point.missing == "others":
+                    missing.append((point, error))
+                else:
+                    _not_there(attaching, point, str(error))
+        for point, error in missing:
+            if point.action not in attached:
+                _refuse(point, str(error))
+        if missing:
+            texts = ", ".join(sorted({point.text for point, _ in missing}))
+            attaching.warn(None, f"Skipping what is not here: {texts}")
         if not count:
             raise Failure("Attachment failed for all probes.")
     except BaseException:
@@ -61,7 +75,11 @@ def _not_there(attaching: Attaching, point: Point, why: str) -> None:
     if policy == "warn":
         attaching.warn(point, f"{why} Skipping.")
     elif policy == "error":
-        from pytools.bt.wrong import Wrong
+        _refuse(point, why)
 
-        hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
-        raise Wrong(place_of(point), why, hint)
+
+def _refuse(point: Point, why: str) -> NoReturn:
+    from pytools.bt.wrong import Wrong  # where all are there, nobody needs it
+
+    hint = "If this is expected, set the 'missing_probes' config variable to 'warn'."
+    raise Wrong(place_of(point), why, hint)

@@ -119,11 +119,12 @@ def _function(attaching: Attaching, point: Point) -> int:
         return _functions(attaching, point, module, name)
     symbol = running.attachable(name) if not point.offset else name
     if symbol is None:
-        attaching.warn(
-            point,
-            f"{name} is not traceable (either non-existing, inlined, or marked as "
-            '"notrace"); attaching to it will likely fail',
-        )
+        if point.missing != "others":
+            attaching.warn(
+                point,
+                f"{name} is not traceable (either non-existing, inlined, or marked as "
+                '"notrace"); attaching to it will likely fail',
+            )
         if not attaching.plan.unsafe:
             raise Missing(f"No matches for {point.kind} {point.target}.")
         symbol = name

@@ -62,6 +62,7 @@ def _compiled(
         filter=options.filter,
         pid=options.pid or 0,
         unsafe=options.unsafe,
+        file=options.program is None,
     )
     program = parse(text, name)
 

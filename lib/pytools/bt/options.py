@@ -17,13 +17,15 @@ class Options(NamedTuple):
     """What a script is compiled with. ``parameters`` are $1, $2, ...; ``config`` are the values of
     the environment (BPFTRACE_*, by the names of the config block), which win over the script's own;
     ``filter`` is tool.filters.tasks(...), which is asked before each action but those that the
-    tool runs itself; ``pid`` is that of -p or of the child of -c (0: none)."""
+    tool runs itself; ``pid`` is that of -p or of the child of -c (0: none). ``file`` says
+    that it is a file's, and no line that was typed."""
 
     parameters: Sequence[str] = ()
     config: Mapping[str, Any] = {}
     filter: Filter | None = None
     pid: int = 0
     unsafe: bool = False
+    file: bool = False
 
 
 class Compiled(NamedTuple):

@@ -88,10 +88,13 @@ class Point(NamedTuple):
     period: int = 0
     frequency: int = 0
     pid: int = 0  # that the point itself names (uprobe -p)
-    missing: str = ""  # "error", "warn", "ignore": if there is no such probe
+    # "error", "warn", "ignore": if there is no such probe; "others": a warning if there is another
+    # of the same action.
+    missing: str = ""
     # Where the attach point stands in the text: first character, behind the last. Errors of
     # attaching say it.
     at: list[int] = []
+    action: int = 0  # which one of the script it belongs to
 
 
 class Record(NamedTuple):

@@ -185,12 +185,13 @@ class Scopes:
         self.all.append(variable)
         return variable
 
-    def find(self, name: str) -> Optional[Variable]:
-        """The variable of that name that can be seen here."""
+    def find(self, name: str, read: bool = True) -> Optional[Variable]:
+        """The variable of that name that can be seen here. One that is only assigned may be a new
+        one."""
         for block in reversed(self._blocks):
             if name in block:
                 return block[name]
-        if name in self._gone and (self._action, name) not in self._facts.escaped:
+        if read and name in self._gone and (self._action, name) not in self._facts.escaped:
             self._facts.escape(self._action, name)
         return None
 

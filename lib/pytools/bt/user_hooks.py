@@ -21,23 +21,25 @@ if TYPE_CHECKING:
 
 __all__ = ["attach_point", "files_of"]
 
+# Their functions are libc's own since glibc 2.34.
+MERGED = ("libpthread", "libdl", "librt", "libutil")
+
 
 def attach_point(attaching: Attaching, point: Point) -> int:
     """Attach a uprobe, uretprobe or usdt; how many probes it stands for. Raises Failure."""
     path, _, rest = point.target.partition(":")
     pid = point.pid or attaching.pid
-    files = [attaching.file(file) for file in files_of(path, point.pid or attaching.look_in)]
+    look_in = point.pid or attaching.look_in
+    files = attaching.files(path, look_in, files_of)
     if not files:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     if point.kind == "usdt":
         return _usdt(attaching, point, files, rest, pid)
     if attaching.is_for_many(point):
         return _functions(attaching, point, files, rest)
-    places = [
-        (file, place)
-        for file in files
-        for place in _offsets(file, rest, point, attaching.plan.unsafe)
-    ]
+    places = _places(attaching, files, rest, point)
+    if not places and path in MERGED:
+        places = _places(attaching, attaching.files("libc", look_in, files_of), rest, point)
     if not places:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     program = [(attaching.spec(point.programs[0]), attaching.descriptor(point.programs[0]))]
@@ -108,7 +110,13 @@ def path_of(name: str) -> str:
 # Functions.
 
 
-def _offsets(file: File, name: str, point: Point, unsafe: bool) -> list[int]:
+def _places(
+    attaching: Attaching, files: list[File], name: str, point: Point
+) -> list[tuple[File, int]]:
+    return [(file, place) for file in files for place in _offsets(attaching, file, name, point)]
+
+
+def _offsets(attaching: Attaching, file: File, name: str, point: Point) -> list[int]:
     """Where in a file a function is, or what an address stands for."""
     address = _number(name)
     if address is not None:
@@ -116,11 +124,10 @@ def _offsets(file: File, name: str, point: Point, unsafe: bool) -> list[int]:
         if place is None:
             raise Failure(f"Could not resolve address: {file.path}:{address:#x}")
         return [place]
-    found = [f for f in file.functions() if f.name == name and not f.indirect]
-    found.sort(key=lambda function: not function.default)
+    found = sorted(attaching.functions(file, name), key=lambda function: not function.default)
     places = []
     for function in found[:1]:
-        if not function.size and not unsafe:
+        if not function.size and not attaching.plan.unsafe:
             raise Failure(
                 f"Could not determine boundary for {name} (symbol has size 0).\nUse --unsafe to "
                 "force attachment. WARNING: This option could lead to data corruption in the "

@@ -219,7 +219,7 @@ def _check_find(checker: Checker, call: tree.Call) -> Typed:
         raise Wrong(at, "find() puts the value into a variable")
     facts, found = keyed_map(checker, call, [node, key])
     value = checker.plain(checker.map_value(facts, found, at))
-    variable = checker.scopes.find(target.name) or checker.scopes.declare(target.name)
+    variable = checker.scopes.find(target.name, read=False) or checker.scopes.declare(target.name)
     if value.type != UNKNOWN:
         checker.facts.see_variable(variable, value.type, at)
     return Typed("find", Bool(), at, (facts, found, variable, value))

@@ -114,11 +114,9 @@ def add_type(made: argparse.ArgumentParser, named: str) -> None:
     made.set_defaults(type=named)
     if not named:
         made.add_argument(
-            "-t",
-            "--type",
-            choices=_NAMES,
-            help="only file systems of this type (all that are there)",
-        )
+            "-t", "--type", metavar="TYPE", choices=_NAMES,
+            help=f"only file systems of this type: {', '.join(_NAMES)}",
+        )  # fmt: skip
 
 
 def programs(wanted: str, kernel: Kernel) -> tuple[str, int]:

@@ -18,10 +18,10 @@ from pytools.facts.kernel import Kernel
 __all__ = [
     "ATTACH_COOKIE", "BUFFERED_READ", "CACHE_PROGRAMS", "CALLED_STACK", "CALL_RESULT",
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
-    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT", "FIFTH_ARGUMENT",
-    "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "PAGE_SHIFT", "PREV_STATE",
-    "PROCESS_EXIT", "READ_BEFORE", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
+    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS",
+    "FIFTH_ARGUMENT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE",
+    "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "READ_BEFORE", "REQUEST_ARGUMENTS", "REQUEST_DISK",
+    "REQUEST_ORIGIN", "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
     "SECOND_ARGUMENT", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
     "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
@@ -599,6 +599,16 @@ def GFP_WRITE(kernel: Kernel) -> str:
     return hex(0x1000 if bit is None else 1 << bit)
 
 
+def FAULT_COUNTS(kernel: Kernel) -> str:
+    """Whether the end of filemap_fault() is that of an access. A fault that had to wait for its
+    page is tried again (VM_FAULT_RETRY), and most often filemap_map_pages() maps the page then.
+    Where that does not tell (see CACHE_PROGRAMS), the first try counts, and not the second
+    (FAULT_FLAG_TRIED of include/linux/mm.h)."""
+    if _read_by_filemap(kernel):
+        return "result & VM_FAULT_LOCKED"
+    return "!(vmf->flags & 0x20) && result & (VM_FAULT_LOCKED | VM_FAULT_RETRY)"
+
+
 _FOLIO_PAGES = """
 static inline u64 folio_pages(struct folio *folio)
 {
@@ -631,13 +641,18 @@ def CACHE_PROGRAMS(kernel: Kernel) -> str:
     they are, those for what maps pages around a page that is asked for, and for splice(2) and
     sendfile(2). The order of a folio is a member of its own until Linux commit ebc1baf5c9b4 (v6.6);
     since then it is the first byte of _flags_1. filemap_map_pages() tells whether it has
-    mapped the page that is needed since commit f9ce0be71d1f (v5.12); filemap_splice_read() is there
+    mapped the page that is needed since commit f9ce0be71d1f (v5.12), so that before such a fault is
+    not counted; filemap_splice_read() is there
     since commit 07073eb01c5f (v6.3), before which splice(2) reads as read(2) does."""
     if not _has_folios(kernel):
         return _ADDED_AND_DIRTIED % (
             "add_to_page_cache_lru, int error, struct address_space *mapping, "
             "unsigned int gfp_mask",
             "error", "1", "gfp_mask", "writeback_dirty_page", "struct page *page", "1",
+        ) + (
+            "\nFUNCTION(filemap_map_pages, struct vm_fault *vmf, long unsigned int start_pgoff, "
+            "long unsigned int end_pgoff)\n{\n"
+            "\treturn has_faulted(vmf, 0, end_pgoff - start_pgoff + 1);\n}\n"
         )  # fmt: skip
     head = _enumerator(kernel, "PG_head")
     own = _has(kernel, "folio", "_folio_order", (6, 6), before=True)
@@ -654,7 +669,7 @@ def CACHE_PROGRAMS(kernel: Kernel) -> str:
             "\nFUNCTION_RETURN(filemap_map_pages, vm_fault_t result, struct vm_fault *vmf, "
             "long unsigned int start_pgoff, long unsigned int end_pgoff)\n{\n"
             "\treturn result & VM_FAULT_NOPAGE ? "
-            "has_faulted(vmf, end_pgoff - start_pgoff + 1) : 0;\n}\n"
+            "has_faulted(vmf, 1, end_pgoff - start_pgoff) : 0;\n}\n"
         )
     if kernel.attachable("filemap_splice_read"):
         text += (

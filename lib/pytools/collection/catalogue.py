@@ -37,7 +37,7 @@ class Declared(NamedTuple):
     needs: str
     try_with: list[str]
     traces: bool
-    names: list[str]
+    names: list[str] = []
 
 
 def tools(folder: str) -> list[Declared]:
@@ -53,7 +53,7 @@ def tools(folder: str) -> list[Declared]:
             names.setdefault(os.readlink(path), []).append(name)
             continue
         with open(path, encoding="utf-8") as file:
-            found.append(Declared(name, *_declared(file.read()).values(), []))
+            found.append(Declared(name, *_declared(file.read()).values()))
     found = [tool._replace(names=names.get(tool.name, [])) for tool in found]
     areas = {area: number for number, area in enumerate(AREAS)}
     return sorted(found, key=lambda tool: areas.get(tool.area, len(areas)))

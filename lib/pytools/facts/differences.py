@@ -594,7 +594,7 @@ def PAGE_SHIFT(kernel: Kernel) -> str:
 
 def GFP_WRITE(kernel: Kernel) -> str:
     """The flag of an allocation for what is to be written: __GFP_WRITE. Since Linux commit
-    772dd0342727 (v6.10) its bit is an enumerator; before, it was always this number."""
+    772dd0342727 (v6.9) its bit is an enumerator; before, it was always this number."""
     bit = _enumerator(kernel, "___GFP_WRITE_BIT")
     return hex(0x1000 if bit is None else 1 << bit)
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.host_only
 
 # Letters of libbpf-tools that bcc's tool of the same name has for something else.
 BCC_S = {("syscount", "-c"), ("biolatency", "-D"), ("hardirqs", "-C"), ("hardirqs", "-c")}
+BCC_S |= {("mountsnoop", "-d")}
 
 
 def facts(name: str) -> list[list[str]]:
@@ -45,7 +46,7 @@ def test_a_published_command_line_is_accepted(words: list[str]) -> None:
 
 
 def test_all_published_command_lines_are_there() -> None:
-    assert len(facts("bcc-lines.txt")) == 304
+    assert len(facts("bcc-lines.txt")) == 428
 
 
 def is_refused_with_a_hint(tool: str, name: str) -> bool:
@@ -102,6 +103,12 @@ def test_a_letter_with_a_meaning_of_its_own_is_bcc_s() -> None:
         ),
         ("syscount", ["1", "--exec=ls", "--json"], "command", ["ls", "--json"]),
         ("syscount", ["1", "--exec", "ls", "--json"], "form", "text"),
+        ("ext4slower", ["-j", "1"], "form", "csv"),
+        ("f2fsslower", ["-s", "0"], "form", "csv"),
+        ("btrfsslower", ["-d", "10"], "duration", 10),
+        ("xfsdist", ["-T", "1"], "timestamp", False),
+        ("filetop", ["-d", "/etc"], "directory", "/etc"),
+        ("statsnoop", ["-ts"], "timestamp", True),
     ):
         assert getattr(parser_of(tool).parse_args(arguments), member) == value, (tool, arguments)
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from pytools.base.annotations import TYPE_CHECKING
@@ -12,14 +13,15 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "COMPAT_PROGRAMS", "FLAGS", "THROUGH_IO_URING", "UNKNOWN_FLAGS", "VIA", "flag_condition",
-    "flag_names", "tell_unseen", "whole_path",
+    "COMPAT_PROGRAMS", "FLAGS", "THROUGH_IO_URING", "UNKNOWN_FLAGS", "UNSEEN", "VIA",
+    "directory_settings", "flag_condition", "flag_names", "tell_unseen", "whole_path",
 ]  # fmt: skip
 
 # How a file is opened, by number (SYSTEM_CALL and so on in opensnoop).
 VIA = ("syscall", "32-bit", "io_uring", "kernel")
 # What cannot be seen where functions cannot be traced.
 COMPAT_PROGRAMS, THROUGH_IO_URING = "those of 32-bit programs", "through io_uring"
+UNSEEN = (COMPAT_PROGRAMS, THROUGH_IO_URING)
 
 UNKNOWN_FLAGS = -1  # they could not be read
 ACCESS_MODES = 3  # O_ACCMODE: these two bits are a number
@@ -88,6 +90,21 @@ def whole_path(parts: bytes) -> bytes:
     start = {b"/": b"", b".": b"..."}.get(top, b"(unreachable)")
     path = b"/".join([start, *reversed(parents)])
     return path + name if name.startswith(b"/") else path + b"/" + name
+
+
+def directory_settings(path: str | None) -> dict[str, int]:
+    """The directory by which files are filtered, as settings of a program: its inode, and its
+    device as the kernel numbers it; zeros for none. Raises Usage."""
+    if path is None:
+        return {"DIRECTORY_NUMBER": 0, "DIRECTORY_DEVICE": 0}
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise Usage(f"there is no directory {path}: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise Usage(f"{path} is no directory")
+    device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+    return {"DIRECTORY_NUMBER": found.st_ino, "DIRECTORY_DEVICE": device}
 
 
 def tell_unseen(

@@ -76,6 +76,23 @@ _DEPTH = Difference(
     LIBBPF_TOOLS,
 )  # fmt: skip
 
+# Of fsslower and fsdist by bcc's names for them.
+_SLOWER = (
+    Difference("-j", "--csv", "Its columns are ours."),
+    _output("FILENAME is the whole path of the file. bcc's tool shows its last component."),
+    _output(
+        "BYTES is what was read or written. If an operation failed, it is the error in its place. "
+        "OFF_KB is where the operation began, also if it appended to the file."
+    ),
+)
+_DIST = (
+    _output("Each histogram has a line more, with the type of the file system."),
+    _output(
+        "Operations that go on when their function has returned (AIO, io_uring) are counted apart. "
+        "bcc's tool takes the time until then for theirs."
+    ),
+)
+
 DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "bashreadline": [
         _output(
@@ -108,6 +125,15 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "The milliseconds of --min may have a fraction, as in 0.5.", LIBBPF_TOOLS,
         ),
     ],
+    "cachestat": [
+        _output(
+            "A hit or a miss is a page that a read or a page fault asks for. bcc's tool subtracts "
+            "calls of functions from each other: writes and pages that are read ahead change its "
+            "numbers, and with large folios (since Linux 6.16 on ext4) it counts a small part of "
+            "the pages."
+        ),
+        _output("DIRTIES counts all pages that become dirty. bcc's tool counts buffers."),
+    ],
     "cpudist": [
         _CGROUP,
         _output(
@@ -115,6 +141,13 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "interval. bcc's tool counts it once, when it ends."
         ),
         _output("-e adds percentiles to the average, the total and the count of bcc's tool."),
+    ],
+    "dcstat": [
+        _output(
+            "MISS counts the names that a file system was asked for. bcc's tool counts those that "
+            "d_lookup() has not found, which most look-ups do not pass any more."
+        ),
+        _output("HIT% is 0.00 where nothing was looked up. bcc's tool prints -%."),
     ],
     "drsnoop": [
         Difference("-P PID", "--pid", "bcc's examples have it, though its tool refuses it."),
@@ -164,11 +197,38 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("With --pid, bcc's tool ends with the process. Ours goes on."),
     ],
+    "f2fsslower": (Difference("-s", "--csv", "Its columns are ours."), *_SLOWER[1:]),
     "filelife": [
         _output("SIZE is a column more. It stands behind those of bcc's tool."),
         _output(
             "With --full-path, the path begins at the root directory of the process, and crosses "
             "mounts. Theirs begins at the root of the file system.", LIBBPF_TOOLS,
+        ),
+    ],
+    "fileslower": [
+        _output(
+            "Reads and writes of several buffers (readv, writev) are shown. bcc's tool misses them."
+        ),
+        _output("FILENAME is the whole path of the file. bcc's tool shows its last component."),
+        _output("BYTES is what was read or written. bcc's tool shows what was asked for."),
+    ],
+    "filetop": [
+        Difference("--all", "--all-files", of=LIBBPF_TOOLS),
+        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _output(
+            "R_Kb and W_Kb are what was read and written. bcc's tool adds up what was asked for, "
+            "which is more where a read meets the end of the file."
+        ),
+        _output("FILE is the whole path of the file. bcc's tool shows its last component."),
+        _output("The load averages are not shown above the table."),
+    ],
+    "fsdist": [*_DIST[1:]],
+    "fsslower": [
+        Difference("-c", "--csv", "Its columns are ours.", of=LIBBPF_TOOLS),
+        *_SLOWER[1:],
+        _output(
+            "Without --type, all file systems that are known are traced. libbpf-tools' fsslower "
+            "needs it.", LIBBPF_TOOLS,
         ),
     ],
     "funccount": [
@@ -208,6 +268,22 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "which one it was."
         ),
     ],
+    "mountsnoop": [
+        Difference("--parent_process", "--parent-process"),
+        Difference(
+            "--detailed", "", "A line always has the whole call. -d is --duration here.", IGNORED,
+            LIBBPF_TOOLS,
+        ),
+        _output("A null pointer among the arguments is NULL. bcc's tool prints an empty text."),
+        _output(
+            "open_tree(2), fspick(2) and mount_setattr(2) are shown as well. Texts are as long as "
+            "they are."
+        ),
+    ],
+    "nfsslower": (
+        *_SLOWER,
+        _output("Commits (C) are not shown. A commit is a part of the fsync that waits for it."),
+    ),
     "offcputime": [
         _DEPTH,
         _output(
@@ -284,6 +360,13 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         Difference("--distributed", "--dist", of=LIBBPF_TOOLS),
         Difference("--count", "--events", of=LIBBPF_TOOLS),
         _output("COUNT and the maximum are columns more, behind those of bcc's tool."),
+    ],
+    "statsnoop": [
+        _output(
+            "PATH is that of the open file where a call has a file descriptor and no name. bcc's "
+            "tool prints nothing there."
+        ),
+        _output("With --timestamp, TIME(s) counts from the start of the tool."),
     ],
     "syncsnoop": [
         _output(
@@ -364,6 +447,8 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "time."
         ),
     ],
+    **dict.fromkeys(("ext4dist", "xfsdist", "btrfsdist", "nfsdist", "zfsdist"), _DIST),
+    **dict.fromkeys(("ext4slower", "xfsslower", "btrfsslower", "zfsslower"), _SLOWER),
 }  # fmt: skip
 
 

@@ -2,6 +2,10 @@
 # First process in a userland whose packages are only unpacked (arm64.py): installs them, powers off.
 # initramfs.sh starts it, as it starts guest.sh in a machine with tests.
 
+# By a shell in memory: the one on the disk is replaced, and as long as somebody runs a file that is
+# removed, the disk stays writable.
+[ -n "$in_memory" ] || in_memory=1 exec /run/busybox sh "$0"
+
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive
 exec >/dev/console 2>&1
 archives=/var/cache/apt/archives

@@ -37,7 +37,7 @@ MORE_PACKAGES = ("libseccomp2",)
 PROCESSOR = "max,pauth-impdef=on,sve=off,sme=off"
 # The machine's serial port; ttyS0, a PCI card, is there for a shell.
 CONSOLE = "console=ttyAMA0"
-NOT_ARM64 = ("tsc=", "tsc_early_khz=", "mitigations=")
+NOT_ARM64 = ("tsc=", "tsc_early_khz=")
 
 INSTALLED = "install: done"
 INSTALL_SECONDS = 3600

@@ -309,7 +309,7 @@ def run_one(made: Machine, text: str) -> str | None:
 
 def test_a_machine_of_arm64_is_described_as_one_of_x86_64(tmp_path: Path) -> None:
     tool = Arm64Tools(tmp_path)
-    append = "console=ttyS0 panic=-1 tsc=reliable mitigations=off tsc_early_khz=2100000"
+    append = "console=ttyS0 tsc=reliable panic=-1 tsc_early_khz=2100000"
     words = tool.qemu("-accel", "kvm", "-cpu", "max", "-m", "1G", "-append", append)
     assert [word for word in words if word.endswith("/bin/qemu-system-aarch64")]
     assert words[words.index("-machine") + 1] == "virt"

@@ -8,7 +8,17 @@ from typing import Sequence
 
 import pytest
 
-machine_code = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86-64")
+import arm64_code
+
+# Their numbers in a file's head.
+MACHINES = {"x86_64": 62, "aarch64": 183}
+MACHINE = os.uname().machine
+ARM64 = MACHINE == "aarch64"
+machine_code = pytest.mark.skipif(
+    MACHINE not in MACHINES, reason=f"machine code of {' and '.join(MACHINES)}"
+)
+NOP = arm64_code.words("d503201f") if ARM64 else b"\x90"
+FOREVER = arm64_code.words("14000000") if ARM64 else b"\xeb\xfe"  # a jump to itself
 
 TEXT, DATA = 0x400000, 0x600000  # where the program's segments are
 HEADERS = 64 + 2 * 56
@@ -31,7 +41,7 @@ def elf(
     functions: Sequence[tuple[str, int, int]] = (),
     data: bytes = bytes(256),
     base: int = 0,
-    machine: int = 62,
+    machine: int = MACHINES.get(MACHINE, 62),
     exported: bool = False,
 ) -> bytes:
     """A program: its code at TEXT + HEADERS, its data at DATA; ``functions`` are
@@ -75,6 +85,11 @@ def probed_program(path: Path, rounds: int, semaphore: bool = True) -> dict[str,
     are written in two ways, for i from ``rounds`` down to 1. The addresses of what
     is in it."""
     start = TEXT + HEADERS
+    if ARM64:
+        made, offsets = arm64_code.probed(rounds, SEMAPHORE)
+        return _probed(
+            path, made, {name: start + offset for name, offset in offsets.items()}, semaphore
+        )
     code = bytearray()
     places: dict[str, int] = {"_start": start}
 
@@ -99,16 +114,29 @@ def probed_program(path: Path, rounds: int, semaphore: bool = True) -> dict[str,
     put("0f85" + struct.pack("<i", places["loop"] - here() - 6).hex())
     put("4489e7 b83c000000 0f05")  # exit(r12d)
     places["end"] = here()
+    return _probed(path, bytes(code), places, semaphore)
+
+
+# Where the arguments of test:guarded are, and of test:free at both its places.
+GUARDED, FIRST, SECOND = (
+    ("-4@w9 8@[sp, -32]", "1@w19 -8@-7", "1@[sp, -32] -8@x11")
+    if ARM64
+    else ("-4@%eax 8@-32(%rsp)", "1@%bl -8@$-7", "1@-32(%rsp) -8@%rcx")
+)
+
+
+def _probed(path: Path, code: bytes, places: dict[str, int], semaphore: bool) -> dict[str, int]:
+    """Write the program with its probes."""
     notes = [
-        note("test", "guarded", places["guarded"], "-4@%eax 8@-32(%rsp)", SEMAPHORE * semaphore),
-        note("test", "free", places["first"], "1@%bl -8@$-7"),
-        note("test", "free", places["second"], "1@-32(%rsp) -8@%rcx"),
+        note("test", "guarded", places["guarded"], GUARDED, SEMAPHORE * semaphore),
+        note("test", "free", places["first"], FIRST),
+        note("test", "free", places["second"], SECOND),
     ]
     functions = [
-        ("_start", start, places["loop"] - start),
+        ("_start", places["_start"], places["loop"] - places["_start"]),
         ("loop", places["loop"], places["end"] - places["loop"]),
     ]
-    path.write_bytes(elf(bytes(code), b"".join(notes), functions))
+    path.write_bytes(elf(code, b"".join(notes), functions))
     path.chmod(0o755)
     return places
 
@@ -135,13 +163,42 @@ def lookup_program(path: Path, host: str, loader: str, library: str) -> None:
     put("strings", strings)
     put("symbols", symbols)
     put("hashes", hashes)
-    put("relocation", struct.pack("<QQq", places["function"], 1 << 32 | 6, 0))  # GLOB_DAT
+    glob_dat = 1025 if ARM64 else 6  # R_AARCH64_GLOB_DAT, R_X86_64_GLOB_DAT
+    put("relocation", struct.pack("<QQq", places["function"], 1 << 32 | glob_dat, 0))
     dynamic = [
         (1, 13), (4, places["hashes"]), (5, places["strings"]), (6, places["symbols"]),
         (10, len(strings)), (11, 24), (7, places["relocation"]), (8, 24), (9, 24), (24, 0), (0, 0),
     ]  # fmt: skip
     put("dynamic", b"".join(struct.pack("<QQ", *entry) for entry in dynamic))
 
+    if ARM64:
+        code = arm64_code.looking_up(places["result"], places["host"], places["function"])
+    else:
+        code = _looking_up(places)
+
+    def segment(kind: int, flags: int, start: int, size: int) -> bytes:
+        offset = start - base
+        return struct.pack("<IIQQQQQQ", kind, flags, offset, start, start, size, size, 16)
+
+    whole = 0x2000 + len(data)
+    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 2, MACHINES[MACHINE], 1, code_at, 64, 0, 0, 64, 56, 5, 0, 0, 0
+    )
+    head += segment(3, 4, places["loader"], len(loader) + 1)
+    head += struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, 0x2000, 0x2000, 4096)
+    head += struct.pack("<IIQQQQQQ", 1, 6, 0x2000, data_at, data_at, len(data), len(data), 4096)
+    head += segment(2, 6, places["dynamic"], 16 * len(dynamic))
+    head += struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)  # no code on the stack
+    content = bytearray(whole)
+    content[: len(head)] = head
+    content[0x1000 : 0x1000 + len(code)] = code
+    content[0x2000:] = data
+    path.write_bytes(content)
+    path.chmod(0o755)
+
+
+def _looking_up(places: dict[str, int]) -> bytes:
+    """The code of `lookup_program` on x86-64."""
     code = bytearray()
 
     def code_of(text: str) -> None:
@@ -159,26 +216,7 @@ def lookup_program(path: Path, host: str, loader: str, library: str) -> None:
     target = len(code)
     code_of("31ff b8e7000000 0f05")  # exit_group(0)
     code[code.index(b"\x85\xc0\x7e") + 3] = target - code.index(b"\x85\xc0\x7e") - 4
-
-    def segment(kind: int, flags: int, start: int, size: int) -> bytes:
-        offset = start - base
-        return struct.pack("<IIQQQQQQ", kind, flags, offset, start, start, size, size, 16)
-
-    whole = 0x2000 + len(data)
-    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
-        "<HHIQQQIHHHHHH", 2, 62, 1, code_at, 64, 0, 0, 64, 56, 5, 0, 0, 0
-    )
-    head += segment(3, 4, places["loader"], len(loader) + 1)
-    head += struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, 0x2000, 0x2000, 4096)
-    head += struct.pack("<IIQQQQQQ", 1, 6, 0x2000, data_at, data_at, len(data), len(data), 4096)
-    head += segment(2, 6, places["dynamic"], 16 * len(dynamic))
-    head += struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)  # no code on the stack
-    content = bytearray(whole)
-    content[: len(head)] = head
-    content[0x1000 : 0x1000 + len(code)] = code
-    content[0x2000:] = data
-    path.write_bytes(content)
-    path.chmod(0o755)
+    return bytes(code)
 
 
 def nesting_program(path: Path, rounds: int) -> None:
@@ -187,9 +225,25 @@ def nesting_program(path: Path, rounds: int) -> None:
     gethostbyname("two"); twice getaddrinfo("left") is left by a jump, as by longjmp(3), and
     getaddrinfo called from further down on the stack: for "left", then for "one"."""
     start = TEXT + HEADERS
-    code = bytearray()
     one, two, left = DATA, DATA + 16, DATA + 32
     data = b"one".ljust(16, b"\0") + b"two".ljust(16, b"\0") + b"left".ljust(224, b"\0")
+    # Into the page of the names is read: what nobody has touched is not in memory.
+    make = arm64_code.nesting if ARM64 else _nesting
+    code, lookup, begin = make(rounds, one, two, left, DATA + 128)
+    content = bytearray(
+        elf(
+            code, data=data, exported=True,
+            functions=[("gethostbyname", start, 4), ("getaddrinfo", start + lookup, 60)],
+        )
+    )  # fmt: skip
+    struct.pack_into("<Q", content, 24, start + begin)
+    path.write_bytes(content)
+    path.chmod(0o755)
+
+
+def _nesting(rounds: int, one: int, two: int, left: int, touched: int) -> tuple[bytes, int, int]:
+    """The code of `nesting_program` on x86-64; where in it getaddrinfo is, and the beginning."""
+    code = bytearray()
 
     def put(text: str) -> None:
         code.extend(bytes.fromhex(text))
@@ -215,8 +269,7 @@ def nesting_program(path: Path, rounds: int) -> None:
     for at, target in ((3, same), (8, other), (13, leave)):
         code[lookup + at + 1] = target - (lookup + at + 2)
     begin = len(code)
-    # Into the page of the names: what nobody has touched is not in memory.
-    put("31c0 31ff be" + number(DATA + 128) + "ba01000000 0f05 4889e5 bb" + number(rounds))
+    put("31c0 31ff be" + number(touched) + "ba01000000 0f05 4889e5 bb" + number(rounds))
     again = len(code)
 
     def call(host: int, what: int) -> None:
@@ -233,15 +286,7 @@ def nesting_program(path: Path, rounds: int) -> None:
         put("4883c440")
     put("ffcb 0f85" + number(again - len(code) - 8))
     put("31ff b83c000000 0f05")
-    content = bytearray(
-        elf(
-            bytes(code), data=data, exported=True,
-            functions=[("gethostbyname", start + by_name, 4), ("getaddrinfo", start + lookup, 60)],
-        )
-    )  # fmt: skip
-    struct.pack_into("<Q", content, 24, start + begin)
-    path.write_bytes(content)
-    path.chmod(0o755)
+    return bytes(code), lookup, begin
 
 
 def hostile(path: Path, *sections: tuple[int, int, bytes, int, int]) -> None:
@@ -260,7 +305,8 @@ def hostile(path: Path, *sections: tuple[int, int, bytes, int, int]) -> None:
         file.seek(position)
         file.write(headers)
         head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
-            "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, position, 0, 64, 56, 1, 64, len(sections) + 1, 0
-        )
+            "<HHIQQQIHHHHHH", 3, MACHINES.get(MACHINE, 62), 1, 0, 64, position, 0, 64, 56, 1, 64,
+            len(sections) + 1, 0,
+        )  # fmt: skip
         file.seek(0)
         file.write(head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 1 << 20, 1 << 20, 4096))

@@ -218,7 +218,8 @@ def loader_and_library() -> tuple[str, str]:
     with open("/proc/self/maps") as lines:
         paths = {line.split()[-1] for line in lines}
     library = next(path for path in paths if re.search(r"/(libc\.so\.6|libc-\d.*\.so)$", path))
-    return "/lib64/ld-linux-x86-64.so.2", library
+    loaders = {"aarch64": "/lib/ld-linux-aarch64.so.1"}
+    return loaders.get(os.uname().machine, "/lib64/ld-linux-x86-64.so.2"), library
 
 
 def make_root(folder: Path, musl: bool) -> None:
@@ -227,7 +228,7 @@ def make_root(folder: Path, musl: bool) -> None:
     (folder / "lib").mkdir()
     (folder / "lib64").symlink_to("lib")
     if musl:
-        loader, name = "/lib/ld-musl-x86_64.so.1", "libc.so"
+        loader, name = f"/lib/ld-musl-{os.uname().machine}.so.1", "libc.so"
         if not os.path.exists(loader):
             pytest.skip("musl is not installed")
         shutil.copy(loader, folder / loader[1:])

@@ -13,7 +13,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from elf_files import HEADERS, TEXT, elf, machine_code
+from elf_files import FOREVER, HEADERS, TEXT, elf, machine_code
 from machine_code import FUNCTIONS
 from pytools.base import process_files, system
 from pytools.base.process_files import NotRegular, open_in_root, open_regular, owned_by
@@ -127,7 +127,7 @@ def test_lines_of_a_perf_map_that_are_none_are_left_out() -> None:
 @contextlib.contextmanager
 def running(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that does nothing but turn in a circle, in hot_function."""
-    path.write_bytes(elf(b"\xeb\xfe", functions=[("hot_function", START, 64)]))
+    path.write_bytes(elf(FOREVER, functions=[("hot_function", START, 64)]))
     path.chmod(0o755)
     with subprocess.Popen([str(path)]) as child:
         try:
@@ -156,7 +156,7 @@ def test_a_file_that_is_not_at_its_name_any_more_has_its_own_names(
         else:
             path.unlink()
         if what == "replaced":
-            path.write_bytes(elf(b"\xeb\xfe", functions=[("wrong_function", START, 64)]))
+            path.write_bytes(elf(FOREVER, functions=[("wrong_function", START, 64)]))
         if what == "replaced by a fifo":
             os.mkfifo(path)
         try:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -12,13 +11,12 @@ from typing import Any, Iterator
 
 import pytest
 
+from elf_files import machine_code
 from machine_code import FUNCTIONS
 from support import EMULATED, SPIN, Tool, cgroups, end, last_cpu, python_child, run_tool
 from test_stacks import drawn
 
 pytestmark = pytest.mark.alone
-
-x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86-64")
 
 
 def rows(output: str) -> list[dict[str, Any]]:
@@ -53,7 +51,7 @@ sys.stdin.read()
 RATE = 499
 
 
-@x86_64
+@machine_code
 def test_two_functions_have_their_shares_of_an_ended_process(tmp_path: Path) -> None:
     graph, scope = tmp_path / "graph.svg", tmp_path / "scope.json"
     with python_child(TWO_FUNCTIONS, str(last_cpu())) as child:

@@ -103,8 +103,9 @@ def source(suite: str) -> str:
     return f"deb [signed-by={KEYRING}] {mirror()} {suite} main"
 
 
-def mmdebstrap(variant: str, suite: str, packages: Sequence[str], tar: Path) -> None:
-    """Write a tar file of ``packages`` and all that they depend on, verified by apt."""
+def mmdebstrap(variant: str, suite: str, packages: Sequence[str], tar: Path, *more: str) -> None:
+    """Write a tar file of ``packages`` and all that they depend on, verified by apt. ``more`` are
+    options of mmdebstrap."""
     options = [
         f"--aptopt={line}" for line in ['APT::Install-Recommends "false";', *host_apt_settings()]
     ]
@@ -116,6 +117,7 @@ def mmdebstrap(variant: str, suite: str, packages: Sequence[str], tar: Path) -> 
         f"--variant={variant}",
         f"--include={','.join(packages)}",
         *options,
+        *more,
         suite,
         str(tar),
         source(suite),
@@ -141,7 +143,7 @@ def mmdebstrap(variant: str, suite: str, packages: Sequence[str], tar: Path) -> 
 class Apt:
     """An apt with sources and state of its own, for packages that are never installed."""
 
-    def __init__(self, suite: str, directory: Path) -> None:
+    def __init__(self, suite: str, directory: Path, architecture: str) -> None:
         self.directory = directory
         self.log = directory / "apt.log"
         for name in ("state/lists/partial", "cache/archives/partial"):
@@ -154,6 +156,9 @@ class Apt:
             f'Dir::Cache "{directory}/cache";',
             f'Dir::Etc::SourceList "{directory}/sources.list";',
             'Dir::Etc::SourceParts "-";',
+            f'APT::Architecture "{architecture}";',
+            "#clear APT::Architectures;",
+            f'APT::Architectures:: "{architecture}";',
             'APT::Sandbox::User "root";',
             "#clear APT::Update::Post-Invoke-Success;",
             *host_apt_settings(),

@@ -49,7 +49,8 @@ HIGH = 500
 
 # Linux, include/uapi/linux/sched.h and prctl.h.
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
-SYS_CLONE = 56  # x86-64
+ARM64 = os.uname().machine == "aarch64"
+SYS_CLONE = 220 if ARM64 else 56
 PR_SET_NAME, PR_GET_TID_ADDRESS = 15, 40
 
 
@@ -297,7 +298,9 @@ def child_of_parent(clone: Any, address: int) -> int:
     python = ctypes.pythonapi
     python.PyOS_BeforeFork()
     flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | signal.SIGCHLD
-    pid = int(clone(*map(ctypes.c_long, (SYS_CLONE, flags, 0, 0, address, 0))))
+    # Where the id goes, and the thread's own memory: x86-64 has them in that order.
+    last = (0, address) if ARM64 else (address, 0)
+    pid = int(clone(*map(ctypes.c_long, (SYS_CLONE, flags, 0, 0, *last))))
     if pid:
         python.PyOS_AfterFork_Parent()
     else:

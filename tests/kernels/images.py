@@ -15,7 +15,7 @@ from cache import entry
 from debian import PINNED, Apt, ImageError, mmdebstrap, run
 from matrix import Row
 
-__all__ = ["Kernel", "Tools", "Userland", "kernel", "tools", "userland"]
+__all__ = ["Kernel", "Tools", "Userland", "build_tools", "kernel", "make_root", "tools", "userland"]
 
 # Debian 12's QEMU 7.2 panics one guest in six in the kernel's text patching; trixie's QEMU 10 does
 # not. Other tools come along, so that the host needs only mmdebstrap and what apt and dpkg bring.
@@ -121,17 +121,22 @@ def tools(say: Callable[[str], None]) -> Tools:
     """
 
     def build(place: Path, scratch: Path) -> None:
-        tar = scratch / "tools.tar"
-        mmdebstrap("extract", TOOLS_SUITE, TOOLS_PACKAGES, tar)
-        unwanted = [
-            f"--exclude=./{name}"
-            for name in ("dev", "usr/share/doc", "usr/share/locale", "usr/share/man", "var")
-        ]
-        run(["tar", "-C", place, "--no-same-owner", *unwanted, "-xf", tar], scratch / "tar.log")
-        # Proves that the loader finds every library, before anything counts on it.
-        run(Tools(place).qemu("--version"), scratch / "qemu.log", "qemu")
+        build_tools(Tools(place), TOOLS_PACKAGES, scratch)
 
     return Tools(entry("tools", "qemu", [TOOLS_SUITE, TOOLS_PACKAGES], build, say))
+
+
+def build_tools(tool: Tools, packages: Sequence[str], scratch: Path) -> None:
+    """Unpack ``packages``, which hold QEMU, where ``tool`` expects them."""
+    tar = scratch / "tools.tar"
+    mmdebstrap("extract", TOOLS_SUITE, packages, tar)
+    unwanted = [
+        f"--exclude=./{name}"
+        for name in ("dev", "usr/share/doc", "usr/share/locale", "usr/share/man", "var")
+    ]
+    run(["tar", "-C", tool.root, "--no-same-owner", *unwanted, "-xf", tar], scratch / "tar.log")
+    # Proves that the loader finds every library, before anything counts on it.
+    run(tool.qemu("--version"), scratch / "qemu.log", "qemu")
 
 
 # Userlands.
@@ -167,15 +172,20 @@ def userland(
     def build(place: Path, scratch: Path) -> None:
         tar = scratch / "root.tar"
         mmdebstrap("essential", suite, packages, tar)
-        with tarfile.open(tar) as content:
-            # A block and an inode for each name; the tables that ext4 itself needs are 2 %.
-            filled = sum((member.size + 8191) & ~4095 for member in content)
         image = Userland(place).image
-        tool.make_ext4(image, int(filled * 1.02) + USERLAND_FREE, scratch / "mke2fs.log", tar)
+        make_root(image, tar, tool, scratch)
         tool.check_ext4(image, scratch / "e2fsck.log")
 
     name = "-".join((suite, *extra))
     return Userland(entry("userland", name, [suite, packages], build, say))
+
+
+def make_root(image: Path, tar: Path, tool: Tools, scratch: Path) -> None:
+    """Write the root file system in ``tar`` as a disk image."""
+    with tarfile.open(tar) as content:
+        # A block and an inode for each name; the tables that ext4 itself needs are 2 %.
+        filled = sum((member.size + 8191) & ~4095 for member in content)
+    tool.make_ext4(image, int(filled * 1.02) + USERLAND_FREE, scratch / "mke2fs.log", tar)
 
 
 # Kernels.
@@ -189,6 +199,11 @@ class Kernel:
         self.image = place / "kernel.ext4"
         self.modules = place / "modules"
         self.list = place / "packages"
+
+    def initial_modules(self) -> dict[str, bytes]:
+        """The modules that an initramfs needs, by their names in it."""
+        found = sorted(self.modules.iterdir()) if self.modules.is_dir() else []
+        return {f"modules/{path.name}": path.read_bytes() for path in found}
 
     def packages(self) -> list[str]:
         """Its packages with their versions."""
@@ -208,13 +223,13 @@ def kernel(row: Row, tool: Tools, say: Callable[[str], None]) -> Kernel:
     ]
 
     def build(place: Path, scratch: Path) -> None:
-        apt = Apt(row.suite, scratch / "apt")
+        apt = Apt(row.suite, scratch / "apt", row.architecture)
         package = apt.newest(row.package)
         packages = apt.family(package)
         if headers:
             # Only the headers proper, not the compiler that they depend on: bcc brings its own.
             name = package.replace("linux-image-", "linux-headers-")
-            packages += [name, re.sub("-([a-z]+-)?amd64$", "-common", name)]
+            packages += [name, re.sub(f"-([a-z]+-)?{row.architecture}$", "-common", name)]
         tree = scratch / "tree"
         apt.unpack(packages, tree)
         stage = scratch / "stage"

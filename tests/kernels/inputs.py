@@ -52,6 +52,10 @@ MACHINE_FILES = tuple(
     )
 )
 
+# The same of an arm64 machine in particular. The recorded kernels are of x86-64: what templates are
+# rendered to for another processor counts by the text of the modules that do it.
+ARM64_FILES = ("tests/kernels/arm64.py", "tests/kernels/install.sh", *RENDERING_ONLY)
+
 # Tables of what is said of tools: a name there starts none.
 TABLES = ("tests/support.py", "tests/capture.py", "tests/conftest.py")
 # What goes through all tools: a function of support.py with all that call it, a table there, a
@@ -376,6 +380,7 @@ def unit_key(checkout: Checkout, asked: Asked, row: Row, packages: Sequence[str]
     module = unit.partition(" ")[0]
     files = checkout.test_files(module) | checkout.test_library(module)
     files |= checkout.other_files(module)
+    files |= set(ARM64_FILES if row.architecture == "arm64" else ())
     rendered = []
     for each in sorted(checkout.tools_of(unit)):
         files |= checkout.of_tool(each)

@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["MatrixError", "Row", "TABLE", "choose", "read"]
 
 TABLE = Path(__file__).with_name("matrix.txt")
-OPTIONS = frozenset({"headers", "no-btf", "real-time"})
+OPTIONS = frozenset({"arm64", "headers", "no-btf", "real-time"})
 
 
 class MatrixError(Exception):
@@ -30,6 +30,11 @@ class Row:
     def release(self) -> str:
         """The part of ``uname -r`` that the row promises: ``5.10`` for the row ``5.10-headers``."""
         return self.name.partition("-")[0]
+
+    @property
+    def architecture(self) -> str:
+        """Debian's name of the processor."""
+        return "arm64" if "arm64" in self.options else "amd64"
 
 
 def read(text: str) -> list[Row]:

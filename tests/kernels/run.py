@@ -35,6 +35,7 @@ from typing import IO
 sys.dont_write_bytecode = True
 
 import proved  # noqa: E402
+from arm64 import arm64_tools, arm64_userland  # noqa: E402
 from cache import cache_directory  # noqa: E402
 from comparison import Compared, page, read_comparison  # noqa: E402
 from debian import ImageError, MissingPackage  # noqa: E402
@@ -81,9 +82,9 @@ class Images:
     """
 
     def __init__(self, extra: tuple[str, ...] = ()) -> None:
-        self.tools: Tools = tools(say)
+        self.tools: dict[str, Tools] = {"amd64": tools(say)}
         self.extra = extra
-        self.userlands: dict[str, Userland | ImageError] = {}
+        self.userlands: dict[tuple[str, str], Userland | ImageError] = {}
         self.kernels: dict[str, Kernel] = {}
 
     def build(self, row: Row) -> None:
@@ -91,20 +92,41 @@ class Images:
 
         :raises ImageError: if one of them can't be had.
         """
-        self.userland(row)
+        if row.architecture not in self.tools:
+            self.tools[row.architecture] = arm64_tools(say)
+        self.compiling_userland(row)
         if row.name not in self.kernels:
-            self.kernels[row.name] = kernel(row, self.tools, say)
+            self.kernels[row.name] = kernel(row, self.tools[row.architecture], say)
+        self.userland(row)
 
     def userland(self, row: Row) -> Userland:
-        if row.userland not in self.userlands:
+        """The userland that runs on the row's kernel."""
+        return self._userland(row, row.architecture)
+
+    def compiling_userland(self, row: Row) -> Userland:
+        """The same that runs on this host: its compiler is that of the machine."""
+        return self._userland(row, "amd64")
+
+    def _userland(self, row: Row, architecture: str) -> Userland:
+        wanted = row.userland, architecture
+        if wanted not in self.userlands:
             try:
-                made = userland(row.userland, self.tools, say, self.extra)
+                if architecture == "amd64":
+                    made = userland(row.userland, self.tools["amd64"], say, self.extra)
+                else:
+                    made = arm64_userland(
+                        row.userland,
+                        self.tools[architecture],
+                        self.kernels[row.name],
+                        say,
+                        self.extra,
+                    )
             except ImageError as error:
                 # Once is enough: without a network each attempt takes a while.
-                self.userlands[row.userland] = error
+                self.userlands[wanted] = error
                 raise
-            self.userlands[row.userland] = made
-        found = self.userlands[row.userland]
+            self.userlands[wanted] = made
+        found = self.userlands[wanted]
         if isinstance(found, ImageError):
             raise found
         return found
@@ -120,24 +142,38 @@ class Images:
 
     def packages(self, row: Row) -> list[str]:
         """What the row's machine is made of: ``"linux-image-6.12.90 6.12.90-1"``, the packages of
-        its kernel and of its userland with their versions.
+        its kernel and of its userland with their versions; of the one that compiles for it as well,
+        if that is another.
 
         :raises ImageError: if an image doesn't say.
         """
-        return [*self.kernels[row.name].packages(), *self.userland(row).packages(self.tools)]
+        tool = self.tools[row.architecture]
+        found = [*self.kernels[row.name].packages(), *self.userland(row).packages(tool)]
+        if row.architecture != "amd64":
+            others = self.compiling_userland(row).packages(tool)
+            found += [f"compiles: {package}" for package in others]
+        return found
 
     def command(self, machine: Machine, checkout: Path, **job: str) -> list[str]:
         """Write the machine's files; the command that starts it, without its console."""
         row = machine.row
         return machine.prepare(
-            self.tools, self.kernels[row.name], self.userland(row), checkout, job
+            self.tools[row.architecture],
+            self.kernels[row.name],
+            self.userland(row),
+            checkout,
+            job,
         )
 
     def compiler(self, machine: Machine, checkout: Path) -> list[str]:
         """The command that starts what compiles for the machine on this host. It takes root: bcc
         makes a program's maps when it compiles it."""
         row = machine.row
-        return machine.compiler(self.kernels[row.name], self.userland(row), checkout)
+        command = machine.compiler(self.kernels[row.name], self.compiling_userland(row), checkout)
+        # bcc's name of the processor to compile for, if it isn't the host's.
+        if row.architecture != "amd64":
+            command = ["env", f"ARCH={row.architecture}", *command]
+        return command
 
 
 def take_turn(places: int) -> IO[str] | None:
@@ -610,8 +646,8 @@ def act(chosen: argparse.Namespace) -> int:
         return shell(choose(rows, chosen.kernel)[0])
     if chosen.action == "compare":
         # Without BTF there are fewer of ours to compare: the fallback is the same reading.
-        # A real-time kernel is another build of the same.
-        rows = [row for row in rows if not {"no-btf", "real-time"} & row.options]
+        # A real-time kernel and one of another architecture are other builds of the same.
+        rows = [row for row in rows if not {"arm64", "no-btf", "real-time"} & row.options]
         return compare(choose(rows, chosen.kernels), rows, max(1, chosen.jobs), chosen.timeout)
     rows = choose(rows, chosen.kernels)
     if chosen.action == "bench":

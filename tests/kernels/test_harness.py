@@ -29,6 +29,7 @@ import debian  # noqa: E402
 import fork_server  # noqa: E402
 import inputs  # noqa: E402
 import proved  # noqa: E402
+from arm64 import Arm64Tools  # noqa: E402
 from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
@@ -42,6 +43,7 @@ from run import Images, run_machines  # noqa: E402
 
 ROW = Row("5.10", "linux-image-5.10.*-cloud-amd64", "bullseye", "bullseye")
 HEADERS = Row("5.10-headers", ROW.package, "bullseye", "bullseye", frozenset({"headers"}))
+ARM64 = Row("6.12-arm64", "p", "trixie", "trixie", frozenset({"arm64"}))
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +307,46 @@ def run_one(made: Machine, text: str) -> str | None:
     return made.unpack()
 
 
+def test_a_machine_of_arm64_is_described_as_one_of_x86_64(tmp_path: Path) -> None:
+    tool = Arm64Tools(tmp_path)
+    append = "console=ttyS0 tsc=reliable panic=-1 tsc_early_khz=2100000"
+    words = tool.qemu("-accel", "kvm", "-cpu", "max", "-m", "1G", "-append", append)
+    assert [word for word in words if word.endswith("/bin/qemu-system-aarch64")]
+    assert words[words.index("-machine") + 1] == "virt"
+    assert words[words.index("-accel") + 1].startswith("tcg")
+    assert words[words.index("-cpu") + 1].startswith("max,")
+    assert words[-4:] == ["-m", "1G", "-append", "console=ttyAMA0 console=ttyS0 panic=-1"]
+    assert tool.busybox == tmp_path / "arm64/usr/bin/busybox"
+
+
+def test_the_host_compiles_for_arm64_in_its_own_userland(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    def installed(suite: str, *rest: object) -> str:
+        made.append(rest[:2])
+        return f"arm64 userland {suite}"
+
+    monkeypatch.setattr(run, "tools", lambda say: "tools")
+    monkeypatch.setattr(run, "arm64_tools", lambda say: "arm64 tools")
+    monkeypatch.setattr(run, "kernel", lambda row, *rest: f"kernel {row.name}")
+    monkeypatch.setattr(run, "userland", lambda suite, *rest: f"userland {suite}")
+    monkeypatch.setattr(run, "arm64_userland", installed)
+    monkeypatch.setattr(Machine, "compiler", lambda self, *images: ["compile", *map(str, images)])
+    images = Images()
+    images.build(ARM64)
+    # It is installed in a machine that runs the row's kernel.
+    assert made == [("arm64 tools", "kernel 6.12-arm64")]
+    assert str(images.userland(ARM64)) == "arm64 userland trixie"
+    assert images.compiler(machine(tmp_path, ARM64), Path("c")) == [
+        *("env", "ARCH=arm64", "compile", "kernel 6.12-arm64", "userland trixie", "c")
+    ]
+    row = Row("6.12", "p", "trixie", "trixie")
+    images.build(row)
+    assert images.compiler(machine(tmp_path, row), Path("c"))[0] == "compile"
+
+
 RESULTS = """
 mkdir $1/in; cd $1/in; echo {status} >status; echo '<testsuites/>' >junit.xml
 tar -cf ../results.tar ./status ./junit.xml
@@ -556,6 +598,8 @@ FILES = {
     "docs/page.md": "",
     "docs/other.md": "",
     **{name: "" for name in inputs.MACHINE_FILES},
+    "tests/kernels/arm64.py": "",
+    "tests/kernels/install.sh": "",
 }
 ALPHA = {"test_alpha", "test_shared alpha", "test_all"}
 BETA = {"test_beta", "test_shared beta", "test_all"}
@@ -644,6 +688,19 @@ def test_a_changed_file_reruns_what_depends_on_it(
         file.write("/* changed */\n" if changed.endswith(".h") else "# changed\n")
     after = keys_of(small)
     assert {unit for unit in EVERY if before[unit] != after[unit]} == units
+
+
+@pytest.mark.parametrize("changed", ["arm64.py", "install.sh"])
+def test_what_makes_arm64_machines_reruns_their_rows(small: Path, changed: str) -> None:
+    # Renderings are recorded of x86-64 only: for others, what renders counts by its text.
+    for path in (f"tests/kernels/{changed}", *inputs.RENDERING_ONLY):
+        before, others = keys_of(small, row=ARM64), keys_of(small)
+        with (small / path).open("a") as file:
+            file.write("# changed\n")
+        after = keys_of(small, row=ARM64)
+        assert all(before[unit] != after[unit] for unit in EVERY)
+        if path not in inputs.RENDERING_ONLY:
+            assert keys_of(small) == others
 
 
 def test_a_new_file_that_nothing_needs_reruns_nothing(small: Path) -> None:

@@ -25,9 +25,11 @@ EXEC = "--exec"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line. ``tool`` is whose options it reads, if it is a tool's."""
+    """argparse with errors of one line. ``tool`` is whose options it reads, if it is a tool's;
+    ``intermixed`` says that options may stand between arguments."""
 
     tool: Any = None
+    intermixed = False
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # Before Python 3.13, "--name=--" gave an option an empty list, of no type, as its value.
@@ -54,6 +56,8 @@ class Parser(argparse.ArgumentParser):
         if unknown is not None:
             hint = self.instead(unknown)
             self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
+        if self.intermixed:
+            return super().parse_intermixed_args(given, namespace)
         options = super().parse_args(given, namespace)
         if command:
             options.command = command

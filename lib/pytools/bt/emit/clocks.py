@@ -11,12 +11,17 @@ __all__ = ["CLOCKS", "clock"]
 
 U64 = Int(8, False)
 # By what scripts call them: the helpers that read them.
-CLOCKS = {"monotonic": 5, "boot": 125, "tai": 208, "sw_tai": 0}
+CLOCKS = {
+    "monotonic": "helper_clock_monotonic",
+    "boot": "helper_clock_boot",
+    "tai": "helper_clock_tai",
+    "sw_tai": "helper_clock_boot",
+}
 
 
 def clock(e: Emitter, name: str) -> str:
     """Nanoseconds of a clock."""
     if name == "sw_tai" or name == "tai" and not e.whole.has_helper("ktime_get_tai_ns"):
         # The clocks differ by a number that is found when the programs are loaded.
-        return e.number(U64, f"HELPER(125, u64, void)() + {e.whole.setting('TAI', ['tai'])}")
-    return e.number(U64, f"HELPER({CLOCKS[name]}, u64, void)()")
+        return e.number(U64, f"helper_clock_boot() + {e.whole.setting('TAI', ['tai'])}")
+    return e.number(U64, f"{CLOCKS[name]}()")

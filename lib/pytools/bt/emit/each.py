@@ -114,9 +114,7 @@ def _loop(e: Emitter, child: Emitter, rounds: str) -> str:
     given, done = e.name_of("x"), e.name_of("x")
     e.line(f"void *{given}[1] = {{ ctx }};")
     function = e.whole.mark(f"call:{child.name}")
-    e.line(
-        f"s64 {done} = HELPER(181, long, u32, u64, void *, u64)({rounds}, {function}, &{given}, 0);"
-    )
+    e.line(f"s64 {done} = helper_call_in_loop({rounds}, {function}, &{given}, 0);")
     return done
 
 

@@ -115,4 +115,4 @@ def _check_cookie(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("socket_cookie")
 def _cookie(e: Emitter, node: Typed) -> str:
-    return e.number(node.type, f"HELPER(46, u64, u64)({e.scalar(node.parts[0])})")
+    return e.number(node.type, f"helper_cookie_of_socket({e.scalar(node.parts[0])})")

@@ -47,7 +47,7 @@ def _put_stack(e: Emitter, node: Typed, to: Place) -> None:
     depth = e.whole.stack(kind.depth, kind.mode == "build_id")
     flags = "1 << 8" if kind.kind == "ustack" else "0"
     e.line(f"*(s32 *){to.address} = take_stack_{depth}(ctx, {flags});")
-    pid = "HELPER(14, u64, void)() >> 32" if kind.kind == "ustack" else "0"
+    pid = "helper_pid_tgid() >> 32" if kind.kind == "ustack" else "0"
     e.line(f"*(u32 *){to.at(4).address} = {pid};")
 
 
@@ -59,8 +59,5 @@ def _stack_length(e: Emitter, node: Typed) -> str:
     slot = e.slot(size)
     flags = "1 << 8" if kind.kind == "ustack" else "0"
     given = e.name_of("g")
-    e.line(
-        f"long {given} = HELPER(67, long, void *, void *, u32, u64)"
-        f"(ctx, {slot.address}, {size}, {flags});"
-    )
+    e.line(f"long {given} = helper_take_frames" f"(ctx, {slot.address}, {size}, {flags});")
     return e.number(node.type, f"{given} > 0 ? (u64){given} / 8 : 0")

@@ -313,7 +313,7 @@ def _put_path(e: Emitter, node: Typed, to: Place) -> None:
     size = node.type.size
     e.zero(to, size)
     given = e.name_of("g")
-    e.line(f"long {given} = HELPER(147, long, u64, void *, u32)({address}, {to.address}, {size});")
+    e.line(f"long {given} = helper_path_text({address}, {to.address}, {size});")
     # The helper builds a path at the end of its room, and moves it: zeros go behind it.
     e.line(f"if ({given} > 0 && {given} < {size})")
     e.line(f"\tread_kernel({to.address} + ({given} & 0xffff), {size} - ({given} & 0xffff), 0);")
@@ -343,6 +343,4 @@ def _write_user(e: Emitter, node: Typed) -> str:
     address = e.scalar(target)
     place = e.own_place(value.parts[0] if value.op == "address" else value)
     size = min(size, (value.parts[0] if value.op == "address" else value).type.size)
-    return e.number(
-        Bool(), f"HELPER(36, long, u64, void *, u32)({address}, {place.address}, {size}) == 0"
-    )
+    return e.number(Bool(), f"helper_write_user_memory({address}, {place.address}, {size}) == 0")

@@ -37,7 +37,7 @@ def _check_elapsed(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("elapsed")
 def _elapsed(e: Emitter, node: Typed) -> str:
-    return e.number(U64, f"HELPER(125, u64, void)() - {e.whole.setting('START', ['start'])}")
+    return e.number(U64, f"helper_clock_boot() - {e.whole.setting('START', ['start'])}")
 
 
 @checks("strftime")

@@ -257,8 +257,9 @@ class MadeMap:
         return taken
 
 
-def table(key: list[Any], value: list[Any], pairs: Any, cpus: int = 0, **plan: Any) -> Table:
-    return Table(MapPlan("@", "m", key, value, 10, **plan), MadeMap(pairs, cpus), NAMES)  # type: ignore[arg-type]
+def table(key: list[Any], value: list[Any], pairs: Any, cpus: int = 0) -> Table:
+    made: Any = MadeMap(pairs, cpus)
+    return Table(MapPlan("@", "m", key, value, 10), made, NAMES)
 
 
 def text_of(shown: Any, form: type[Lines] = Lines) -> str:

@@ -41,6 +41,7 @@ class Actions:
         warns: bool = True,
     ) -> None:
         self.exit_code: int | None = None
+        self.left_out = 0  # commands
         self.stopping = False  # what is on its way is printed, and runs no commands any more
         self._plan = plan
         self._tables = tables
@@ -156,9 +157,11 @@ class Actions:
         )
 
         def act(data: bytes) -> None:
-            if not self.stopping:
-                text = form(data)
-                outside.cat(lines, text, most) if cat else outside.system(lines, text)
+            if self.stopping:
+                self.left_out += 1
+                return
+            text = form(data)
+            outside.cat(lines, text, most) if cat else outside.system(lines, text)
 
         return act
 
@@ -205,7 +208,7 @@ class Actions:
         table.zero_held()
 
     def _element(self, record: Record, get: Callable[[bytes], list[Any]]) -> Action:
-        """A value that stands in the record, behind its key; or of a map that is by CPU, the key."""
+        """A value that stands in the record, behind its key; of a map that is by CPU, the key."""
         table = self._tables[record.map]
         if len(record.arguments) > 1:
             return lambda data: self._lines.value(get(data)[-1])

@@ -28,7 +28,8 @@ _WORDS = {
     "missing_probes": ("error", "warn", "ignore"),
     "cache_user_symbols": ("PER_PROGRAM", "PER_PID", "NONE", "0", "1"),
     "license": (
-        "Dual MIT/GPL", "Dual BSD/GPL", "Dual MPL/GPL", "GPL and additional rights", "GPL v2", "GPL",
+        "Dual MIT/GPL", "Dual BSD/GPL", "Dual MPL/GPL", "GPL and additional rights", "GPL v2",
+        "GPL",
     ),
     **{name: ("error", "warn", "enable") for name in DEFAULTS if name.startswith("unstable_")},
 }  # fmt: skip

@@ -5,12 +5,12 @@ import re
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
+from pytools.bt.fields import Field
 from pytools.bt.types import Bool, Int, align_up
 
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Any, Optional
 
-    from pytools.bt.layouts import Field, Layouts
     from pytools.bt.types import Type
 
 __all__ = ["constant", "integer", "lay_out"]
@@ -91,13 +91,11 @@ def constant(name: str) -> Optional[int]:
 
 
 def lay_out(
-    layouts: Layouts, record: tree.CRecord, base: int, fields: dict[str, Field]
+    layouts: Any, record: tree.CRecord, base: int, fields: dict[str, Field]
 ) -> tuple[int, int]:
     """Put the members of a struct or union, from bit ``base`` on, into ``fields``; those of one
     inside that has no name stand in the outer one. Its size and alignment in bytes. Raises Wrong.
     """
-    from pytools.bt.layouts import Field
-
     position, size, align = 0, 0, 1  # in bits, in bits, in bytes
     union = record.word == "union"
     for member in record.members:
@@ -130,13 +128,16 @@ def lay_out(
     return align_up(align_up(size, 8) // 8, align), align
 
 
-def _member_type(layouts: Layouts, member: tree.CMember) -> Type:
+def _member_type(layouts: Any, member: tree.CMember) -> Type:
     if member.record is None:
         assert member.type is not None
-        return layouts.find(member.type)
+        found: Type = layouts.find(member.type)
+        return found
     if member.record.name:
         layouts.define(member.record)
         base: Type = layouts.named(f"{member.record.word} {member.record.name}", member.at)
     else:
         base = layouts.unnamed(member.record)
-    return layouts.modified(base, member.type) if member.type is not None else base
+    if member.type is not None:
+        base = layouts.modified(base, member.type)
+    return base

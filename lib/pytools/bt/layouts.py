@@ -10,6 +10,7 @@ import difflib
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import ctypes, tree
+from pytools.bt.fields import Field
 from pytools.bt.promotion import literal_type
 from pytools.bt.renames import renamed
 
@@ -26,18 +27,6 @@ if TYPE_CHECKING:
     from pytools.facts.kernel import Kernel
 
 __all__ = ["Field", "Layout", "Layouts"]
-
-
-class Field(NamedTuple):
-    """A member: ``offset`` in bits; ``bits`` is the width of a bit-field, 0 of all others. ``loc``:
-    the member is a u32 that says where a string of a tracepoint's record is ("data" from the start
-    of the record, "rel" from behind the member)."""
-
-    name: str
-    offset: int
-    type: Type
-    bits: int = 0
-    loc: str = ""
 
 
 class Layout(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt import ctypes, tree
-from pytools.bt.layouts import Field
+from pytools.bt.fields import Field
 from pytools.bt.plan import Point
 from pytools.bt.attaching import is_pattern, matching
 from pytools.bt.points import point
@@ -32,6 +32,7 @@ __all__ = ["Form", "Probes", "TEST_RUN", "forms_of", "point_of"]
 # Those that the tool runs itself.
 TEST_RUN = ("begin", "end", "interval", "self")
 _USER = ("uprobe", "uretprobe", "usdt")
+VMLINUX = "vmlinux"  # the kernel without its modules
 # Those of which one program serves all that a pattern stands for (multi_attach.py).
 _MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
 
@@ -69,10 +70,34 @@ def _names_in(node: Any) -> set[str]:
     return found
 
 
+def _needs_arguments(kind: str, names: set[str]) -> bool:
+    """Whether the types of a point's arguments have to be known."""
+    return (
+        kind in ("fentry", "fexit") or "args" in names and kind in ("tracepoint", "rawtracepoint")
+    )
+
+
+def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) -> str:
+    """What to say of a point that is not there; empty if it is, or if that is seen later."""
+    module, _, name = each.target.rpartition(":")
+    if each.kind == "rawtracepoint":
+        # Those of modules are in types of their own, which are not read.
+        elsewhere = module and not matching([VMLINUX], module)
+        if elsewhere or kernel.has_btf and kernel.btf.raw_tracepoint_id(name) is None:
+            return f"No matches for rawtracepoint {each.target}."
+    if not _needs_arguments(each.kind, _names_in((probe.predicate, probe.body))):
+        return ""
+    try:
+        _arguments(each.kind, each.target, kernel, layouts)
+    except Failure as error:
+        return str(error)
+    return ""
+
+
 def forms_of(
     probe: tree.Probe, points: list[Point], kernel: Kernel, layouts: Layouts
 ) -> list[Form]:
-    """The programs that a probe needs. Raises Wrong."""
+    """The programs that a probe needs, whose points are there."""
     names = _names_in((probe.predicate, probe.body))
     told = bool(names & {"probe", "func"})
     groups: dict[tuple[str, str], list[int]] = {}
@@ -91,14 +116,10 @@ def forms_of(
         arguments: Optional[Struct] = None
         result: Type = VOID
         type_id = 0
-        try:
-            if kind in ("fentry", "fexit"):
-                arguments, result = _arguments(kind, target, kernel, layouts)
-                type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
-            elif "args" in names and kind in ("tracepoint", "rawtracepoint"):
-                arguments, result = _arguments(kind, target, kernel, layouts)
-        except Failure as error:
-            raise Wrong(probe.points[numbers[0]].at, str(error)) from None
+        if _needs_arguments(kind, names):
+            arguments, result = _arguments(kind, target, kernel, layouts)
+        if kind in ("fentry", "fexit"):
+            type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
         pattern = any(is_pattern(points[n].target) for n in numbers)
         many = pattern and kind in _MANY and (told or kind not in ("tracepoint", "usdt"))
         for way in ways_of(kind, target, names, points[numbers[0]].pid):
@@ -126,17 +147,20 @@ def ways_of(kind: str, target: str, names: set[str], pid: int) -> list[str]:
 
 
 def expanded(each: Point, kernel: Kernel) -> list[Point]:
-    """A pattern of functions with types, as points of its own: each has a program."""
-    if each.kind not in ("fentry", "fexit") or not is_pattern(each.target):
+    """A pattern of what is attached one by one, by types: functions and raw tracepoints."""
+    if each.kind not in ("fentry", "fexit", "rawtracepoint") or not is_pattern(each.target):
         return [each]
     module, _, name = each.target.rpartition(":")
-    functions = kernel.functions()
-    known = kernel.btf.names(kinds.FUNC)
+    if each.kind == "rawtracepoint":
+        prefix = "btf_trace_"
+        known = {t[len(prefix) :]: "" for t in kernel.btf.names(kinds.TYPEDEF) if prefix in t[:10]}
+    else:
+        types = kernel.btf.names(kinds.FUNC)
+        known = {name: its for name, its in kernel.functions().items() if name in types}
     found = [
         function
-        for function in matching(functions, name)
-        if function in known
-        and (not module or matching([functions[function] or "vmlinux"], module))
+        for function in matching(known, name)
+        if not module or matching([known[function] or VMLINUX], module)
     ]
     return [
         each._replace(target=function, text=f"{each.kind}:{function}", programs=[])
@@ -152,6 +176,8 @@ def _arguments(
         target = _first_match(kind, target, kernel)
     if kind == "tracepoint":
         category, _, name = target.partition(":")
+        if not kernel.has_tracepoint(category, name):
+            raise Failure(f"No matches for tracepoint {target}.")
         fields = [
             _record_field(field, category, layouts)
             for field in kernel.tracepoint_fields(category, name)

@@ -185,6 +185,8 @@ class Run:
             self._discard()
         else:
             self._drain()
+        if self._actions.left_out:
+            complain(f"WARNING: {self._actions.left_out} commands were not run: it was ended")
         code = self._actions.exit_code or 0
         self._actions.exit_code = None
         self._actions.stopping = self._ended = False
@@ -213,7 +215,8 @@ class Run:
             self._actions.begin_step(name)
             test_run.run(self._descriptors[name])
             self._drain(block=True)
-            if self._over:
+            # A signal lets a block run to its end: what it has printed it must clear, say.
+            if self._actions.exit_code is not None:
                 break
         self._actions.end_block()
         self._lines.batch_ends()

@@ -189,9 +189,9 @@ class Session(Trace):
                 complain(line)
         command: Command | None = None
         if options.command:
-            from pytools.bt.command import Command
+            from pytools.bt import command as commands
 
-            command = Command(options.command)
+            command = commands.Command(options.command)
         child = command.pid if command is not None else 0
         pid = options.pid or 0
         wanted: filters.Filter = options.filter or filters.NO_FILTER

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pytools.bt.types import Type
 
 __all__ = [
-    "Action", "CHECKS", "INTO", "PLACES", "SCALARS", "STATEMENTS", "TAILS", "Typed", "checks",
-    "emits", "into", "places", "statement", "tail",
+    "Action", "CHECKS", "FLOW", "INTO", "PLACES", "SCALARS", "STATEMENTS", "TAILS", "Typed",
+    "checks", "emits", "flow", "into", "places", "statement", "tail",
 ]  # fmt: skip
 
 
@@ -46,13 +46,14 @@ class Action(NamedTuple):
 
 # One table each: how a builtin or a function is checked (by its name), and how C is made of what
 # that gave (by its ``op``): a number; a place in memory; a value put into a place; the bytes of a
-# string behind a record; a statement.
+# string behind a record; an expression for what it does; a statement.
 CHECKS: dict[str, Callable[..., Typed]] = {}
 SCALARS: dict[str, Callable[..., str]] = {}
 PLACES: dict[str, Callable[..., Any]] = {}
 INTO: dict[str, Callable[..., None]] = {}
 TAILS: dict[str, Callable[..., str]] = {}
 STATEMENTS: dict[str, Callable[..., None]] = {}
+FLOW: dict[str, Callable[..., None]] = {}
 
 
 def _entry(table: dict[str, Any], names: tuple[str, ...]) -> Callable[[Any], Any]:
@@ -92,8 +93,13 @@ def tail(*ops: str) -> Callable[[Any], Any]:
 
 
 def statement(*ops: str) -> Callable[[Any], Any]:
-    """The function below makes C of a statement, or of an expression whose value nobody wants."""
+    """The function below makes C of an expression whose value nobody wants: (emitter, node)."""
     return _entry(STATEMENTS, ops)
+
+
+def flow(*ops: str) -> Callable[[Any], Any]:
+    """The function below makes C of a statement: (emitter, node)."""
+    return _entry(FLOW, ops)
 
 
 def wrong(at: Span, message: str, hint: str = "") -> Wrong:

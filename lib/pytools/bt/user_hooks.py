@@ -52,8 +52,8 @@ def attach_point(attaching: Attaching, point: Point) -> int:
 
 
 def files_of(path: str, pid: int = -1) -> list[File]:
-    """The files that a path, a name or a pattern stands for: here, or as a process has them, without
-    a path all of them. Raises Failure where one cannot be read; files that a pattern matches need
+    """The files that a path, a name or a pattern stands for: here, or as a process has them, all of
+    them without a path. Raises Failure where one cannot be read; files that a pattern matches need
     not be programs."""
     if is_pattern(path) or not path:
         return _matching_files(path or "*", pid)

@@ -1,12 +1,11 @@
 """What an instruction that loads 64 bits may stand for, beside a map and a setting.
 
-Functions that a helper calls back (bpf_for_each_map_elem, bpf_loop) are put behind the programs that name them.
-
-bcc compiles them as programs of their own (Hook kind ``callback``), which have one argument: what
-their program gave, pointers. The first is the program's; the second and the third of
-bpf_for_each_map_elem, the key and the value of an element, are put into the others. A program names one by a
-setting, ``call:NAME``: an instruction that loads 64 bits, of which the kernel wants the distance to
-the function's first one (BPF_PSEUDO_FUNC, since Linux commit 69c087ba6225, v5.13).
+Functions that a helper calls back (bpf_for_each_map_elem, bpf_loop) are put behind the programs
+that name them. bcc compiles them as programs of their own (Hook kind ``callback``, target ``each``
+or ``loop``), which have one argument: pointers that their program gave. The first is the program's
+context; bpf_for_each_map_elem's second and third argument, the key and the value of an element, are
+put into the others. A program names a callback by a setting, ``call:NAME``: the kernel wants the
+distance to its first instruction there (BPF_PSEUDO_FUNC, since Linux commit 69c087ba6225, v5.13).
 """
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ PROGRAM_TYPES = {
 }  # fmt: skip
 BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
 ATTACH_TYPES = {  # enum bpf_attach_type
-    "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI, "kretprobe.multi": BPF_TRACE_KPROBE_MULTI,
+    "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
+    "kretprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
     "usdt.multi": BPF_TRACE_UPROBE_MULTI,
 }  # fmt: skip

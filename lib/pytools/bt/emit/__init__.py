@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.bt.compiled import Compiled
-from pytools.bt.emit import operators
+from pytools.bt.options import Compiled
+from pytools.bt.emit import casts, operators, statements
 from pytools.bt.emit.code import Place
 from pytools.bt.emit.maps import cpu_map, has_generation, key_size, value_size
 from pytools.bt.emit.pieces import head, piece_text, settings_of
-from pytools.bt.emit.statements import calls_back, emit_statement
+from pytools.bt.emit.each import calls_back
 from pytools.bt.emit.steps import Frame, steps_of
 from pytools.bt.emit.values import Emitter
 from pytools.bt.emit.whole import Whole
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytools.bt import tree
-    from pytools.bt.check import Checked
-    from pytools.bt.compiled import Options
+    from pytools.bt.checker import Checked
+    from pytools.bt.options import Options
     from pytools.bt.scope import MapFacts
     from pytools.bt.typed import Action
     from pytools.facts.kernel import Kernel
 
 __all__ = ["emit"]
 
-assert operators
+LOADED = (casts, operators, statements)
 NO_PREALLOC = 1  # BPF_F_NO_PREALLOC
 BUCKETS = 16  # keys of a histogram are so many times those of its map
 _HOOKS = {
@@ -125,11 +125,11 @@ def _action(
             offsets[variable.key] = frame.take(kind.size + 8 * isinstance(kind, String))
     found = []
     table = ""
-    for number, statements in enumerate(steps):
+    for number, step in enumerate(steps):
         name = f"p{first + number}"
         e = Emitter(whole, name, action, "return 1;" if own else "return 0;")
         e.frame = offsets
-        e.captured = calls_back(whole, statements)
+        e.captured = calls_back(whole, step)
         if len(steps) > 1:
             e.frame_table = table = table or f"frame_{name}"
             if not number:
@@ -140,8 +140,8 @@ def _action(
             mark = e.mark()
             e.line(f"if (!{e.truth(action.predicate)})\n\t\t{e.leave}")
             e.release(mark)
-        for node in statements:
-            emit_statement(e, node)
+        for node in step:
+            e.statement(node)
         found.append((name, e))
     texts = [
         (name, e.text(), [(child.name, child.called) for child in e.children]) for name, e in found

@@ -1,8 +1,8 @@
 """C being written: lines, names, and memory for what is too large for a register.
 
 A number is an expression of 64 bits: a name or a literal, which may be said twice. All else is a
-``Place``. Small values lie on the stack; the others in an entry of a per-CPU map that belongs to the
-program alone, for the time of a statement or, if they are variables, of the program.
+``Place``. Small values lie on the stack; the others in an entry of a per-CPU map that belongs to
+the program alone, for the time of a statement or, if they are variables, of the program.
 """
 from __future__ import annotations
 
@@ -123,8 +123,13 @@ class Code:
         if self.uses_scratch:
             found += [
                 f"char *kept = (char *)scratch_{root.name}.lookup(&zero), *scratch;",
-                f"if (!kept)\n\t\treturn 0;\n\tscratch = kept + {root._kept};",
+                "if (!kept)\n\t\treturn 0;",
             ]
+            if root._kept + root._most <= MOST_SCRATCH:
+                found.append(f"scratch = kept + {root._kept};")
+            else:
+                found.append(f"scratch = (char *)more_{root.name}.lookup(&zero);")
+                found.append("if (!scratch)\n\t\treturn 0;")
         if self.frame_table:
             found += [
                 f"char *frame = (char *){self.frame_table}.lookup(&zero);",
@@ -136,15 +141,7 @@ class Code:
         """The function, with its maps, and those that it has called back."""
         parts = []
         if self.uses_scratch:
-            size = align_up(self._kept + self._most, 8)
-            if size > MOST_SCRATCH:
-                raise Wrong(
-                    None,
-                    f"one action needs {size} bytes for strings and other values: {MOST_SCRATCH} "
-                    "are the most (max_strlen makes strings shorter)",
-                )
-            kind = self.whole.bytes_type(size)
-            parts.append(f"BPF_PERCPU_ARRAY(scratch_{self.name}, {kind}, 1);")
+            parts += self._scratch_maps()
         for child in self.children:
             head = f"int {child.name}(void *given)"
             parts += [
@@ -158,6 +155,23 @@ class Code:
             ]
         parts += [f"int {self.name}(void *ctx)", "{", *self.head(), *self.lines]
         return "\n".join([*parts, "\treturn 0;", "}\n"])
+
+    def _scratch_maps(self) -> list[str]:
+        """The maps with the program's memory: one, or two of what is too much for one."""
+        sizes = {"scratch": self._kept + self._most}
+        if sizes["scratch"] > MOST_SCRATCH:
+            sizes = {"scratch": self._kept, "more": self._most}
+        for size in sizes.values():
+            if size > MOST_SCRATCH:
+                raise Wrong(
+                    None,
+                    f"one action needs {size} bytes for strings and other values: {MOST_SCRATCH} "
+                    "are the most (max_strlen makes strings shorter)",
+                )
+        return [
+            f"BPF_PERCPU_ARRAY({name}_{self.name}, {self.whole.bytes_type(max(size, 8))}, 1);"
+            for name, size in sizes.items()
+        ]
 
     # Memory.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Place, c_type, literal, wide_type
 from pytools.bt.emit.casts import narrowed
+from pytools.bt.emit.clocks import clock
 from pytools.bt.emit.values import Emitter
 from pytools.bt.tree import Wrong
-from pytools.bt.typed import Typed, emits, into
+from pytools.bt.typed import Typed, emits, flow, into
 from pytools.bt.types import Aggregate, Int, String, align_up, fits_register
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _put_map(e: Emitter, node: Typed, to: Place) -> None:
     e.close()
 
 
+@flow("set_map")
 def set_map(e: Emitter, node: Typed) -> None:
     """@x[key] = value"""
     facts, key, value = node.parts
@@ -136,6 +138,7 @@ def set_map(e: Emitter, node: Typed) -> None:
     update(e, facts, key_place(e, facts, key), slot.address)
 
 
+@flow("add_map")
 def add_map(e: Emitter, node: Typed) -> None:
     """@x[key] += number"""
     facts, key, operator, value = node.parts
@@ -187,6 +190,7 @@ def add_to_map(e: Emitter, facts: MapFacts, key: Optional[Typed], amount: str, w
 # What is counted by CPU.
 
 
+@flow("count")
 def count(e: Emitter, node: Typed) -> None:
     """@x[key] = count(), and its like"""
     facts, key, call = node.parts
@@ -250,8 +254,6 @@ def _add(e: Emitter, facts: MapFacts, kind: Aggregate, pointer: str, value: str)
 
 def _interval(e: Emitter, length: int, slots: int) -> tuple[str, str, str]:
     """The time, the number of the interval that it is in, and that interval's place."""
-    from pytools.bt.functions.time import clock
-
     moment = clock(e, "tai")
     interval = e.number(Int(8, False), f"{moment} / {length}ULL")
     return moment, interval, e.number(Int(4, False), f"{interval} % {slots}ULL")
@@ -287,7 +289,8 @@ def _lhist_bucket(e: Emitter, value: str, low: int, high: int, step: int) -> str
     last = (high - low) // step + 1
     name = e.name_of("b")
     e.line(
-        f"u32 {name} = (s64){value} < {literal(low)} ? 0 : (s64){value} >= {literal(high)} ? {last} : "
+        f"u32 {name} = (s64){value} < {literal(low)} ? 0 : "
+        f"(s64){value} >= {literal(high)} ? {last} : "
         f"1 + (u64)({value} - {literal(low)}) / {step};"
     )
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.casts import narrowed
 from pytools.bt.emit.code import Place, literal, width
-from pytools.bt.emit.values import Emitter, declared
+from pytools.bt.emit.values import Emitter
 from pytools.bt.plan import Record
 from pytools.bt.typed import Typed, emits
 from pytools.bt.types import Bool, Int, Pointer
@@ -70,7 +70,7 @@ def _divided(e: Emitter, node: Typed, a: str, b: str, signed: bool) -> str:
             at=e.whole.place(node.at),
         )
         e.open(f"if ({b} == 0)")
-        hand_over_empty(e, record)
+        e.send_empty(record)
         e.close("} else {")
         e.indent += 1
     if signed:
@@ -80,14 +80,6 @@ def _divided(e: Emitter, node: Typed, a: str, b: str, signed: bool) -> str:
     if not known:
         e.close()
     return name
-
-
-def hand_over_empty(e: Emitter, record: Record, control: bool = False) -> None:
-    """Send a record without arguments."""
-    number = e.whole.record(record)
-    name = e.name_of("e")
-    e.line(f"u64 {name} = {number};")
-    e.line(f"hand_over{'_control' if control else ''}((char *)&{name}, 8);")
 
 
 @emits("moved")
@@ -190,7 +182,7 @@ def _step(e: Emitter, node: Typed) -> str:
 
         facts, key = target.parts
         return add_to_map(e, facts, key, f"{sign}{amount}LL", "new" if before else "old")
-    found = declared(e, target)
+    found = e.declare(target.parts[0])
     old = e.scalar(target)
     new = e.number(kind, narrowed(kind, Int(8), f"({old} {sign} {amount})"))
     if isinstance(found, Place):

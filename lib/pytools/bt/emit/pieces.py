@@ -1,5 +1,5 @@
-"""C that programs share: that of ``compile/bpf``, rendered for the kernel, and parts of it that only
-some scripts need."""
+"""C that programs share: that of ``compile/bpf``, rendered for the kernel, and what only some
+scripts need of it."""
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
@@ -7,7 +7,7 @@ from pytools.compile.template import render
 from pytools.compile.unrendered import Unrendered
 
 if TYPE_CHECKING:
-    from pytools.bt.compiled import Options
+    from pytools.bt.options import Options
     from pytools.compile.unrendered import Value
     from pytools.facts.kernel import Kernel
 
@@ -41,9 +41,9 @@ static inline void map_call(void *map, void *given, int what)
 	struct map_call *call = given;
 
 	if (what == FOR_EACH)
-		call->result = HELPER(164, long, void *, u64, u64, u64)(map, call->first, call->second, 0);
+		call->result = helper_for_each_element(map, call->first, call->second, 0);
 	else
-		call->result = HELPER(195, u64, void *, u64, u32)(map, call->first, call->second);
+		call->result = helper_value_of_cpu(map, call->first, call->second);
 }
 #define bpf_tail_call_(map, given, what) map_call(map, given, what)
 """
@@ -85,8 +85,8 @@ static inline u64 own_pids(u64 device, u64 number)
 	} found = {};
 
 	if (!number)
-		return HELPER(14, u64, void)();
-	HELPER(120, long, u64, u64, void *, u32)(device, number, &found, sizeof(found));
+		return helper_pid_tgid();
+	helper_namespace_pid_tgid(device, number, &found, sizeof(found));
 	return (u64)found.pid << 32 | found.tid;
 }
 """

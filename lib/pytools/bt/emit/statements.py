@@ -2,72 +2,35 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.bt.emit import each
 from pytools.bt.emit.code import Place, wide_type
+from pytools.bt.emit.each import MOST_CALLS, MOST_ROUNDS, MOST_TURNS, calls_back
 from pytools.bt.emit.values import Emitter
-from pytools.bt.tree import Wrong
-from pytools.bt.typed import Typed, statement
-from pytools.bt.types import String, fits_register
+from pytools.bt.plan import Record
+from pytools.bt.typed import Typed, flow, statement
+from pytools.bt.types import fits_register
 
 if TYPE_CHECKING:
     from typing import Any, Sequence
 
-    from pytools.bt.emit.whole import Whole
-    from pytools.bt.scope import Variable
 
-__all__ = ["calls_back", "declare", "emit_statement", "emit_statements"]
-
-# Rounds of a loop whose end the verifier can't see: where it has to go through each of them, and
-# where it has not (BPF_MAX_LOOPS). Those of a range that is written out as a loop.
-MOST_ROUNDS = 512
-MOST_CALLS = 1 << 23
-MOST_TURNS = 1 << 20  # of a while: one that never ends takes a hundredth of a second
-MOST_PLAIN = 64
+__all__: list[str] = []
 
 
-def emit_statements(e: Emitter, nodes: Sequence[Typed]) -> None:
-    for node in nodes:
-        emit_statement(e, node)
-
-
-def emit_statement(e: Emitter, node: Typed) -> None:
-    """A statement; the memory that it took is free again behind it."""
-    mark = e.mark()
-    handler = _HANDLERS.get(node.op)
-    if handler is None:
-        raise Wrong(node.at, f"this is not supported here ({node.op})")
-    handler(e, node)
-    e.release(mark)
-
-
-def declare(e: Emitter, variable: Variable) -> Any:
-    """A variable's name, or its place."""
-    if variable.key in e.variables:
-        return e.variables[variable.key]
-    kind = variable.declared or variable.type
-    if variable.key in e.frame:
-        found: Any = Place("frame", e.frame[variable.key])
-    elif fits_register(kind) and not e.root.captured and variable.key not in e.whole.pointed:
-        found = e.name_of("v")
-        e.heads.append(f"{wide_type(kind)} {found} = 0;")
-    else:
-        found = e.slot(kind.size + (8 if isinstance(kind, String) else 0), keep=True)
-    e.variables[variable.key] = found
-    return found
-
-
+@flow("set_variable")
 def _set_variable(e: Emitter, node: Typed) -> None:
     variable, value = node.parts
     kind = variable.declared or variable.type
     if fits_register(kind):
         number = e.scalar(value)
-        found = declare(e, variable)
+        found = e.declare(variable)
         if isinstance(found, Place):
             e.store(found, kind, number)
         else:
             e.line(f"{found} = {number};")
         return
     known = variable.key in e.variables
-    found = declare(e, variable)
+    found = e.declare(variable)
     if known and _mentions(value, variable):
         slot = e.slot(kind.size + 8)
         e.put(value, slot)
@@ -84,44 +47,44 @@ def _mentions(node: Any, variable: Any) -> bool:
     return node is variable or getattr(node, "key", None) == variable.key
 
 
+@flow("declare")
 def _declare(e: Emitter, node: Typed) -> None:
     (variable,) = node.parts
     kind = variable.declared or variable.type
-    found = declare(e, variable)
+    found = e.declare(variable)
     if isinstance(found, Place):
         e.zero(found, max(kind.size, 1))
     else:
         e.line(f"{found} = 0;")
 
 
+@flow("if")
 def _if(e: Emitter, node: Typed) -> None:
     condition, then, otherwise = node.parts
     if condition.constant is not None:
         e.open("")
-        emit_statements(e, then if condition.constant else otherwise)
+        e.statements(then if condition.constant else otherwise)
         e.close()
         return
     e.open(f"if ({e.truth(condition)})")
-    emit_statements(e, then)
+    e.statements(then)
     if otherwise:
         e.close("} else {")
         e.indent += 1
-        emit_statements(e, otherwise)
+        e.statements(otherwise)
     e.close()
 
 
+@flow("unrolled")
 def _unrolled(e: Emitter, node: Typed) -> None:
     for body in node.parts[0]:
         e.open("")
-        emit_statements(e, body)
+        e.statements(body)
         e.close()
 
 
+@flow("while")
 def _while(e: Emitter, node: Typed) -> None:
-    from pytools.bt.emit import each
-    from pytools.bt.emit.operators import hand_over_empty
-    from pytools.bt.plan import Record
-
     condition, body = node.parts
     called = e.whole.has_helper("loop")
     most = MOST_TURNS if called else MOST_ROUNDS
@@ -130,7 +93,7 @@ def _while(e: Emitter, node: Typed) -> None:
     if called:
         done = each.while_loop(e, node, most)
         e.open(f"if ({done} == {most})")
-        hand_over_empty(e, record)
+        e.send_empty(record)
         e.close()
         return
     rounds = e.name_of("w")
@@ -141,30 +104,15 @@ def _while(e: Emitter, node: Typed) -> None:
     e.line(f"if (!{e.truth(condition)})\n{'	' * min(e.indent + 1, 12)}break;")
     e.release(mark)
     e.open(f"if ({rounds} == {most})")
-    hand_over_empty(e, record)
+    e.send_empty(record)
     e.line("break;")
     e.close()
     _body(e, body)
     e.close()
 
 
-def calls_back(whole: Whole, node: Any) -> bool:
-    """Whether something in a statement becomes a function that the kernel calls."""
-    if isinstance(node, Typed):
-        if node.op in ("for_map", "map_length"):
-            return True
-        if node.op in ("while", "for_range") and whole.has_helper("loop"):
-            ends = [each.constant for each in node.parts[1:3] if isinstance(each, Typed)]
-            known = len(ends) == 2 and all(isinstance(end, int) for end in ends)
-            if not known or ends[1] - ends[0] > MOST_PLAIN:  # type: ignore[operator]
-                return True
-        return any(calls_back(whole, part) for part in node.parts)
-    return isinstance(node, (list, tuple)) and any(calls_back(whole, each) for each in node)
-
-
+@flow("for_range")
 def _for_range(e: Emitter, node: Typed) -> None:
-    from pytools.bt.emit import each
-
     if calls_back(e.whole, node._replace(parts=node.parts[:3])):
         each.for_range(e, node, MOST_CALLS)
         return
@@ -180,7 +128,7 @@ def _for_range(e: Emitter, node: Typed) -> None:
     e.open(
         f"for ({rounds} = 0; {rounds} < {MOST_ROUNDS} && {index} < {limit}; {rounds}++, {index}++)"
     )
-    found = declare(e, variable)
+    found = e.declare(variable)
     if isinstance(found, Place):
         e.store(found, kind, index)
     else:
@@ -192,10 +140,11 @@ def _for_range(e: Emitter, node: Typed) -> None:
 def _body(e: Emitter, body: Sequence[Typed]) -> None:
     """The statements of a loop of C's own."""
     jumps, e.jumps = e.jumps, {"break": "break;", "continue": "continue;"}
-    emit_statements(e, body)
+    e.statements(body)
     e.jumps = jumps
 
 
+@flow("jump")
 def _jump(e: Emitter, node: Typed) -> None:
     word, value = node.parts
     if value is not None:
@@ -203,29 +152,33 @@ def _jump(e: Emitter, node: Typed) -> None:
     e.line(e.leave if word == "return" else e.jumps[word])
 
 
+@flow("evaluate")
 def _evaluate(e: Emitter, node: Typed) -> None:
     e.run(node.parts[0])
 
 
+@flow("statements")
 def _statements(e: Emitter, node: Typed) -> None:
     e.open("")
-    emit_statements(e, node.parts[0])
+    e.statements(node.parts[0])
     e.close()
 
 
+@flow("set_guard")
 def _set_guard(e: Emitter, node: Typed) -> None:
     """What an ``if`` that the end of a step divides found out (``steps.flatten``)."""
     offset, condition = node.parts
     e.line(f"*(u64 *)(frame + {offset}) = !!{e.truth(condition)};")
 
 
+@flow("guarded")
 def _guarded(e: Emitter, node: Typed) -> None:
     guards, inner = node.parts
     tests = " && ".join(
         f"{'' if wanted else '!'}*(u64 *)(frame + {offset})" for offset, wanted in guards
     )
     e.open(f"if ({tests})")
-    emit_statement(e, inner)
+    e.statement(inner)
     e.close()
 
 
@@ -233,7 +186,7 @@ def _guarded(e: Emitter, node: Typed) -> None:
 def _block(e: Emitter, node: Typed) -> None:
     statements, value = node.parts
     e.open("")
-    emit_statements(e, statements)
+    e.statements(statements)
     if value is not None:
         e.run(value)
     e.close()
@@ -248,28 +201,3 @@ def _choice(e: Emitter, node: Typed) -> None:
     e.indent += 1
     e.run(otherwise)
     e.close()
-
-
-def _map_statement(e: Emitter, node: Typed) -> None:
-    from pytools.bt.emit import each, maps
-
-    getattr(each if node.op == "for_map" else maps, node.op)(e, node)
-
-
-_HANDLERS = {
-    "set_variable": _set_variable,
-    "declare": _declare,
-    "if": _if,
-    "unrolled": _unrolled,
-    "while": _while,
-    "for_range": _for_range,
-    "jump": _jump,
-    "evaluate": _evaluate,
-    "statements": _statements,
-    "set_guard": _set_guard,
-    "guarded": _guarded,
-    "set_map": _map_statement,
-    "add_map": _map_statement,
-    "count": _map_statement,
-    "for_map": _map_statement,
-}

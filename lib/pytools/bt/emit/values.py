@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.bt.emit.code import Code, Place, c_type, literal, width
+from pytools.bt.emit.code import Code, Place, c_type, literal, wide_type, width
 from pytools.bt.plan import Record
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import (
+    FLOW,
     INTO,
     PLACES,
     SCALARS,
@@ -23,11 +24,11 @@ from pytools.bt.types import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Optional, Sequence
 
     from pytools.bt.emit.whole import Whole
 
-__all__ = ["Emitter", "declared", "put_bytes", "put_exactly", "put_text"]
+__all__ = ["Emitter", "put_bytes", "put_exactly", "put_text"]
 
 # Kinds whose arguments the verifier lets be read as words of 8 bytes only.
 _WORDS = ("rawtracepoint", "fentry", "fexit")
@@ -116,6 +117,44 @@ class Emitter(Code):
         elif node.op in INTO or node.op in PLACES:
             self.place(node)
 
+    def declare(self, variable: Any) -> Any:
+        """A variable's name, or its place."""
+        if variable.key in self.variables:
+            return self.variables[variable.key]
+        kind = variable.declared or variable.type
+        if variable.key in self.frame:
+            found: Any = Place("frame", self.frame[variable.key])
+        elif (
+            fits_register(kind)
+            and not self.root.captured
+            and variable.key not in self.whole.pointed
+        ):
+            found = self.name_of("v")
+            self.heads.append(f"{wide_type(kind)} {found} = 0;")
+        else:
+            found = self.slot(kind.size + (8 if isinstance(kind, String) else 0), keep=True)
+        self.variables[variable.key] = found
+        return found
+
+    def statement(self, node: Typed) -> None:
+        """A statement; the memory that it took is free again behind it."""
+        mark = self.mark()
+        handler = FLOW.get(node.op)
+        if handler is None:
+            raise Wrong(node.at, f"this is not supported here ({node.op})")
+        handler(self, node)
+        self.release(mark)
+
+    def statements(self, nodes: Sequence[Typed]) -> None:
+        for node in nodes:
+            self.statement(node)
+
+    def send_empty(self, record: Record) -> None:
+        """Send a record without arguments."""
+        name = self.name_of("e")
+        self.line(f"u64 {name} = {self.whole.record(record)};")
+        self.line(f"hand_over((char *)&{name}, 8);")
+
     def truth(self, node: Typed) -> str:
         """C of a condition."""
         return self.scalar(node)
@@ -161,16 +200,9 @@ def _parameter(e: Emitter, node: Typed) -> str:
     return e.number(node.type, e.whole.setting(f"PARAMETER_{number}", ["parameter", number]))
 
 
-def declared(e: Emitter, node: Typed) -> Any:
-    """A variable's name or place."""
-    from pytools.bt.emit.statements import declare
-
-    return declare(e, node.parts[0])
-
-
 @emits("variable")
 def _variable(e: Emitter, node: Typed) -> str:
-    found = declared(e, node)
+    found = e.declare(node.parts[0])
     if isinstance(found, Place):
         return e.load(found, node.type)
     return e.number(node.type, found)
@@ -178,7 +210,7 @@ def _variable(e: Emitter, node: Typed) -> str:
 
 @places("variable")
 def _variable_place(e: Emitter, node: Typed) -> Place:
-    found = declared(e, node)
+    found = e.declare(node.parts[0])
     if isinstance(found, Place):
         return found
     raise Wrong(node.at, f"${node.parts[0].name} is in no memory")
@@ -256,11 +288,9 @@ def _index_place(e: Emitter, node: Typed) -> Place:
 
 
 def _warn_outside(e: Emitter, node: Typed, number: str, count: int) -> None:
-    from pytools.bt.emit.operators import hand_over_empty
-
     text = "Array access out of bounds. This can lead to unexpected results."
     e.open(f"if ((u64){number} >= {count})")
-    hand_over_empty(e, Record("warning", pieces=[text], at=e.whole.place(node.at)))
+    e.send_empty(Record("warning", pieces=[text], at=e.whole.place(node.at)))
     e.close()
 
 
@@ -314,9 +344,7 @@ def put_exactly(e: Emitter, node: Typed, to: Place) -> None:
 
 def _enter(e: Emitter, node: Typed) -> Optional[Typed]:
     statements, value = node.parts
-    from pytools.bt.emit.statements import emit_statements
-
-    emit_statements(e, statements)
+    e.statements(statements)
     return value  # type: ignore[no-any-return]
 
 

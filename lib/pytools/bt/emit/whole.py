@@ -8,8 +8,8 @@ from pytools.compile.template import SETTING
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from pytools.bt.check import Checked
-    from pytools.bt.compiled import Options
+    from pytools.bt.checker import Checked
+    from pytools.bt.options import Options
     from pytools.bt.scope import MapFacts
     from pytools.bt.types import Type
     from pytools.facts.kernel import Kernel

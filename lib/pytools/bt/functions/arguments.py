@@ -16,7 +16,7 @@ from pytools.compile import usdt
 from pytools.facts import differences
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U64, S64 = Int(8, False), Int(8, True)
@@ -43,7 +43,8 @@ def _check_args(checker: Checker, call: tree.Call) -> Typed:
             )
         raise Wrong(
             call.at,
-            f"The args builtin can only be used with tracepoint/rawtracepoint/fentry/fexit/uprobe probes ({checker.kind} used here)",
+            "The args builtin can only be used with tracepoint/rawtracepoint/fentry/fexit/uprobe "
+            f"probes ({checker.kind} used here)",
         )
     return Typed("arguments", arguments, call.at, (), None, "context")
 
@@ -59,7 +60,8 @@ def _check_retval(checker: Checker, call: tree.Call) -> Typed:
     if checker.kind not in ("kretprobe", "uretprobe", "fexit"):
         raise Wrong(
             call.at,
-            f"The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' probes ({checker.kind} used here)",
+            "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' "
+            f"probes ({checker.kind} used here)",
         )
     if checker.kind == "fexit":
         kind = checker.form.result

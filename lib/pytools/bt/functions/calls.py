@@ -11,7 +11,7 @@ from pytools.bt.types import UNKNOWN, Int
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
 
 __all__ = ["constant", "integer", "modes", "take", "text"]
 

@@ -1,4 +1,4 @@
-"""What is known when a script is compiled: the config block, types, whether something is a literal."""
+"""What is known when a script is compiled: the config block, types, literals."""
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
@@ -12,7 +12,7 @@ from pytools.bt.types import Aggregate, Array, Bool, Buffer, Int, Pointer, Strin
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.types import Type
 
 

@@ -15,7 +15,7 @@ from pytools.bt.types import UNKNOWN, VOID, Aggregate, Array, Bool, Int, Stack, 
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 MOST_BUCKETS = 1000  # of lhist()
@@ -78,7 +78,8 @@ def _check_tseries(checker: Checker, call: tree.Call) -> Typed:
     if how and word not in ("avg", "max", "min", "sum"):
         raise Wrong(
             call.at,
-            f'tseries() expects one of the following aggregation functions: avg, max, min, sum ("{word}" provided)',
+            "tseries() expects one of the following aggregation functions: avg, max, min, sum "
+            f'("{word}" provided)',
         )
     numbers = (
         constant(checker, call, interval, "interval_ns"),
@@ -226,16 +227,14 @@ def _check_find(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("find")
 def _find(e: Emitter, node: Typed) -> str:
-    from pytools.bt.emit.statements import declare, emit_statement
-
     facts, key, variable, value = node.parts
-    declare(e, variable)
+    e.declare(variable)
     there = e.number(Bool(), _has_key(e, Typed("has_key", Bool(), node.at, (facts, key))))
     kind = variable.declared or variable.type
     if value.type != kind:
         value = Typed("cast", kind, node.at, (value,))
     e.open(f"if ({there})")
-    emit_statement(e, Typed("set_variable", VOID, node.at, (variable, value)))
+    e.statement(Typed("set_variable", VOID, node.at, (variable, value)))
     e.close()
     return there
 

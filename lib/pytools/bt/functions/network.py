@@ -13,7 +13,7 @@ from pytools.bt.typed import Typed, checks, emits, into
 from pytools.bt.types import UNKNOWN, Array, Int, Pointer, Special, String
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 AF_INET, AF_INET6 = 2, 10  # Linux's
@@ -115,4 +115,4 @@ def _check_cookie(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("socket_cookie")
 def _cookie(e: Emitter, node: Typed) -> str:
-    return e.number(node.type, f"HELPER(46, u64, u64)({e.scalar(node.parts[0])})")
+    return e.number(node.type, f"helper_cookie_of_socket({e.scalar(node.parts[0])})")

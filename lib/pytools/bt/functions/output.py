@@ -14,7 +14,7 @@ from pytools.bt.typed import Typed, checks, statement
 from pytools.bt.types import UNKNOWN, VOID, Aggregate, Int, Pointer, String
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 MOST_JOINED = 16  # strings: as bpftrace

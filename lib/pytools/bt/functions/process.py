@@ -12,7 +12,7 @@ from pytools.bt.types import Bool, Int, Pointer, Special, String
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U32, U64 = Int(4, False), Int(8, False)
@@ -33,14 +33,14 @@ def simple(name: str, kind: Any, code: str) -> None:
     emits(name)(emit)
 
 
-simple("uid", U32, "(u32)HELPER(15, u64, void)()")
-simple("gid", U32, "HELPER(15, u64, void)() >> 32")
-simple("cpu", U32, "(u32)HELPER(8, u32, void)()")
-simple("rand", U32, "(u32)HELPER(7, u32, void)()")
-simple("numaid", U32, "(u32)HELPER(42, u32, void)()")
-simple("cgroup", U64, "HELPER(80, u64, void)()")
-simple("jiffies", U64, "HELPER(118, u64, void)()")
-simple("username", Special("username"), "(u32)HELPER(15, u64, void)()")
+simple("uid", U32, "(u32)helper_uid_gid()")
+simple("gid", U32, "helper_uid_gid() >> 32")
+simple("cpu", U32, "(u32)helper_current_cpu()")
+simple("rand", U32, "(u32)helper_random_number()")
+simple("numaid", U32, "(u32)helper_numa_node()")
+simple("cgroup", U64, "helper_cgroup_id()")
+simple("jiffies", U64, "helper_jiffies_64()")
+simple("username", Special("username"), "(u32)helper_uid_gid()")
 
 
 # Tasks.
@@ -60,7 +60,7 @@ def _check_pid(checker: Checker, call: tree.Call) -> Typed:
 def _pid(e: Emitter, node: Typed) -> str:
     shift = " >> 32" if node.op == "pid" else ""
     if node.parts[0] == "init":
-        return e.number(U32, f"(u32)(HELPER(14, u64, void)(){shift})")
+        return e.number(U32, f"(u32)(helper_pid_tgid(){shift})")
     e.whole.pieces.add("own_pids")
     device = e.whole.setting("PID_DEVICE", ["pid_namespace", "device"])
     number = e.whole.setting("PID_NAMESPACE_ID", ["pid_namespace", "number"])
@@ -79,7 +79,7 @@ def _check_curtask(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("curtask")
 def _curtask(e: Emitter, node: Typed) -> str:
-    return e.number(U64, "HELPER(35, u64, void)()")
+    return e.number(U64, "helper_current_task()")
 
 
 @checks("ppid", "pcomm", "leader_comm", "leader_tid")
@@ -106,7 +106,7 @@ def _check_comm(checker: Checker, call: tree.Call) -> Typed:
 
 @into("comm")
 def _put_comm(e: Emitter, node: Typed, to: Place) -> None:
-    e.line(f"HELPER(16, long, void *, u32)({to.address}, 16);")
+    e.line(f"helper_current_comm({to.address}, 16);")
 
 
 # What is known when the programs are loaded.
@@ -233,5 +233,5 @@ def _check_signal(checker: Checker, call: tree.Call) -> Typed:
 @emits("signal")
 def _signal(e: Emitter, node: Typed) -> str:
     name, number = node.parts
-    helper = 109 if name == "signal" else 117
-    return e.number(node.type, f"HELPER({helper}, long, u32)({e.scalar(number)})")
+    helper = f"helper_send_{name}"
+    return e.number(node.type, f"{helper}({e.scalar(number)})")

@@ -10,7 +10,7 @@ from pytools.bt.typed import Typed, checks, emits, into
 from pytools.bt.types import Stack
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 MODES = ("bpftrace", "perf", "raw", "build_id")
@@ -46,10 +46,8 @@ def _put_stack(e: Emitter, node: Typed, to: Place) -> None:
     assert isinstance(kind, Stack)
     depth = e.whole.stack(kind.depth, kind.mode == "build_id")
     flags = "1 << 8" if kind.kind == "ustack" else "0"
-    if kind.mode == "build_id":
-        flags += " | 1 << 11"
     e.line(f"*(s32 *){to.address} = take_stack_{depth}(ctx, {flags});")
-    pid = "HELPER(14, u64, void)() >> 32" if kind.kind == "ustack" else "0"
+    pid = "helper_pid_tgid() >> 32" if kind.kind == "ustack" else "0"
     e.line(f"*(u32 *){to.at(4).address} = {pid};")
 
 
@@ -61,7 +59,5 @@ def _stack_length(e: Emitter, node: Typed) -> str:
     slot = e.slot(size)
     flags = "1 << 8" if kind.kind == "ustack" else "0"
     given = e.name_of("g")
-    e.line(
-        f"long {given} = HELPER(67, long, void *, void *, u32, u64)(ctx, {slot.address}, {size}, {flags});"
-    )
+    e.line(f"long {given} = helper_take_frames" f"(ctx, {slot.address}, {size}, {flags});")
     return e.number(node.type, f"{given} > 0 ? (u64){given} / 8 : 0")

@@ -12,7 +12,7 @@ from pytools.compile.callbacks import VARIABLE
 from pytools.facts import btf as kinds
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U64 = Int(8, False)
@@ -35,7 +35,7 @@ def _check_ksym(checker: Checker, call: tree.Call) -> Typed:
 @into("usym")
 def _put_usym(e: Emitter, node: Typed, to: Place) -> None:
     e.store(to, U64, e.scalar(node.parts[0]))
-    e.line(f"*(u32 *){to.at(8).address} = HELPER(14, u64, void)() >> 32;")
+    e.line(f"*(u32 *){to.at(8).address} = helper_pid_tgid() >> 32;")
     e.line(f"*(u32 *){to.at(12).address} = 0;")
 
 
@@ -102,5 +102,5 @@ def _percpu(e: Emitter, node: Typed) -> str:
     type_id, cpu = node.parts
     variable = e.whole.mark(f"{VARIABLE}{type_id}")
     if cpu is None:
-        return e.number(U64, f"HELPER(154, u64, u64)({variable})")
-    return e.number(U64, f"HELPER(153, u64, u64, u32)({variable}, {e.scalar(cpu)})")
+        return e.number(U64, f"helper_variable_of_this_cpu({variable})")
+    return e.number(U64, f"helper_variable_of_cpu({variable}, {e.scalar(cpu)})")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.emit.code import Place, literal
+from pytools.bt.emit.each import calls_back, find_text
 from pytools.bt.emit.operators import bytes_equal
 from pytools.bt.functions.calls import constant, take
 from pytools.bt.tree import Wrong
@@ -15,7 +16,7 @@ from pytools.bt.types import UNKNOWN, Array, Bool, Buffer, Int, Pointer, String
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 
@@ -260,11 +261,13 @@ def _check_strstr(checker: Checker, call: tree.Call) -> Typed:
 def _strcontains(e: Emitter, node: Typed) -> str:
     haystack, needle = node.parts
     a, b = e.own_place(haystack), e.own_place(needle)
-    name = e.name_of("f")
-    e.line(
-        f"s64 {name} = find_text({a.address}, {haystack.type.size}, {b.address}, {needle.type.size});"
-    )
-    e.whole.pieces.add("find_text")
+    sizes = haystack.type.size, needle.type.size
+    if calls_back(e.whole, node):
+        name = find_text(e, a, b, *sizes)
+    else:
+        name = e.name_of("f")
+        e.line(f"s64 {name} = find_text({a.address}, {sizes[0]}, {b.address}, {sizes[1]});")
+        e.whole.pieces.add("find_text")
     if node.op == "strstr":
         return name
     return e.number(Bool(), f"{name} >= 0")
@@ -310,7 +313,7 @@ def _put_path(e: Emitter, node: Typed, to: Place) -> None:
     size = node.type.size
     e.zero(to, size)
     given = e.name_of("g")
-    e.line(f"long {given} = HELPER(147, long, u64, void *, u32)({address}, {to.address}, {size});")
+    e.line(f"long {given} = helper_path_text({address}, {to.address}, {size});")
     # The helper builds a path at the end of its room, and moves it: zeros go behind it.
     e.line(f"if ({given} > 0 && {given} < {size})")
     e.line(f"\tread_kernel({to.address} + ({given} & 0xffff), {size} - ({given} & 0xffff), 0);")
@@ -340,6 +343,4 @@ def _write_user(e: Emitter, node: Typed) -> str:
     address = e.scalar(target)
     place = e.own_place(value.parts[0] if value.op == "address" else value)
     size = min(size, (value.parts[0] if value.op == "address" else value).type.size)
-    return e.number(
-        Bool(), f"HELPER(36, long, u64, void *, u32)({address}, {place.address}, {size}) == 0"
-    )
+    return e.number(Bool(), f"helper_write_user_memory({address}, {place.address}, {size}) == 0")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
+from pytools.bt.emit.clocks import CLOCKS, clock
 from pytools.bt.emit.records import send
 from pytools.bt.functions.calls import integer, modes, take, text
 from pytools.bt.plan import Record
@@ -10,31 +11,22 @@ from pytools.bt.typed import Typed, checks, emits, statement
 from pytools.bt.types import VOID, Int, Special
 
 if TYPE_CHECKING:
-    from pytools.bt.check import Checker
+    from pytools.bt.checker import Checker
     from pytools.bt.emit.values import Emitter
 
 U64 = Int(8, False)
-_CLOCKS = {"monotonic": 5, "boot": 125, "tai": 208, "sw_tai": 0}
 
 
 @checks("nsecs")
 def _check_nsecs(checker: Checker, call: tree.Call) -> Typed:
     nodes = take(call, 0, 1)
-    clock = modes(call, nodes[0], {name: name for name in _CLOCKS}) if nodes else "boot"
+    clock = modes(call, nodes[0], {name: name for name in CLOCKS}) if nodes else "boot"
     return Typed("nsecs", U64, call.at, (clock,))
 
 
 @emits("nsecs")
 def _nsecs(e: Emitter, node: Typed) -> str:
     return clock(e, node.parts[0])
-
-
-def clock(e: Emitter, name: str) -> str:
-    """Nanoseconds of a clock."""
-    if name == "sw_tai" or name == "tai" and not e.whole.has_helper("ktime_get_tai_ns"):
-        # The clocks differ by a number that is found when the programs are loaded.
-        return e.number(U64, f"HELPER(125, u64, void)() + {e.whole.setting('TAI', ['tai'])}")
-    return e.number(U64, f"HELPER({_CLOCKS[name]}, u64, void)()")
 
 
 @checks("elapsed")
@@ -45,7 +37,7 @@ def _check_elapsed(checker: Checker, call: tree.Call) -> Typed:
 
 @emits("elapsed")
 def _elapsed(e: Emitter, node: Typed) -> str:
-    return e.number(U64, f"HELPER(125, u64, void)() - {e.whole.setting('START', ['start'])}")
+    return e.number(U64, f"helper_clock_boot() - {e.whole.setting('START', ['start'])}")
 
 
 @checks("strftime")

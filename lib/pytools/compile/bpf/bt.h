@@ -1,17 +1,48 @@
 /*
  * What every program of bt's has before its own lines. Helpers are called by their numbers
  * (include/uapi/linux/bpf.h), which do not change; addresses are numbers, so that bcc's rewriter
- * leaves all of it alone.
+ * leaves all of it alone. (The one of bcc 0.18 wants each function that is called to have a name.)
  */
 #include "verifier.h"
 
-#define HELPER(number, result, ...) ((result (*)(__VA_ARGS__))number)
-#define read_kernel(to, size, from) HELPER(113, long, void *, u32, u64)((void *)(to), size, (u64)(from))
-#define read_user(to, size, from) HELPER(112, long, void *, u32, u64)((void *)(to), size, (u64)(from))
+#define HELPER(name, number, result, ...) \
+	static result (*helper_##name)(__VA_ARGS__) = (void *)number;
+HELPER(clock_monotonic, 5, u64, void)
+HELPER(random_number, 7, u32, void)
+HELPER(current_cpu, 8, u32, void)
+HELPER(pid_tgid, 14, u64, void)
+HELPER(uid_gid, 15, u64, void)
+HELPER(current_comm, 16, long, void *, u32)
+HELPER(current_task, 35, u64, void)
+HELPER(write_user_memory, 36, long, u64, void *, u32)
+HELPER(numa_node, 42, u32, void)
+HELPER(cookie_of_socket, 46, u64, u64)
+HELPER(take_frames, 67, long, void *, void *, u32, u64)
+HELPER(cgroup_id, 80, u64, void)
+HELPER(send_signal, 109, long, u32)
+HELPER(read_user_memory, 112, long, void *, u32, u64)
+HELPER(read_kernel_memory, 113, long, void *, u32, u64)
+HELPER(read_user_string, 114, long, void *, u32, u64)
+HELPER(read_kernel_string, 115, long, void *, u32, u64)
+HELPER(send_signal_thread, 117, long, u32)
+HELPER(jiffies_64, 118, u64, void)
+HELPER(namespace_pid_tgid, 120, long, u64, u64, void *, u32)
+HELPER(clock_boot, 125, u64, void)
+HELPER(ring_output, 130, long, void *, void *, u64, u64)
+HELPER(ring_query, 134, u64, void *, u64)
+HELPER(path_text, 147, long, u64, void *, u32)
+HELPER(variable_of_cpu, 153, u64, u64, u32)
+HELPER(variable_of_this_cpu, 154, u64, u64)
+HELPER(for_each_element, 164, long, void *, u64, u64, u64)
+HELPER(call_in_loop, 181, long, u32, u64, void *, u64)
+HELPER(value_of_cpu, 195, u64, void *, u64, u32)
+HELPER(clock_tai, 208, u64, void)
+#define read_kernel(to, size, from) helper_read_kernel_memory((void *)(to), size, (u64)(from))
+#define read_user(to, size, from) helper_read_user_memory((void *)(to), size, (u64)(from))
 #define read_kernel_text(to, size, from) \
-	HELPER(115, long, void *, u32, u64)((void *)(to), size, (u64)(from))
+	helper_read_kernel_string((void *)(to), size, (u64)(from))
 #define read_user_text(to, size, from) \
-	HELPER(114, long, void *, u32, u64)((void *)(to), size, (u64)(from))
+	helper_read_user_string((void *)(to), size, (u64)(from))
 
 /* If nothing tells whose memory an address is in: the kernel's addresses have the top bit. */
 #define read_any(to, size, from) \
@@ -74,8 +105,8 @@ BPF_ARRAY(events_layout, struct event, 1);
 static inline s64 ring_call(void *ring, void *record, u64 size, u64 flags)
 {
 	if (!record)
-		return HELPER(134, u64, void *, u64)(ring, size);
-	return HELPER(130, long, void *, void *, u64, u64)(ring, record, size, flags);
+		return helper_ring_query(ring, size);
+	return helper_ring_output(ring, record, size, flags);
 }
 #define bpf_ringbuf_output ring_call
 

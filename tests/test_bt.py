@@ -480,6 +480,11 @@ def test_programs_in_files_on_standard_input_and_as_scripts(tmp_path: Path) -> N
     assert bt().returncode == 2
 
 
+def test_options_may_stand_between_parameters() -> None:
+    result = bt("-e", 'BEGIN { printf("%d %d\\n", $1, $2); }', "3", "-q", "4")
+    assert (result.stdout.strip(), result.stderr) == ("3 4", "")
+
+
 def test_parameters_with_names() -> None:
     program = 'BEGIN { print((getopt("a", 1), getopt("b"), $1)); }'
     assert output(program) == "(1, false, 0)"

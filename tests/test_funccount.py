@@ -294,7 +294,7 @@ class Refusing:
         self.loads.append((kind, number))
         return number
 
-    def multi(self, fd: int, functions: Sequence[Target]) -> int:
+    def multi(self, fd: int, functions: Sequence[Target], returns: bool) -> int:
         if self.unsupported:
             raise OSError(524, "")
         if self.bad & {function.name for function in functions}:
@@ -302,7 +302,7 @@ class Refusing:
         self.links.append([function.name for function in functions])
         return 0
 
-    def event(self, name: str, fd: int, cpu: int) -> int:
+    def event(self, name: str, fd: int, cpu: int, returns: bool) -> int:
         if name in self.bad:
             raise OSError(22, "")  # EINVAL
         self.events.append((name, fd))

@@ -38,6 +38,7 @@ class ProgramTool(Tool):
 
     def __init__(self, text: str | None, **declared: Any) -> None:
         super().__init__(text, **declared)
+        self.parser.intermixed = True
         self.status = 0
         self.verbose = False
         self.source = ("", "stdin")  # the text of the program, and its name

@@ -24,9 +24,11 @@ DURATION = ("-d", "--duration")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line. ``tool`` is whose options it reads, if it is a tool's."""
+    """argparse with errors of one line. ``tool`` is whose options it reads, if it is a tool's;
+    ``intermixed`` says that options may stand between arguments."""
 
     tool: Any = None
+    intermixed = False
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # Before Python 3.13, "--name=--" gave an option an empty list, of no type, as its value.
@@ -52,6 +54,8 @@ class Parser(argparse.ArgumentParser):
         if unknown is not None:
             hint = self.instead(unknown)
             self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
+        if self.intermixed:
+            return super().parse_intermixed_args(args, namespace)
         return super().parse_args(args, namespace)
 
     def unknown_option(self, given: Sequence[str]) -> str | None:

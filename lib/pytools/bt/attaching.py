@@ -80,7 +80,7 @@ class Attaching:
         return self.spec(point.programs[0]).kind == MANY
 
     def files(self, path: str, look_in: int, find: Callable[[str, int], list[File]]) -> list[File]:
-        """The files that a path stands for, which are found once, and open until all is attached."""
+        """The files that a path stands for: found once, and open until all is attached."""
         key = (path, look_in)
         if key not in self._by_path:
             self._by_path[key] = find(path, look_in)

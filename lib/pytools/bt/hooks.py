@@ -29,20 +29,20 @@ def attach_all(attaching: Attaching) -> int:
     backward = [point for point in points if point.kind in REVERSED]
     count = 0
     attached: set[int] = set()  # actions
-    missing: list[tuple[Point, Missing]] = []
+    missing: list[tuple[Point, str]] = []
     try:
         for point in [*forward, *reversed(backward)]:
             try:
                 count += _attach(attaching, point)
                 attached.add(point.action)
-            except Missing as error:
+            except Missing as why:
                 if point.missing == "others":
-                    missing.append((point, error))
+                    missing.append((point, str(why)))
                 else:
-                    _not_there(attaching, point, str(error))
-        for point, error in missing:
+                    _not_there(attaching, point, str(why))
+        for point, text in missing:
             if point.action not in attached:
-                _refuse(point, str(error))
+                _refuse(point, text)
         if missing:
             texts = ", ".join(sorted({point.text for point, _ in missing}))
             attaching.warn(None, f"Skipping what is not here: {texts}")

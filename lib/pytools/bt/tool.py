@@ -257,9 +257,10 @@ def _key(options: argparse.Namespace) -> str:
     wanted: filters.Filter = options.filter or filters.NO_FILTER
     variables = {name: text for name, text in os.environ.items() if name.startswith(VARIABLES)}
     parts = (
-        options.unsafe, options.program is None, options.pid is not None, options.command is not None, options.named,
-        options.kernel_errors, wanted.code, sorted(wanted.values.items()),
-        sorted(wanted.settings), sorted(variables.items()),
+        options.unsafe, options.program is None, options.pid is not None,
+        options.command is not None, options.named, options.kernel_errors,
+        wanted.code, sorted(wanted.values.items()), sorted(wanted.settings),
+        sorted(variables.items()),
     )  # fmt: skip
     # A program that is attached to files by relative paths, too, is looked up when it starts.
     return repr(parts)

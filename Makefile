@@ -5,7 +5,7 @@
 PYTHON := /usr/bin/python3
 # The tools and their tests need root.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
-SCRIPTS := $(filter-out tools/pytools,$(wildcard tools/*)) sbin/pytools
+SCRIPTS := $(shell find tools -type f) sbin/pytools
 PYTHON_SOURCES := lib tests bench man packaging $(SCRIPTS)
 # The tests start tools thousands of times: what Python has compiled is kept, but not beside the sources.
 PYTEST = $(SUDO) env PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(PYTHON) -m pytest

@@ -275,10 +275,10 @@ def declared(tool: Tool) -> str:
             lines.append("The row has the values from the smallest to the largest.\n")
         lines.append(f".It count\n{text(tool.about_counts)}")
         for each in tool.keys:
-            option = max(each.option, key=len)
             lines.append(f".It {each.name}\n")
             lines.append(text(each.about or f"The {each.name} that the histogram below it is of."))
-            lines.append(f"It is shown with\n.{flag(option)} .\n")
+            if each.option:
+                lines.append(f"It is shown with\n.{flag(max(each.option, key=len))} .\n")
         return "".join([*lines, ".El\n", HISTOGRAMS])
     assert isinstance(tool, (EventTool, ListingTool, StackTool, TableTool))
     seen: set[str] = set()
@@ -379,11 +379,13 @@ def generate(tool: str) -> str:
 
 def main() -> int:
     differ = []
-    for path in sorted((ROOT / "man" / "pages").glob("*.8")):
-        text = generate(path.stem)
-        target = ROOT / "man" / "man8" / path.name
+    pages = {path.stem: generate(path.stem) for path in (ROOT / "man" / "pages").glob("*.8")}
+    for tool in catalogue.tools(str(ROOT / "tools")):
+        pages.update((name, f".so man8/{tool.name}.8\n") for name in tool.names)
+    for name, text in sorted(pages.items()):
+        target = ROOT / "man" / "man8" / f"{name}.8"
         if not target.exists() or target.read_text() != text:
-            differ.append(path.name)
+            differ.append(target.name)
             if "--check" not in sys.argv:
                 target.write_text(text)
     if "--check" in sys.argv and differ:

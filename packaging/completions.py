@@ -178,6 +178,9 @@ def filled(text: str, **parts: str | list[str]) -> str:
 
 def main() -> None:
     described = catalogue.tools(str(ROOT / "tools"))
+    described = sorted(
+        tool._replace(name=name) for tool in described for name in (tool.name, *tool.names)
+    )
     paths = {tool.name: ROOT / "tools" / tool.name for tool in described}
     paths["pytools"] = ROOT / "sbin" / "pytools"
     parsers = {name: catalogue.load(str(path)).parser for name, path in paths.items()}

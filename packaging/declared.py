@@ -24,11 +24,16 @@ def overview(tools: list[Declared]) -> str:
     for area in catalogue.AREAS:
         rows.append(f"| **{area}** | |")
         rows += [
-            f"| [{tool.name}](man/man8/{tool.name}.8) | {tool.description} |"
+            f"| [{tool.name}](man/man8/{tool.name}.8) | {'; also '.join(_shows(tool))} |"
             for tool in tools
             if tool.area == area
         ]
     return "\n".join(["| tool | shows |", "|---|---|", *rows])
+
+
+def _shows(tool: Declared) -> list[str]:
+    """What a tool shows, and its other names, if it has any."""
+    return [tool.description, *([", ".join(tool.names)] if tool.names else [])]
 
 
 def privileges(tools: list[Declared]) -> str:

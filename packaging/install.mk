@@ -13,9 +13,11 @@ DOC := $(SHARE)/doc/pytools
 BYTECODE := yes
 
 NAMES := $(notdir $(filter-out tools/pytools,$(wildcard tools/*)))
+# Of these, those that are other names for a tool.
+LINKS := $(notdir $(filter-out tools/pytools,$(shell find tools -type l)))
 LIBRARY = $(shell cd lib && find pytools -type f ! -path '*/__pycache__/*')
 # What an installed folder has may be from another version than this one.
-INSTALLED = $(notdir $(shell find '$(DESTDIR)$(COLLECTION)' -maxdepth 1 -type f 2>/dev/null))
+INSTALLED = $(notdir $(shell find '$(DESTDIR)$(COLLECTION)' -maxdepth 1 ! -type d 2>/dev/null))
 INSTALL := install -p
 # Started with -B, Python writes no bytecode: below $(PREFIX) nothing changes at run time.
 AS_INSTALLED := sed '1s|^\#!/usr/bin/python3$$|& -B|'
@@ -28,9 +30,10 @@ install:
 		'$(DESTDIR)$(BASH_COMPLETIONS)' '$(DESTDIR)$(ZSH_COMPLETIONS)' '$(DESTDIR)$(DOC)'
 	set -e; for file in $(LIBRARY); do \
 		$(INSTALL) -D -m 644 lib/$$file '$(DESTDIR)$(COLLECTION)'/$$file; done
-	set -e; for name in $(NAMES); do \
+	set -e; for name in $(filter-out $(LINKS),$(NAMES)); do \
 		$(AS_INSTALLED) tools/$$name >'$(DESTDIR)$(COLLECTION)'/$$name; \
 		chmod 755 '$(DESTDIR)$(COLLECTION)'/$$name; done
+	set -e; for name in $(LINKS); do cp -P --remove-destination tools/$$name '$(DESTDIR)$(COLLECTION)'; done
 	$(AS_INSTALLED) sbin/pytools >'$(DESTDIR)$(SBIN)/pytools'
 	chmod 755 '$(DESTDIR)$(SBIN)/pytools'
 	$(INSTALL) -m 644 man/man8/*.8 '$(DESTDIR)$(MAN8)'

@@ -62,6 +62,10 @@ SAMPLES = {
     "max_block_time": "1",
     "state": "1",
     "least": "1",
+    "min": "1",
+    "type": "ext4",
+    "directory": "/",
+    "sort": "all",
     "shared": "/bin/bash",
 }
 

@@ -63,6 +63,11 @@ NEED_BTF = {"runqlen"}
 def hooks(tool: str) -> set[str]:
     """The kinds of what a tool's template attaches to: ``{"RAW_TRACEPOINT"}``."""
     text = (TOOLS / tool).read_text()
+    # Some programs are made by what tools of one kind know.
+    for line in re.findall(r"^from pytools\.domains\b.*", text, re.M):
+        for name in set(re.findall(r"\w+", line)):
+            module = ROOT / "lib" / "pytools" / "domains" / f"{name}.py"
+            text += module.read_text() if module.exists() else ""
     included: set[str] = set()
     while new := set(re.findall(r'#include "(\w+\.h)"', text)) - included:
         included |= new

@@ -31,7 +31,9 @@ def test_every_tool_is_listed_in_its_area_with_a_line() -> None:
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == all_tools()
+    assert sorted(line.split()[0] for line in lines if re.match("  [^ ]", line)) == all_tools()
+    others = {name for tool in DECLARED.values() for name in tool.names}
+    assert "ext4slower" in others and others <= set(re.findall(r"\w+", result.stdout))
     headings = [line for line in lines[:-2] if line and not line.startswith(" ")]
     assert headings == list(catalogue.AREAS)
 
@@ -52,7 +54,9 @@ def test_what_a_tool_declares_is_read_without_running_it(tool: str) -> None:
     declared, loaded = DECLARED[tool], capture.load(tool).tool
     assert declared == (
         tool, loaded.area, loaded.about, loaded.needs, loaded.try_with, loaded.traces,
+        declared.names,
     )  # fmt: skip
+    assert all(os.readlink(TOOLS / name) == tool for name in declared.names)
     assert 20 <= len(loaded.about) <= 60 and loaded.about[-1].isalnum()
     assert loaded.about[0].islower() or loaded.about.split()[0].isupper()
     assert loaded.area in catalogue.AREAS
@@ -68,6 +72,7 @@ def test_it_becomes_the_tool_with_its_arguments_and_status() -> None:
     assert pytools("runqlen", "--version").stdout == pytools("--version").stdout
     record = json.loads(pytools("runqlat", "--json", "-d", "0").stdout)
     assert record["tool"] == "runqlat"
+    assert pytools("ext4slower", "--help").stdout.startswith("usage: ext4slower ")
     usage = pytools("runqlat", "--no-such-option")
     assert usage.returncode == 2 and usage.stderr.startswith("runqlat: ")
 

@@ -12,13 +12,14 @@ from typing import Any, Iterator
 import pytest
 
 import capture
-from support import PATIENCE, ROOT, all_tools
+from support import DECLARED, PATIENCE, ROOT, all_tools
 
 pytestmark = [
     pytest.mark.host_only,
     pytest.mark.skipif(not shutil.which("make"), reason="needs make"),
 ]
 NAMES = [*all_tools(), "pytools"]
+LINKS = [name for tool in DECLARED.values() for name in tool.names]
 
 
 def make(*arguments: str) -> None:
@@ -49,7 +50,10 @@ def run(path: Path, *arguments: str, **options: Any) -> subprocess.CompletedProc
 
 def test_tools_and_their_package_are_installed_as_they_are(root: Path) -> None:
     folder = root / "usr/share/pytools"
-    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == all_tools()
+    links = {path.name: os.readlink(path) for path in folder.iterdir() if path.is_symlink()}
+    assert links["xfsslower"] == "fsslower"
+    assert sorted({p.name for p in folder.iterdir() if p.is_file()} - set(links)) == all_tools()
+    assert set(links) == set(LINKS)
     for name in all_tools():
         text = (folder / name).read_text()
         assert (
@@ -106,7 +110,7 @@ def test_the_command_finds_the_installed_tools(root: Path, tmp_path: Path) -> No
 
 def test_every_command_has_a_manual_page_that_can_be_packed(root: Path) -> None:
     folder = root / "usr/share/man/man8"
-    assert sorted(path.stem for path in folder.iterdir()) == sorted(NAMES)
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(NAMES + LINKS)
     page = folder / "runqlat.8"
     packed = gzip.compress(page.read_bytes())
     if not shutil.which("mandoc"):

@@ -15,9 +15,16 @@ from support import TOOLS, all_tools, in_fork
 pytestmark = pytest.mark.host_only
 
 # What another change brings, in the same release.
-MISSING = {"--cgroupmap", "--mntnsmap", "--exec", "--min", "filelife --full-path", "--callers"}
+MISSING = {
+    "--cgroupmap",
+    "--mntnsmap",
+    "--exec",
+    "biosnoop --min",
+    "filelife --full-path",
+    "--callers",
+}
 # Letters of libbpf-tools that bcc's tool of the same name has for something else.
-BCC_S = {("syscount", "-c"), ("biolatency", "-D")}
+BCC_S = {("syscount", "-c"), ("biolatency", "-D"), ("mountsnoop", "-d")}
 
 
 def facts(name: str) -> list[list[str]]:
@@ -49,7 +56,7 @@ def test_a_published_command_line_is_accepted(words: list[str]) -> None:
 
 
 def test_all_published_command_lines_are_there() -> None:
-    assert len(facts("bcc-lines.txt")) == 254
+    assert len(facts("bcc-lines.txt")) == 366
 
 
 def is_refused_with_a_hint(tool: str, name: str) -> bool:
@@ -93,6 +100,12 @@ def test_a_letter_with_a_meaning_of_its_own_is_bcc_s() -> None:
         ("tcplife", ["-stT"], "form", "csv"),
         ("opensnoop", ["-d", "10"], "duration", 10),
         ("runqlat", ["-d", "10"], "duration", 10),
+        ("ext4slower", ["-j", "1"], "form", "csv"),
+        ("f2fsslower", ["-s", "0"], "form", "csv"),
+        ("btrfsslower", ["-d", "10"], "duration", 10),
+        ("xfsdist", ["-T", "1"], "timestamp", False),
+        ("filetop", ["-d", "/etc"], "directory", "/etc"),
+        ("statsnoop", ["-ts"], "timestamp", True),
     ):
         assert getattr(parser_of(tool).parse_args(arguments), member) == value, (tool, arguments)
 

@@ -28,7 +28,8 @@ _KEYWORDS: dict[str, Any] = {"area": "", "about": "", "needs": "", "try_with": [
 
 class Declared(NamedTuple):
     """What a tool says of itself (definition.Tool): its name, its area, what it shows, what it
-    needs, the arguments without which it does not start, and whether it traces."""
+    needs, the arguments without which it does not start, and whether it traces; and the other names
+    that it has in its folder, which are links to it."""
 
     name: str
     area: str
@@ -36,17 +37,24 @@ class Declared(NamedTuple):
     needs: str
     try_with: list[str]
     traces: bool
+    names: list[str] = []
 
 
 def tools(folder: str) -> list[Declared]:
     """The tools in a folder, area by area. What they declare is read and not run: for a hundred of
     them that takes a tenth of a second, and importing what they import would take several."""
     found = []
+    names: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            with open(path, encoding="utf-8") as file:
-                found.append(Declared(name, *_declared(file.read()).values()))
+        if not os.path.isfile(path) or not os.access(path, os.X_OK):
+            continue
+        if os.path.islink(path):
+            names.setdefault(os.readlink(path), []).append(name)
+            continue
+        with open(path, encoding="utf-8") as file:
+            found.append(Declared(name, *_declared(file.read()).values()))
+    found = [tool._replace(names=names.get(tool.name, [])) for tool in found]
     areas = {area: number for number, area in enumerate(AREAS)}
     return sorted(found, key=lambda tool: areas.get(tool.area, len(areas)))
 

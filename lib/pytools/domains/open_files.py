@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from pytools.base.annotations import TYPE_CHECKING
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
     from typing import Callable, Sequence
 
 
-__all__ = ["UNKNOWN_FLAGS", "flag_condition", "flag_names", "tell_unseen", "whole_path"]
+__all__ = [
+    "UNKNOWN_FLAGS", "directory_settings", "flag_condition", "flag_names", "tell_unseen",
+    "whole_path",
+]  # fmt: skip
 
 UNKNOWN_FLAGS = -1  # they could not be read
 ACCESS_MODES = 3  # O_ACCMODE: these two bits are a number
@@ -82,14 +86,29 @@ def whole_path(parts: bytes) -> bytes:
     return path + name if name.startswith(b"/") else path + b"/" + name
 
 
-def tell_unseen(pids: Sequence[int], tell: Callable[[str], None]) -> None:
-    """Tell which of these processes may open files otherwise than by system calls of 64-bit
+def directory_settings(path: str | None) -> dict[str, int]:
+    """The directory by which files are filtered, as settings of a program: its inode, and its
+    device as the kernel numbers it; zeros for none. Raises Usage."""
+    if path is None:
+        return {"DIRECTORY_NUMBER": 0, "DIRECTORY_DEVICE": 0}
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise Usage(f"there is no directory {path}: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise Usage(f"{path} is no directory")
+    device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+    return {"DIRECTORY_NUMBER": found.st_ino, "DIRECTORY_DEVICE": device}
+
+
+def tell_unseen(pids: Sequence[int], tell: Callable[[str], None], what: str = "opens") -> None:
+    """Tell which of these processes may do what is traced otherwise than by system calls of 64-bit
     programs, which are all that the system call tracepoints show."""
     for pid in pids:
         if _is_32_bit(f"/proc/{pid}/exe"):
-            tell(f"process {pid} is a 32-bit program: its opens are not seen")
+            tell(f"process {pid} is a 32-bit program: its {what} are not seen")
         elif _has_ring(pid):
-            tell(f"process {pid} has an io_uring: its opens through that are not seen")
+            tell(f"process {pid} has an io_uring: its {what} through that are not seen")
 
 
 def _is_32_bit(path: str) -> bool:

@@ -16,13 +16,14 @@ from pytools.base.errors import Failure
 from pytools.facts.kernel import Kernel
 
 __all__ = [
-    "ATTACH_COOKIE", "CALLED_STACK", "CALL_RESULT", "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK",
-    "CGROUP_ANCESTOR_ID", "COMPAT_CALL", "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL",
-    "EXIT_CONTEXT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "PREV_STATE",
-    "PROCESS_EXIT", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
-    "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE",
-    "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
-    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "ATTACH_COOKIE", "BUFFERED_READ", "CACHE_PROGRAMS", "CALLED_STACK", "CALL_RESULT",
+    "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_CALL",
+    "COMPLETION_ARGUMENTS", "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS",
+    "FIFTH_ARGUMENT", "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE",
+    "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "READ_BEFORE", "REQUEST_ARGUMENTS", "REQUEST_DISK",
+    "REQUEST_ORIGIN", "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
+    "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -140,11 +141,11 @@ def USER_REGISTERS(kernel: Kernel) -> str:
 # The members of struct pt_regs that hold a system call's arguments when it ends
 # (syscall_get_arguments() in the kernel's arch/*/include/asm/syscall.h).
 _ARGUMENTS = {
-    "x86_64": ["di", "si", "dx", "r10"],
-    "aarch64": ["orig_x0", "regs[1]", "regs[2]", "regs[3]"],
-    "riscv64": ["orig_a0", "a1", "a2", "a3"],
-    "s390x": ["orig_gpr2", "gprs[3]", "gprs[4]", "gprs[5]"],
-    "ppc64le": ["orig_gpr3", "gpr[4]", "gpr[5]", "gpr[6]"],
+    "x86_64": ["di", "si", "dx", "r10", "r8"],
+    "aarch64": ["orig_x0", "regs[1]", "regs[2]", "regs[3]", "regs[4]"],
+    "riscv64": ["orig_a0", "a1", "a2", "a3", "a4"],
+    "s390x": ["orig_gpr2", "gprs[3]", "gprs[4]", "gprs[5]", "gprs[6]"],
+    "ppc64le": ["orig_gpr3", "gpr[4]", "gpr[5]", "gpr[6]", "gpr[7]"],
 }
 
 
@@ -174,6 +175,11 @@ def THIRD_ARGUMENT(kernel: Kernel) -> str:
 def FOURTH_ARGUMENT(kernel: Kernel) -> str:
     """The fourth argument of a system call."""
     return _argument(kernel, 3)
+
+
+def FIFTH_ARGUMENT(kernel: Kernel) -> str:
+    """The fifth argument of a system call."""
+    return _argument(kernel, 4)
 
 
 # The member of struct pt_regs that holds a system call's number when it ends
@@ -375,8 +381,43 @@ def has_uprobe_multi(kernel: Kernel) -> bool:
     return _enumerator(kernel, "BPF_TRACE_UPROBE_MULTI") is not None
 
 
+# Operations of file systems (struct file_operations), by the names that the file systems have for
+# the first parameters. The types of those in modules are not among the kernel's own.
+_FILE_OPERATIONS = {
+    ("iocb",): [
+        "ext4_file_read_iter", "ext4_file_write_iter", "xfs_file_read_iter", "xfs_file_write_iter",
+        "btrfs_file_read_iter", "btrfs_file_write_iter", "nfs_file_read", "nfs_file_write",
+        "fuse_file_read_iter", "fuse_file_write_iter", "f2fs_file_read_iter",
+        "f2fs_file_write_iter", "bch2_read_iter", "bch2_write_iter",
+    ],
+    ("kiocb",): ["zpl_iter_read", "zpl_iter_write"],
+    ("inode", "filp"): [
+        "ext4_file_open", "btrfs_file_open", "nfs_file_open", "nfs4_file_open", "f2fs_file_open",
+        "zpl_open",
+    ],
+    ("inode", "file"): ["xfs_file_open", "fuse_open", "bch2_open"],
+    ("file",): [
+        "ext4_sync_file", "xfs_file_fsync", "btrfs_sync_file", "nfs_file_fsync", "fuse_fsync",
+        "f2fs_sync_file", "bch2_fsync",
+    ],
+    ("filp",): ["zpl_fsync"],
+}  # fmt: skip
+
 # Where a function's parameters stand, in kernels without BTF: (since, names), newest first.
 _PARAMETERS = {
+    **{
+        name: [((0, 0), list(parameters))]
+        for parameters, names in _FILE_OPERATIONS.items()
+        for name in names
+    },
+    "filemap_read": [((0, 0), ["iocb", "iter", "already_read"])],
+    "generic_file_buffered_read": [((0, 0), ["iocb", "iter", "written"])],
+    "filemap_fault": [((0, 0), ["vmf"])],
+    "filemap_map_pages": [((0, 0), ["vmf", "start_pgoff", "end_pgoff"])],
+    "filemap_add_folio": [((0, 0), ["mapping", "folio", "index", "gfp"])],
+    "add_to_page_cache_lru": [((0, 0), ["page", "mapping", "offset", "gfp_mask"])],
+    # Linux commit 549c7297717c (v5.12) put the user namespace first.
+    "nfs_getattr": [((5, 12), ["", "path"]), ((0, 0), ["path"])],
     "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],
     "vfs_open": [((0, 0), ["path", "file"])],
     # Linux commit 6521f8917082 (v5.12) put the user namespace first.
@@ -518,6 +559,126 @@ def FSYNC_CALLERS(kernel: Kernel) -> str:
         for name in names
         if kernel.attachable(name)
     )
+
+
+# The page cache.
+
+
+def _has_folios(kernel: Kernel) -> bool:
+    """Since Linux commit 9dd3d069406c (v5.16) pages come into the cache as folios, which may be
+    several pages each."""
+    return kernel.attachable("filemap_add_folio") is not None
+
+
+def _read_by_filemap(kernel: Kernel) -> bool:
+    """Since Linux commit 87fa0f3eb267 (v5.12) generic_file_buffered_read() is filemap_read()."""
+    return kernel.attachable("filemap_read") is not None
+
+
+def BUFFERED_READ(kernel: Kernel) -> str:
+    """The function that reads through the page cache, as FUNCTION_RETURN takes it."""
+    if _read_by_filemap(kernel):
+        return "filemap_read, ssize_t result, struct kiocb *iocb, long int already_read"
+    return "generic_file_buffered_read, ssize_t result, struct kiocb *iocb, long int written"
+
+
+def READ_BEFORE(kernel: Kernel) -> str:
+    """The bytes in the result of BUFFERED_READ that were read before it was called."""
+    return "already_read" if _read_by_filemap(kernel) else "written"
+
+
+def PAGE_SHIFT(kernel: Kernel) -> str:
+    """A page has so many bytes, as a power of two."""
+    return str(os.sysconf("SC_PAGE_SIZE").bit_length() - 1)
+
+
+def GFP_WRITE(kernel: Kernel) -> str:
+    """The flag of an allocation for what is to be written: __GFP_WRITE. Since Linux commit
+    772dd0342727 (v6.9) its bit is an enumerator; before, it was always this number."""
+    bit = _enumerator(kernel, "___GFP_WRITE_BIT")
+    return hex(0x1000 if bit is None else 1 << bit)
+
+
+def FAULT_COUNTS(kernel: Kernel) -> str:
+    """Whether the end of filemap_fault() is that of an access. A fault that had to wait for its
+    page is tried again (VM_FAULT_RETRY), and most often filemap_map_pages() maps the page then.
+    Where that does not tell (see CACHE_PROGRAMS), the first try counts, and not the second
+    (FAULT_FLAG_TRIED of include/linux/mm.h)."""
+    if _read_by_filemap(kernel):
+        return "result & VM_FAULT_LOCKED"
+    return "!(vmf->flags & 0x20) && result & (VM_FAULT_LOCKED | VM_FAULT_RETRY)"
+
+
+_FOLIO_PAGES = """
+static inline u64 folio_pages(struct folio *folio)
+{
+	u64 flags = 0, order = 0;
+
+	bpf_probe_read_kernel(&flags, sizeof(flags), &folio->flags);
+	/* Only a folio of several pages has an order. */
+	if (!(flags >> %d & 1))
+		return 1;
+	bpf_probe_read_kernel(&order, 1, &folio->%s);
+	return 1ULL << order;
+}
+"""
+
+_ADDED_AND_DIRTIED = """
+FUNCTION_RETURN(%s)
+{
+	return %s ? 0 : has_added(mapping, %s, %s);
+}
+
+RAW_TRACEPOINT(%s, %s, struct address_space *mapping)
+{
+	return has_dirtied(%s);
+}
+"""
+
+
+def CACHE_PROGRAMS(kernel: Kernel) -> str:
+    """The programs that run when pages come into the cache and when they become dirty; and, where
+    they are, those for what maps pages around a page that is asked for, and for splice(2) and
+    sendfile(2). The order of a folio is a member of its own until Linux commit ebc1baf5c9b4 (v6.6);
+    since then it is the first byte of _flags_1. filemap_map_pages() tells whether it has
+    mapped the page that is needed since commit f9ce0be71d1f (v5.12), so that before such a fault is
+    not counted; filemap_splice_read() is there
+    since commit 07073eb01c5f (v6.3), before which splice(2) reads as read(2) does."""
+    if not _has_folios(kernel):
+        return _ADDED_AND_DIRTIED % (
+            "add_to_page_cache_lru, int error, struct address_space *mapping, "
+            "unsigned int gfp_mask",
+            "error", "1", "gfp_mask", "writeback_dirty_page", "struct page *page", "1",
+        ) + (
+            "\nFUNCTION(filemap_map_pages, struct vm_fault *vmf, long unsigned int start_pgoff, "
+            "long unsigned int end_pgoff)\n{\n"
+            "\treturn has_faulted(vmf, 0, end_pgoff - start_pgoff + 1);\n}\n"
+        )  # fmt: skip
+    head = _enumerator(kernel, "PG_head")
+    own = _has(kernel, "folio", "_folio_order", (6, 6), before=True)
+    text = _FOLIO_PAGES % (
+        16 if head is None else head, "_folio_order" if own else "_flags_1"
+    ) + _ADDED_AND_DIRTIED % (
+        "filemap_add_folio, int error, struct address_space *mapping, struct folio *folio, "
+        "unsigned int gfp",
+        "error", "folio_pages(folio)", "gfp", "writeback_dirty_folio", "struct folio *folio",
+        "folio_pages(folio)",
+    )  # fmt: skip
+    if _read_by_filemap(kernel):
+        text += (
+            "\nFUNCTION_RETURN(filemap_map_pages, vm_fault_t result, struct vm_fault *vmf, "
+            "long unsigned int start_pgoff, long unsigned int end_pgoff)\n{\n"
+            "\treturn result & VM_FAULT_NOPAGE ? "
+            "has_faulted(vmf, 1, end_pgoff - start_pgoff) : 0;\n}\n"
+        )
+    if kernel.attachable("filemap_splice_read"):
+        text += (
+            "\nFUNCTION_RETURN(filemap_splice_read, ssize_t result, struct file *in, "
+            "long long int *ppos)\n{\n\tu64 end = 0;\n\n"
+            "\tbpf_probe_read_kernel(&end, sizeof(end), ppos);\n"
+            "\treturn has_read(in, end, result);\n}\n"
+        )
+    return text
 
 
 def resolve(name: str, kernel: Kernel) -> str | None:

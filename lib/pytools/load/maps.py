@@ -104,6 +104,11 @@ class Map:
         """Set the value of a key, a u32, to a number."""
         self._update(key, value.to_bytes(self._stride, sys.byteorder))
 
+    def get(self, key: bytes) -> Any:
+        """The value of a key, given as its bytes; None where there is none."""
+        data = self._lookup(key)
+        return None if data is None else self._decode_value(data)
+
     def frames(self, stack_id: int) -> list[int]:
         """The instruction addresses of a stack trace, innermost first; empty
         where there is no such stack (a negative id is the kernel's errno)."""

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from typing import Any, Iterable, Sequence
 
 
-__all__ = ["Growth", "MappedGrowth", "RowsGrowth"]
+__all__ = ["Growth", "MappedGrowth", "RowsGrowth", "percent"]
+
+
+def percent(part: int, rest: int) -> float:
+    """Of a part and the rest of a whole, how many percent the part is; 0 of nothing.
+
+    >>> percent(3, 1), percent(0, 0)
+    (75.0, 0.0)
+    """
+    return 100 * part / (part + rest) if part + rest else 0.0
 
 
 class Growth:

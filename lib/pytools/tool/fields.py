@@ -19,7 +19,7 @@ __all__ = [
     "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
     "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD", "THREAD_IF_ASKED", "TID", "TIME", "TIME_OF_DAY",
     "UID",
-    "by_context",
+    "by_context", "bytes_or_error",
     "columns", "error_name", "in_words", "kept", "known", "milliseconds", "schema", "since_start",
 ]  # fmt: skip
 
@@ -65,8 +65,9 @@ class Field:
     programs, too, only there where people get it. One with ``from_width`` is shown on terminals of
     so many columns, whatever the options.
 
-    ``added`` says what becomes of the values of two intervals in a table: ``"sum"``, ``"max"``, or
-    ``"NAME / NAME"``, the quotient of two others; one without is part of what tells rows apart."""
+    ``added`` says what becomes of the values of two intervals in a table: ``"sum"``, ``"max"``,
+    ``"last"``, ``"NAME / NAME"``, the quotient of two others, or ``"NAME : NAME"``, the share of
+    the first in both, in percent; one without is part of what tells rows apart."""
 
     def __init__(
         self,
@@ -306,6 +307,27 @@ def milliseconds(
 def in_words(heading: str, about: str, width: int, member: str, form: Form, **more: Any) -> Field:
     """A field of which people and programs get the same words, which ``form`` makes of a value."""
     return Field(heading, about, width, member, people=form, raw=form, type="string", **more)
+
+
+def bytes_or_error(about: str) -> tuple[Field, Field]:
+    """The result of a read or a write, a number of bytes or an error below zero: the bytes, in
+    whose place people see the error, and for programs the error."""
+
+    def size(result: int) -> int | None:
+        return result if result >= 0 else None
+
+    def error(result: int) -> str | None:
+        return error_name(-result) if result < 0 else None
+
+    return (
+        Field(
+            "BYTES", f"{about} If it failed, people see the error in its place.", -7, "s64 result",
+            key="bytes", unit="bytes", people=lambda result: error(result) or result, raw=size,
+        ),
+        in_words(
+            "", "Why it failed, as errno(3) calls it.", 0, "", error, key="error", of="result"
+        ),
+    )  # fmt: skip
 
 
 def kept(member: str) -> Field:

@@ -29,12 +29,13 @@ _UNITS = {"msecs": ("-m", "--milliseconds"), "nsecs": ("-N", "--nanoseconds")}
 class Key(NamedTuple):
     """What may tell histograms apart: ``name`` is what it is called, ``code`` is C for it (a u64),
     ``words`` makes of that what is printed. ``option`` asks for it, with the text ``help``;
-    ``about`` is the text about it in the manual page."""
+    those without, which share their code, are there together where none is asked for. ``about`` is
+    the text about it in the manual page."""
 
     name: str
     code: str
-    option: tuple[str, ...]
-    help: str
+    option: tuple[str, ...] = ()
+    help: str = ""
     about: str = ""
     words: Callable[[int], Any] | None = None
 
@@ -43,7 +44,7 @@ class HistogramTool(Tool):
     """A tool that prints histograms. ``units`` are those it can print, the usual one first;
     ``scale`` and ``label`` are as in ``Histogram`` and ``HistogramTrace``; ``keys`` what may tell
     histograms apart; ``about_values`` and ``about_counts`` the text about the rows in the manual
-    page; ``summary`` more names of the option --summary.
+    page; ``summary`` more names of the option --summary, ``timestamp`` the names of that option.
 
     In the template ``$SAMPLES`` stands for the maps, for ``add_sample(id, nanoseconds)``, or
     ``add_sample(id, value)`` where the scale is linear, and for the counter ``samples_lost``;
@@ -60,6 +61,7 @@ class HistogramTool(Tool):
         about_values: str,
         about_counts: str,
         summary: Sequence[str] = (),
+        timestamp: Sequence[str] = ("-T", "--timestamp"),
         **declared: Any,
     ) -> None:
         super().__init__(text, intervals=True, **declared)
@@ -69,7 +71,7 @@ class HistogramTool(Tool):
         self.keys = keys
         self.about_values = about_values
         self.about_counts = about_counts
-        self.add_argument("-T", "--timestamp", action="store_true", help="print the time")
+        self.add_argument(*timestamp, action="store_true", help="print the time")
         self._add_units()
         self._add_keys()
         arguments.add_summary(self.parser, *summary)
@@ -88,9 +90,11 @@ class HistogramTool(Tool):
 
     def _add_keys(self) -> None:
         group: Any = self
-        if len(self.keys) > 1:
+        asked = [key for key in self.keys if key.option]
+        self.set_defaults(each=None)
+        if len(asked) > 1:
             group = self.add_mutually_exclusive_group()
-        for key in self.keys:
+        for key in asked:
             group.add_argument(
                 *key.option, dest="each", action="store_const", const=key.name, help=key.help
             )
@@ -107,7 +111,7 @@ class HistogramTool(Tool):
                 {
                     "name": key.name,
                     "type": "string" if key.words else "integer",
-                    "option": max(key.option, key=len),
+                    "option": max(key.option, key=len) if key.option else None,
                     "about": key.about,
                 }
                 for key in self.keys
@@ -131,16 +135,17 @@ class HistogramTool(Tool):
         function that gives samples which the reader has itself, (id, nanoseconds), at the end of
         each interval; ``always`` is that of LinearSamples.
         ``trace`` is HistogramTrace or a class made from it, ``more`` what it takes."""
-        key = next((key for key in self.keys if key.name == options.each), None)
+        keys = [key for key in self.keys if key.name == options.each]
+        keys = keys or [key for key in self.keys if not key.option]
         samples: Samples | LinearSamples
         if self.scale == "linear":
-            samples = LinearSamples(key is not None, options.summary, always)
+            samples = LinearSamples(bool(keys), options.summary, always)
         else:
-            samples = Samples(NANOSECONDS[options.unit], key is not None, options.summary)
+            samples = Samples(NANOSECONDS[options.unit], bool(keys), options.summary)
         traced = self.load(
             options,
             template,
-            {"SAMPLES": samples.code, "ID": key.code if key else "0", **code},
+            {"SAMPLES": samples.code, "ID": keys[0].code if keys else "0", **code},
             values,
             settings,
             sizes,
@@ -151,7 +156,7 @@ class HistogramTool(Tool):
             more = more_samples()
             lost = samples.lost()
             return [
-                ({key.name: key.words(each) if key.words else each} if key else {}, histogram)
+                ({key.name: key.words(each) if key.words else each for key in keys}, histogram)
                 for each, histogram in samples.since_last(more).items()
             ], lost
 

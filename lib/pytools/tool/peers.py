@@ -71,7 +71,31 @@ _DEPTH = Difference(
     LIBBPF_TOOLS,
 )  # fmt: skip
 
+# Of fsslower and fsdist by bcc's names for them.
+_SLOWER = (
+    Difference("-j", "--csv", "Its columns are ours."),
+    _output("FILENAME is the whole path of the file. bcc's tool shows its last component."),
+    _output(
+        "BYTES is what was read or written. If an operation failed, it is the error in its place. "
+        "OFF_KB is where the operation began, also if it appended to the file."
+    ),
+)
+_DIST = (
+    _output("Each histogram has a line more, with the type of the file system."),
+    _output(
+        "Operations that go on when their function has returned (AIO, io_uring) are counted apart. "
+        "bcc's tool takes the time until then for theirs."
+    ),
+)
+
 DIFFERENCES: Mapping[str, Sequence[Difference]] = {
+    **dict.fromkeys(("ext4slower", "xfsslower", "btrfsslower", "zfsslower"), _SLOWER),
+    "f2fsslower": (Difference("-s", "--csv", "Its columns are ours."), *_SLOWER[1:]),
+    "nfsslower": (
+        *_SLOWER,
+        _output("Commits (C) are not shown. A commit is a part of the fsync that waits for it."),
+    ),
+    **dict.fromkeys(("ext4dist", "xfsdist", "btrfsdist", "nfsdist", "zfsdist"), _DIST),
     "bashreadline": [
         _output(
             "Without --shared, bcc's tool traces /bin/bash alone. Ours traces every bash of the "
@@ -100,6 +124,15 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         _output("LAT(ms) and QUE(ms) have three digits behind the point. bcc's tool prints two."),
         _output("PID and COMM are not known (-) for a flush of the disk's cache."),
     ],
+    "cachestat": [
+        _output(
+            "A hit or a miss is a page that a read or a page fault asks for. bcc's tool subtracts "
+            "calls of functions from each other: writes and pages that are read ahead change its "
+            "numbers, and with large folios (since Linux 6.16 on ext4) it counts a small part of "
+            "the pages."
+        ),
+        _output("DIRTIES counts all pages that become dirty. bcc's tool counts buffers."),
+    ],
     "cpudist": [
         _CGROUP,
         _output(
@@ -107,6 +140,13 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "interval. bcc's tool counts it once, when it ends."
         ),
         _output("-e adds percentiles to the average, the total and the count of bcc's tool."),
+    ],
+    "dcstat": [
+        _output(
+            "MISS counts the names that a file system was asked for. bcc's tool counts those that "
+            "d_lookup() has not found, which most look-ups do not pass any more."
+        ),
+        _output("HIT% is 0.00 where nothing was looked up. bcc's tool prints -%."),
     ],
     "execsnoop": [
         Difference("--print-pcomm", "--parent-comm"),
@@ -122,6 +162,32 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         _output("In libbpf-tools, --name and --line are text and no regular expressions."),
     ],
     "filelife": [_output("SIZE is a column more. It stands behind those of bcc's tool.")],
+    "fileslower": [
+        _output(
+            "Reads and writes of several buffers (readv, writev) are shown. bcc's tool misses them."
+        ),
+        _output("FILENAME is the whole path of the file. bcc's tool shows its last component."),
+        _output("BYTES is what was read or written. bcc's tool shows what was asked for."),
+    ],
+    "filetop": [
+        Difference("--all", "--all-files", of=LIBBPF_TOOLS),
+        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _output(
+            "R_Kb and W_Kb are what was read and written. bcc's tool adds up what was asked for, "
+            "which is more where a read meets the end of the file."
+        ),
+        _output("FILE is the whole path of the file. bcc's tool shows its last component."),
+        _output("The load averages are not shown above the table."),
+    ],
+    "fsdist": [*_DIST[1:]],
+    "fsslower": [
+        Difference("-c", "--csv", "Its columns are ours.", of=LIBBPF_TOOLS),
+        *_SLOWER[1:],
+        _output(
+            "Without --type, all file systems that are known are traced. libbpf-tools' fsslower "
+            "needs it.", LIBBPF_TOOLS,
+        ),
+    ],
     "funccount": [
         Difference(
             "-D, --debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
@@ -135,6 +201,18 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("ERROR is a column more. It stands behind those of bcc's tool."),
         _output("The heading LAT(ms) is LATms in bcc's tool."),
+    ],
+    "mountsnoop": [
+        Difference("--parent_process", "--parent-process"),
+        Difference(
+            "--detailed", "", "A line always has the whole call. -d is --duration here.", IGNORED,
+            LIBBPF_TOOLS,
+        ),
+        _output("A null pointer among the arguments is NULL. bcc's tool prints an empty text."),
+        _output(
+            "open_tree(2), fspick(2) and mount_setattr(2) are shown as well. Texts are as long as "
+            "they are."
+        ),
     ],
     "offcputime": [
         _DEPTH,
@@ -175,6 +253,13 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         Difference(
             "-c COMM", "--comm", "Theirs is the beginning of a name.", MOVED, LIBBPF_TOOLS
         ),
+    ],
+    "statsnoop": [
+        _output(
+            "PATH is that of the open file where a call has a file descriptor and no name. bcc's "
+            "tool prints nothing there."
+        ),
+        _output("With --timestamp, TIME(s) counts from the start of the tool."),
     ],
     "syscount": [
         _output(

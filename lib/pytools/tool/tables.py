@@ -9,6 +9,7 @@ import operator
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.beside import PATIENCE_SECONDS
 from pytools.load.program import Program
+from pytools.read.growth import percent
 from pytools.show.output import PLAIN_WIDTH, Output
 from pytools.show.stream import Column, EventWriter, plain
 from pytools.show.table import TableWriter
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["TableTool", "TableTrace"]
 
 ROWS = 20
-_ADDED: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max}
+_ADDED: dict[str, Callable[[Any, Any], Any]] = {
+    "sum": operator.add, "max": max, "last": lambda before, last: last
+}  # fmt: skip
 
 
 class TableTool(Tool):
@@ -188,6 +191,9 @@ class TableTrace(Trace):
                 total, divided, count = how.get(name, "").partition(" / ")
                 if divided:
                     row[name] = row[total] // row[count] if row[count] else 0
+                part, share, rest = how.get(name, "").partition(" : ")
+                if share:
+                    row[name] = percent(row[part], row[rest])
         return list(found.values())
 
     # Printing.
@@ -206,7 +212,7 @@ class TableTrace(Trace):
         for last in intervals(options, waiting):
             if last and self._whole:
                 self.stop()
-            if getattr(options, "timestamp", False):
+            if getattr(options, "timestamp", False) and not self._as_lines:
                 output.stamp(options.form)
             rows = [
                 [row[place] / row[-1] if rate else row[place] for place, rate in places]

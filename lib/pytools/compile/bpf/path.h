@@ -10,7 +10,9 @@
 #include "verifier.h"
 
 #define MOST_PARENTS 128
+#ifndef PARENTS_BYTES
 #define PARENTS_BYTES 4096 /* a power of two */
+#endif
 #ifndef AT_FDCWD
 #define AT_FDCWD (-100)
 #endif

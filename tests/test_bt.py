@@ -54,6 +54,7 @@ class Started:
         return self.wait()
 
     def wait(self, status: int = 0) -> str:
+        printed: str
         printed, self.messages = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == status, self.messages
         return printed.strip("\n")

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 
+from typing import Any
+
 import pytest
 
 from pytools.bt.check import check
@@ -17,20 +19,20 @@ pytestmark = pytest.mark.any_types
 
 
 @pytest.fixture(scope="module")
-def running():
+def running() -> Any:
     found = kernel.running()
     if not found.has_btf:
         pytest.skip("without BTF nothing is checked")
     return found
 
 
-def checked(text, running, **options):
+def checked(text: Any, running: Any, **options: Any) -> Any:
     program = expand(parse(text), options.get("parameters", ()))
     given = Options(config=config_of(program, options.pop("config", {})), **options)
     return check(program, running, given)
 
 
-def wrong(text, running, **options):
+def wrong(text: Any, running: Any, **options: Any) -> Any:
     """(what is wrong, the hint, the text that is marked) of a program."""
     with pytest.raises(Wrong) as info:
         compile_program(expand(parse(text)), running, Options(**options))
@@ -171,7 +173,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("text", ERRORS)
-def test_says_what_is_wrong_and_where(text, running):
+def test_says_what_is_wrong_and_where(text: Any, running: Any) -> None:
     message, marked = ERRORS[text]
     said, _, where = wrong(text, running)
     assert said == message
@@ -179,18 +181,18 @@ def test_says_what_is_wrong_and_where(text, running):
         assert where == marked
 
 
-def test_names_the_nearest_member(running):
+def test_names_the_nearest_member(running: Any) -> None:
     said, _, where = wrong("BEGIN { print(curtask.pdi); }", running)
     assert said == "struct task_struct has no member pdi on this kernel; did you mean pid?"
     assert where == "curtask.pdi"
 
 
-def test_names_the_nearest_function(running):
+def test_names_the_nearest_function(running: Any) -> None:
     assert wrong("BEGIN { pritnf(1); }", running)[1] == "did you mean printf()?"
     assert wrong("BEGIN { print(nsec); }", running)[1] == "did you mean nsecs?"
 
 
-def test_reads_a_renamed_member_and_says_so(running):
+def test_reads_a_renamed_member_and_says_so(running: Any) -> None:
     if not running.has_field("task_struct", "__state"):
         pytest.skip("the member has its old name")
     found = checked("BEGIN { print(curtask.state); }", running)
@@ -225,7 +227,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("body", TYPES)
-def test_finds_the_type_of_a_map(body, running):
+def test_finds_the_type_of_a_map(body: Any, running: Any) -> None:
     found = checked(f"BEGIN {{ {body} }}", running)
     assert str(found.facts.maps["a"].value) == TYPES[body]
 
@@ -244,7 +246,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("definition", LAYOUTS)
-def test_lays_out_structs_as_c_does(definition, running):
+def test_lays_out_structs_as_c_does(definition: Any, running: Any) -> None:
     word = definition.split()[0]
     found = checked(f"{definition} BEGIN {{ @a = sizeof({word} s); }}", running)
     size, offsets = LAYOUTS[definition]
@@ -254,12 +256,12 @@ def test_lays_out_structs_as_c_does(definition, running):
     assert {name: field.offset for name, field in fields.items()} == offsets
 
 
-def test_variables_used_behind_their_block_belong_to_the_action(running):
+def test_variables_used_behind_their_block_belong_to_the_action(running: Any) -> None:
     found = checked("BEGIN { if (1) { $x = 1; } else { $x = 1000; } @a = $x; }", running)
     assert str(found.facts.maps["a"].value) == "int16"
 
 
-def test_no_text_of_the_user_reaches_c(running):
+def test_no_text_of_the_user_reaches_c(running: Any) -> None:
     marks = ["zqx_variable", "zqx_map", "zqx_text", "zqx_struct", "zqx_member", "zqx_path"]
     text = (
         "struct zqx_struct { int zqx_member; } BEGIN { $zqx_variable = 5; "
@@ -274,7 +276,7 @@ def test_no_text_of_the_user_reaches_c(running):
     assert os.path.exists("/proc")
 
 
-def test_an_expression_may_be_long(running):
+def test_an_expression_may_be_long(running: Any) -> None:
     text = "BEGIN { @a = " + " + ".join(["1"] * 900) + "; @b = " + "(" * 60 + "1" + ")" * 60 + "; }"
     found = checked(text, running)
     assert str(found.facts.maps["a"].value) == "int16"

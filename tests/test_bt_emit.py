@@ -4,6 +4,8 @@ from __future__ import annotations
 import random
 import re
 
+from typing import Any
+
 import pytest
 
 from test_bt import output
@@ -69,12 +71,12 @@ DEFINITION = "struct own { char a; int b : 3; int : 0; long c; } "
 CONFIG = "config = { print_maps_on_exit = 0 } "
 
 
-def own_maps(text, number):
+def own_maps(text: Any, number: Any) -> Any:
     """A text with maps that no other part of the script has."""
     return re.sub(r"@(\w*)", rf"@\g<1>_{number}", text)
 
 
-def test_prints():
+def test_prints() -> None:
     probes = "".join(
         f'BEGIN {{ printf("== %d\\n", {number}); {own_maps(body, number)} }} '
         for number, body in enumerate(PROGRAMS)
@@ -92,12 +94,12 @@ WIDTHS = [(bits, signed) for bits in (8, 16, 32, 64) for signed in (False, True)
 OPERATORS = ["+", "-", "*", "/", "%", "&", "|", "^", "<", "<=", ">", ">=", "==", "!=", "<<", ">>"]
 
 
-def wrap(value, bits, signed):
+def wrap(value: Any, bits: Any, signed: Any) -> Any:
     value &= (1 << bits) - 1
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
-def leaf(randomness):
+def leaf(randomness: Any) -> Any:
     bits, signed = randomness.choice(WIDTHS)
     edge = [0, 1, -1, 1 << (bits - 1), (1 << (bits - 1)) - 1, (1 << bits) - 1]
     number = randomness.choice(
@@ -109,13 +111,13 @@ def leaf(randomness):
     return ("leaf", word, value, bits, signed)
 
 
-def tree(randomness, depth):
+def tree(randomness: Any, depth: Any) -> Any:
     if depth == 0 or randomness.random() < 0.2:
         return leaf(randomness)
     return (randomness.choice(OPERATORS), tree(randomness, depth - 1), tree(randomness, depth - 1))
 
 
-def model(node, lines):
+def model(node: Any, lines: Any) -> Any:
     """(text, value, signed) of an expression; ``lines`` declare its leaves."""
     if node[0] == "leaf":
         _, word, value, _, signed = node
@@ -148,12 +150,13 @@ def model(node, lines):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_expressions_are_those_of_the_model(seed):
+def test_expressions_are_those_of_the_model(seed: Any) -> None:
     randomness = random.Random(seed)
-    lines, expected = [], []
+    lines: list[str] = []
+    expected: list[str] = []
     body = ""
     for _ in range(12):
-        own = []
+        own: list[Any] = []
         text, value, signed = model(tree(randomness, 3), own)
         own = [line.replace("$v", f"$v{len(lines)}_") for line in own]
         text = text.replace("$v", f"$v{len(lines)}_")
@@ -165,7 +168,7 @@ def test_expressions_are_those_of_the_model(seed):
     assert result.splitlines() == expected
 
 
-def output_without_warnings(program):
+def output_without_warnings(program: Any) -> Any:
     from test_bt import bt
 
     result = bt("-q", "-e", program)

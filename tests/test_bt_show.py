@@ -131,7 +131,8 @@ def test_text_takes_values_of_every_type() -> None:
         (["record", 4, [["a", 0, UINT, 0, 4], ["b", 0, INT, 4, 3]]], struct.pack("=I", 0b1011001),
          "{ .a = 9, .b = -3 }"),
     ):  # fmt: skip
-        assert printf("%s", (kind, data)) == text, kind
+        shown: Any = (kind, data)
+        assert printf("%s", shown) == text, kind
     assert printf("%d", (["bool"], 1)) == "1" and printf("%d", (["enum", 4, True, {}], -1)) == "-1"
 
 
@@ -263,9 +264,9 @@ def table(key: list[Any], value: list[Any], pairs: Any, cpus: int = 0) -> Table:
 
 
 def text_of(shown: Any, form: type[Lines] = Lines) -> str:
-    lines = form()
+    lines: Any = form()
     written: list[str] = []
-    lines.write = written.append  # type: ignore[method-assign]
+    lines.write = written.append
     lines.map(shown)
     return "".join(written)
 

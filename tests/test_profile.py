@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "Whole"]
 
+# The first versions with helpers, for kernels without BTF.
+_HELPERS = {
+    "for_each_map_elem": (5, 13),
+    "loop": (5, 17),
+    "map_lookup_percpu_elem": (5, 19),
+    "ktime_get_tai_ns": (6, 1),
+}
+
 
 class Table:
     """A map of the script as C has it."""
@@ -108,6 +116,8 @@ class Whole:
 
     def has_helper(self, name: str) -> bool:
         """Whether the kernel has a helper of that name."""
+        if not self.kernel.has_btf:
+            return self.kernel.version >= _HELPERS[name]
         label = f"BPF_FUNC_{name}"
         if label not in self._helpers:
             self._helpers[label] = label in self.kernel.btf.enumerators({label})
@@ -117,6 +127,8 @@ class Whole:
     def allocates(self) -> bool:
         """Whether a map's memory may be taken when it is needed: before Linux commit ee53cbfb1ebf
         (v6.1), programs could not wait for it everywhere. bpf_mem_alloc came with it."""
+        if not self.kernel.has_btf:
+            return self.kernel.version >= (6, 1)
         return self.kernel.btf.function("bpf_mem_alloc_init") is not None
 
     def table(self, facts: Optional[MapFacts]) -> Table:

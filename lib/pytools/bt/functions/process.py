@@ -194,6 +194,8 @@ def _usermode(e: Emitter, node: Typed) -> str:
 
 def register_offset(e: Emitter, node: Typed, member: str) -> int:
     """Where a register is in struct pt_regs; member is as C writes it (regs[0])."""
+    if not e.whole.kernel.has_btf:
+        raise Wrong(node.at, "where the registers are is known from type information (BTF) only")
     name, _, index = member.partition("[")
     found = e.whole.kernel.btf.member("pt_regs", name)
     if found is None:

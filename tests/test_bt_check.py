@@ -3,15 +3,15 @@ from __future__ import annotations
 
 import os
 
-from typing import Any
-
 import pytest
 
 from pytools.bt.check import check
+from pytools.bt.checker import Checked
 from pytools.bt.compiled import Options, compile_program
 from pytools.bt.config import config_of
 from pytools.bt.expand import expand
 from pytools.bt.parse import parse
+from pytools.bt.types import Struct
 from pytools.bt.wrong import Wrong
 from pytools.facts import kernel
 
@@ -19,28 +19,27 @@ pytestmark = pytest.mark.any_types
 
 
 @pytest.fixture(scope="module")
-def running() -> Any:
+def running() -> kernel.Kernel:
     found = kernel.running()
     if not found.has_btf:
         pytest.skip("without BTF nothing is checked")
     return found
 
 
-def checked(text: Any, running: Any, **options: Any) -> Any:
-    program = expand(parse(text), options.get("parameters", ()))
-    given = Options(config=config_of(program, options.pop("config", {})), **options)
-    return check(program, running, given)
+def checked(text: str, running: kernel.Kernel) -> Checked:
+    program = expand(parse(text))
+    return check(program, running, Options(config=config_of(program, {})))
 
 
-def wrong(text: Any, running: Any, **options: Any) -> Any:
+def wrong(text: str, running: kernel.Kernel) -> tuple[str, str, str]:
     """(what is wrong, the hint, the text that is marked) of a program."""
     with pytest.raises(Wrong) as info:
-        compile_program(expand(parse(text)), running, Options(**options))
+        compile_program(expand(parse(text)), running)
     at = info.value.at
     return info.value.message, info.value.hint, text[at[0] : at[1]] if at else ""
 
 
-ERRORS = {
+ERRORS: dict[str, tuple[str, str | None]] = {
     # Names.
     "BEGIN { print($x); }": ("Undefined or undeclared variable: $x", "$x"),
     "BEGIN { print(@x); }": ("Undefined map: @x", "@x"),
@@ -173,7 +172,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("text", ERRORS)
-def test_says_what_is_wrong_and_where(text: Any, running: Any) -> None:
+def test_says_what_is_wrong_and_where(text: str, running: kernel.Kernel) -> None:
     message, marked = ERRORS[text]
     said, _, where = wrong(text, running)
     assert said == message
@@ -181,18 +180,18 @@ def test_says_what_is_wrong_and_where(text: Any, running: Any) -> None:
         assert where == marked
 
 
-def test_names_the_nearest_member(running: Any) -> None:
+def test_names_the_nearest_member(running: kernel.Kernel) -> None:
     said, _, where = wrong("BEGIN { print(curtask.pdi); }", running)
     assert said == "struct task_struct has no member pdi on this kernel; did you mean pid?"
     assert where == "curtask.pdi"
 
 
-def test_names_the_nearest_function(running: Any) -> None:
+def test_names_the_nearest_function(running: kernel.Kernel) -> None:
     assert wrong("BEGIN { pritnf(1); }", running)[1] == "did you mean printf()?"
     assert wrong("BEGIN { print(nsec); }", running)[1] == "did you mean nsecs?"
 
 
-def test_reads_a_renamed_member_and_says_so(running: Any) -> None:
+def test_reads_a_renamed_member_and_says_so(running: kernel.Kernel) -> None:
     if not running.has_field("task_struct", "__state"):
         pytest.skip("the member has its old name")
     found = checked("BEGIN { print(curtask.state); }", running)
@@ -227,12 +226,12 @@ TYPES = {
 
 
 @pytest.mark.parametrize("body", TYPES)
-def test_finds_the_type_of_a_map(body: Any, running: Any) -> None:
+def test_finds_the_type_of_a_map(body: str, running: kernel.Kernel) -> None:
     found = checked(f"BEGIN {{ {body} }}", running)
     assert str(found.facts.maps["a"].value) == TYPES[body]
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
     "struct s { char a; long b; };": (16, {"a": 0, "b": 64}),
     "struct s { char a; long b; } __attribute__((packed));": (9, {"a": 0, "b": 8}),
     "struct s { int a : 3; int b : 30; char c; };": (12, {"a": 0, "b": 32, "c": 64}),
@@ -246,22 +245,23 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("definition", LAYOUTS)
-def test_lays_out_structs_as_c_does(definition: Any, running: Any) -> None:
+def test_lays_out_structs_as_c_does(definition: str, running: kernel.Kernel) -> None:
     word = definition.split()[0]
     found = checked(f"{definition} BEGIN {{ @a = sizeof({word} s); }}", running)
     size, offsets = LAYOUTS[definition]
     kind = found.layouts.named(f"{word} s", None)
+    assert isinstance(kind, Struct)
     assert kind.size == size
     fields = found.layouts.layout(kind).fields
     assert {name: field.offset for name, field in fields.items()} == offsets
 
 
-def test_variables_used_behind_their_block_belong_to_the_action(running: Any) -> None:
+def test_variables_used_behind_their_block_belong_to_the_action(running: kernel.Kernel) -> None:
     found = checked("BEGIN { if (1) { $x = 1; } else { $x = 1000; } @a = $x; }", running)
     assert str(found.facts.maps["a"].value) == "int16"
 
 
-def test_no_text_of_the_user_reaches_c(running: Any) -> None:
+def test_no_text_of_the_user_reaches_c(running: kernel.Kernel) -> None:
     marks = ["zqx_variable", "zqx_map", "zqx_text", "zqx_struct", "zqx_member", "zqx_path"]
     text = (
         "struct zqx_struct { int zqx_member; } BEGIN { $zqx_variable = 5; "
@@ -276,7 +276,7 @@ def test_no_text_of_the_user_reaches_c(running: Any) -> None:
     assert os.path.exists("/proc")
 
 
-def test_an_expression_may_be_long(running: Any) -> None:
+def test_an_expression_may_be_long(running: kernel.Kernel) -> None:
     text = "BEGIN { @a = " + " + ".join(["1"] * 900) + "; @b = " + "(" * 60 + "1" + ")" * 60 + "; }"
     found = checked(text, running)
     assert str(found.facts.maps["a"].value) == "int16"

@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import random
 import re
-
-from typing import Any
+from typing import Any, Tuple
 
 import pytest
 
-from test_bt import output
+from pytools.facts.differences import has_fentry
+from pytools.facts.kernel import running
+from support import python_child
+from test_bt import Started, bt, output
 
 MASK = (1 << 64) - 1
+Node = Tuple[Any, ...]  # of an expression
 
 PROGRAMS = {
     # Numbers.
@@ -71,7 +74,7 @@ DEFINITION = "struct own { char a; int b : 3; int : 0; long c; } "
 CONFIG = "config = { print_maps_on_exit = 0 } "
 
 
-def own_maps(text: Any, number: Any) -> Any:
+def own_maps(text: str, number: int) -> str:
     """A text with maps that no other part of the script has."""
     return re.sub(r"@(\w*)", rf"@\g<1>_{number}", text)
 
@@ -94,12 +97,12 @@ WIDTHS = [(bits, signed) for bits in (8, 16, 32, 64) for signed in (False, True)
 OPERATORS = ["+", "-", "*", "/", "%", "&", "|", "^", "<", "<=", ">", ">=", "==", "!=", "<<", ">>"]
 
 
-def wrap(value: Any, bits: Any, signed: Any) -> Any:
+def wrap(value: int, bits: int, signed: bool) -> int:
     value &= (1 << bits) - 1
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
-def leaf(randomness: Any) -> Any:
+def leaf(randomness: random.Random) -> Node:
     bits, signed = randomness.choice(WIDTHS)
     edge = [0, 1, -1, 1 << (bits - 1), (1 << (bits - 1)) - 1, (1 << bits) - 1]
     number = randomness.choice(
@@ -111,13 +114,13 @@ def leaf(randomness: Any) -> Any:
     return ("leaf", word, value, bits, signed)
 
 
-def tree(randomness: Any, depth: Any) -> Any:
+def tree(randomness: random.Random, depth: int) -> Node:
     if depth == 0 or randomness.random() < 0.2:
         return leaf(randomness)
     return (randomness.choice(OPERATORS), tree(randomness, depth - 1), tree(randomness, depth - 1))
 
 
-def model(node: Any, lines: Any) -> Any:
+def model(node: Node, lines: list[str]) -> tuple[str, int, bool]:
     """(text, value, signed) of an expression; ``lines`` declare its leaves."""
     if node[0] == "leaf":
         _, word, value, _, signed = node
@@ -150,13 +153,13 @@ def model(node: Any, lines: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_expressions_are_those_of_the_model(seed: Any) -> None:
+def test_expressions_are_those_of_the_model(seed: int) -> None:
     randomness = random.Random(seed)
     lines: list[str] = []
     expected: list[str] = []
     body = ""
     for _ in range(12):
-        own: list[Any] = []
+        own: list[str] = []
         text, value, signed = model(tree(randomness, 3), own)
         own = [line.replace("$v", f"$v{len(lines)}_") for line in own]
         text = text.replace("$v", f"$v{len(lines)}_")
@@ -168,11 +171,62 @@ def test_expressions_are_those_of_the_model(seed: Any) -> None:
     assert result.splitlines() == expected
 
 
-def output_without_warnings(program: Any) -> Any:
-    from test_bt import bt
-
+def output_without_warnings(program: str) -> str:
     result = bt("-q", "-e", program)
     lines = [line for line in result.stderr.splitlines() if line and "WARNING" not in line]
     assert result.returncode == 0, result.stderr
     assert not [line for line in lines if "ERROR" in line]
     return result.stdout.strip("\n")
+
+
+# Functions of the kernel.
+
+READS = 100
+READER = f"""
+import os
+zero = os.open("/dev/zero", os.O_RDONLY)
+print("ready", flush=True)
+input()
+for _ in range({READS}):
+    os.read(zero, 4093)
+print("done", flush=True)
+input()
+"""
+KPROBES = """
+kprobe:vfs_read /pid == $1 && arg2 == 4093/ {
+    @k = count(); @[probe] = count(); @func[func] = count(); @stack[kstack(2)] = count();
+    @name = str(((struct file *)arg0).f_path.dentry.d_name.name); @reg = reg("ip") != 0;
+}
+kretprobe:vfs_read /pid == $1 && retval == 4093/ { @kr = sum(retval); }
+kprobe:vfs_rea[d] /pid == $1 && arg2 == 4093/ { @pattern[probe] = count(); }
+"""
+FENTRIES = """
+fentry:vfs_read /pid == $1 && args.count == 4093/ {
+    @f = count(); @fname = str(args.file.f_path.dentry.d_name.name); @flags = args.file.f_flags;
+}
+fexit:vfs_read /pid == $1 && args.count == 4093/ { @fx = sum(retval); }
+"""
+
+
+@pytest.mark.parametrize("program", [KPROBES, FENTRIES], ids=["kprobes", "fentries"])
+def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
+    kernel = running()
+    if not kernel.has_kprobes or program == FENTRIES and not has_fentry(kernel):
+        pytest.skip("no kernel functions")
+    with python_child(READER) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        with Started("-q", "-e", program, str(child.pid)) as started:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"done\n"
+            printed = started.stop()
+    lines = set(printed.splitlines())
+    if program == KPROBES:
+        wanted = {
+            f"@k: {READS}", f"@[kprobe:vfs_read]: {READS}", f"@func[vfs_read]: {READS}",
+            f"@kr: {READS * 4093}", "@name: zero", "@reg: true", f"@pattern[kprobe:vfs_read]: {READS}",
+        }  # fmt: skip
+    else:
+        wanted = {f"@f: {READS}", f"@fx: {READS * 4093}", "@fname: zero"}
+    assert wanted <= lines, printed

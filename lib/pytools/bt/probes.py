@@ -80,6 +80,8 @@ def _needs_arguments(kind: str, names: set[str]) -> bool:
 def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) -> str:
     """What to say of a point that is not there; empty if it is, or if that is seen later."""
     module, _, name = each.target.rpartition(":")
+    if each.kind in ("fentry", "fexit") and is_pattern(each.target):
+        return f"No matches for {each.kind} {each.target}."
     if each.kind == "rawtracepoint":
         # Those of modules are in types of their own, which are not read.
         elsewhere = module and not matching([VMLINUX], module)

@@ -243,7 +243,7 @@ def _find(e: Emitter, node: Typed) -> str:
 def _check_len(checker: Checker, call: tree.Call) -> Typed:
     (node,) = take(call, 1)
     if isinstance(node, tree.Map):
-        facts = checker.facts.map(node.name)
+        facts = whole_map(checker, call, node)
         if facts.scalar:
             raise Wrong(call.at, "call to len() expects a map with explicit keys (non-scalar map)")
         return Typed("map_length", Int(8), call.at, (facts,))

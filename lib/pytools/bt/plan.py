@@ -54,8 +54,8 @@ without NUL. Strings in tuples and structs are inline. One that has as many byte
 cut off; that of an array of characters has a type of one more.
 
 **Keys** of maps without keys are a u32 of zeros. Bucket, slot and generation stand behind the key,
-at the next multiple of 4. The buckets of a histogram: 0 of negative numbers, n + 1 of n below 2^bits,
-then ((power - bits + 1) << bits | the bits behind the first one) + 1.
+at the next multiple of 4. The buckets of a histogram: 0 of negative numbers, n + 1 of n below
+2^bits, then ((power - bits + 1) << bits | the bits behind the first one) + 1.
 
 **Steps**: a program that returns 1 ends its action, the programs behind it are not run.
 """

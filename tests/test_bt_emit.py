@@ -225,8 +225,8 @@ def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
     if program == KPROBES:
         wanted = {
             f"@k: {READS}", f"@[kprobe:vfs_read]: {READS}", f"@func[vfs_read]: {READS}",
-            f"@kr: {READS * 4093}", "@name: zero", "@reg: true",
-            f"@pattern[kprobe:vfs_read]: {READS}",
+            f"@pattern[kprobe:vfs_read]: {READS}", f"@kr: {READS * 4093}", "@name: zero",
+            "@reg: true",
         }  # fmt: skip
     else:
         wanted = {f"@f: {READS}", f"@fx: {READS * 4093}", "@fname: zero"}

@@ -50,7 +50,14 @@ Types of maps' values only, for what is counted by CPU:
 an index of ``records``. The data begin with the arguments at their offsets (``arguments``: [offset,
 type]; ``size`` is where they end). A string among them that is an argument of its own has a u32
 length there (with no NUL counted); its bytes follow behind ``size``, in the order of the arguments,
-without NUL. Strings in tuples and structs are inline.
+without NUL. Strings in tuples and structs are inline. One that has as many bytes as its type was
+cut off; that of an array of characters has a type of one more.
+
+**Keys** of maps without keys are a u32 of zeros. Bucket, slot and generation stand behind the key,
+at the next multiple of 4. The buckets of a histogram: 0 of negative numbers, n + 1 of n below
+2^bits, then ((power - bits + 1) << bits | the bits behind the first one) + 1.
+
+**Steps**: a program that returns 1 ends its action, the programs behind it are not run.
 """
 from __future__ import annotations
 

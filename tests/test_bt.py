@@ -15,6 +15,8 @@ import pytest
 from programs import program_ids, wait_until_detached
 from support import PATIENCE, TOOLS, python_child
 
+# In the machines, test_bt_emit.py and test_bt_tools.py run programs on each kernel.
+pytestmark = pytest.mark.host_only
 BT = str(TOOLS / "bt")
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 

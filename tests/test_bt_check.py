@@ -15,7 +15,7 @@ from pytools.bt.types import Struct
 from pytools.bt.wrong import Wrong
 from pytools.facts import kernel
 
-pytestmark = pytest.mark.any_types
+pytestmark = pytest.mark.host_only
 
 
 @pytest.fixture(scope="module")

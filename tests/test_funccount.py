@@ -296,7 +296,7 @@ class Refusing:
         self.events: list[tuple[str, int]] = []
         self.bad = bad
         self.unsupported = unsupported
-        monkeypatch.setattr(multi_attach, "_kprobe_multi", self.multi)
+        monkeypatch.setattr(attach, "kprobe_multi", self.multi)
         monkeypatch.setattr(attach, "kprobe_event", self.event)
         monkeypatch.setattr(multi_attach._Many, "_can", lambda self, attach_type: True)
         monkeypatch.setattr(multi_attach._Many, "_load", self.load)
@@ -307,12 +307,14 @@ class Refusing:
         self.loads.append((kind, number))
         return number
 
-    def multi(self, fd: int, functions: Sequence[Target], returns: bool) -> int:
+    def multi(
+        self, fd: int, functions: Sequence[str], numbers: Sequence[int], returns: bool
+    ) -> int:
         if self.unsupported:
             raise OSError(524, "")
-        if self.bad & {function.name for function in functions}:
+        if self.bad & set(functions):
             raise OSError(3, "")  # ESRCH
-        self.links.append([function.name for function in functions])
+        self.links.append(list(functions))
         return 0
 
     def event(self, name: str, fd: int, cpu: int, returns: bool) -> int:

@@ -122,15 +122,15 @@ def test_each_way_to_send_a_signal_is_one_line() -> None:
 
 def test_killsnoop_shows_each_call_and_what_it_returned() -> None:
     sender, _, sent, events = trace("killsnoop")
-    assert [[e["call"], e["sig"], e["tpid"], e["result"]] for e in events] == sent
+    assert [[e["call"], e["sig"], e["tpid"], e["returned"]] for e in events] == sent
     assert {e["pid"] for e in events} == {sender}
-    assert {e["result"] for e in events} >= {0, -3, -22}
+    assert {e["returned"] for e in events} >= {0, -3, -22}
 
 
 @pytest.mark.any_types
 def test_filters_by_signal_target_and_outcome() -> None:
     _, child, sent, events = trace("sigsnoop", "-k", "-x")
-    assert [[e["call"], e["sig"], e["tpid"], e["result"]] for e in events] == [
+    assert [[e["call"], e["sig"], e["tpid"], e["returned"]] for e in events] == [
         call for call in sent if call[3] < 0
     ]
     _, child, sent, events = trace("killsnoop", "-s", "9,USR1,0,RTMIN+6")

@@ -65,6 +65,6 @@ def test_text_has_bcc_s_columns() -> None:
     for options, columns in cases:
         head, first, *_ = run_tool("softirqs", *options, "0.5", "1").stdout.splitlines()
         assert head.split() == columns.split() and len(first.split()) == len(columns.split())
-    for options in (["-C", "-d"], ["-C", "-N"], ["--summary"]):
+    for options in (["-C", "-d"], ["-C", "-N"], ["-C", "--summary"]):
         result = run_tool("softirqs", *options)
         assert result.returncode == 2 and result.stderr.count("\n") == 1

@@ -119,10 +119,10 @@ class InterruptTool(TableTool):
     ) -> Trace:
         """Load a template's program, attach it, and trace. ``ids`` is how many handlers there may
         be, if their ids are the numbers from 0 on."""
+        if options.summary:  # which is that of histograms
+            options.dist = True
         if options.counting and (options.dist or options.unit == "nsecs"):
-            raise Usage("-C measures no times: it goes neither with -d nor with -N")
-        if options.summary and not options.dist:
-            raise Usage("--summary is that of histograms: it goes with -d")
+            raise Usage("-C measures no times: it goes with none of -d, --summary and -N")
         if options.counting:
             options.unit = ""
         settings = {

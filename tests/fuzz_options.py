@@ -123,7 +123,10 @@ def mistake(tool: str, status: int, output: bytes, messages: bytes) -> str:
         return "a message that is no line"
     if not output.decode().replace("\n", "").replace("\t", "").isprintable():
         return "output with control characters"
-    failed = [line for line in lines if line.startswith(f"{tool}: ")]
+    # bt says what is wrong with a program as bpftrace does.
+    failed = [
+        line for line in lines if line.startswith(f"{tool}: ") or tool == "bt" and "ERROR: " in line
+    ]
     if status and not failed:
         return "no reason"
     if status == 2 and (len(lines) != 1 or output):

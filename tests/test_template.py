@@ -23,6 +23,7 @@ from pytools.compile import template
 from pytools.compile.compiler import Compiler
 from pytools.base.errors import Failure
 from pytools.compile.image import Image
+from pytools.facts import differences
 from pytools.facts.kernel import Kernel, TracepointField
 from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import Rendered, TemplateError, literal, record_struct, render
@@ -549,6 +550,8 @@ def test_recorded_formats_compile_to_their_offsets(release: str) -> None:
     for path in sorted((capture.FIXTURES / "kernels" / release / "events").glob("*/*/format")):
         category, name = path.parts[-3:-1]
         text += f"TRACEPOINT({category}, {name})\n{{\n\treturn 0;\n}}\n"
+        if differences.call_function(name.split("_", 2)[-1], kernel) and category == "syscalls":
+            continue  # it is reached by its function, and the record is our own
         for line in path.read_text().splitlines():
             found = re.search(r"field:(.*?)(\w+)(\[\d*\])?;\s*offset:(\d+);\s*size:(\d+);", line)
             if found and not found.group(2).startswith("common_"):

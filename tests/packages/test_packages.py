@@ -91,7 +91,8 @@ def test_everything_is_in_it_and_nothing_else(kind: str, built: Path) -> None:
     found = files(built)
     folder = "usr/share/pytools/"
     for name in all_tools():
-        assert found[folder + name] == "-rwxr-xr-x"
+        mode = "lrwxrwxrwx" if (ROOT / "tools" / name).is_symlink() else "-rwxr-xr-x"
+        assert found[folder + name] == mode
         assert found[f"usr/share/bash-completion/completions/{name}"].startswith("l")
     for name in [*all_tools(), "pytools"]:
         assert {f"usr/share/man/man8/{name}.8", f"usr/share/man/man8/{name}.8.gz"} & set(found)

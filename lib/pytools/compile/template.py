@@ -283,7 +283,8 @@ def _call_head(function: str, side: str, name: str, kernel: Kernel) -> tuple[Hoo
     fields = [
         field
         for field in kernel.tracepoint_fields("syscalls", name)
-        if not field.name.startswith(("common_", "__syscall_nr"))
+        # Behind the arguments, there may be copies of what they point to (__data_loc).
+        if not field.name.startswith(("common_", "__syscall_nr")) and "__data_loc" not in field.type
     ]
     if side == "exit":
         kind, lines, values = "kretprobe.multi", [], [f"ctx->{result}"]

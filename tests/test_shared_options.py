@@ -461,11 +461,12 @@ def test_an_interrupt_during_the_start_is_quiet(tool: str) -> None:
 
 
 def test_no_option_means_two_things() -> None:
-    """An option of one name does the same in every tool that has it."""
+    """An option of one name does the same in every tool that has it, but where bcc's tools differ:
+    --count is a number in its profile, and takes none in its hardirqs."""
     seen: dict[str, Any] = {}
     for tool in all_tools():
         for action in capture.options(tool):
             for name in action.option_strings:
-                if name.startswith("--"):
+                if name.startswith("--") and name != "--count":
                     meaning = action.nargs
                     assert seen.setdefault(name, meaning) == meaning, (tool, name)

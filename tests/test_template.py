@@ -206,7 +206,7 @@ def test_every_member_is_where_bpftool_sees_it(tool: str) -> None:
         for line in command_lines(tool):
             found, types = kernel_types(capture.capture(tool, line, kernel), kernel)
             checks = assertions(types, seen_by)
-            # A program for packets may name none of the structs of the kernel, or one for soft interrupts.
+            # Programs for packets and soft interrupts may name no struct of the kernel.
             assert checks or {hook.kind for hook in found.hooks} <= {"classifier", "raw_tracepoint"}
             functions[types + checks] = f"{release} {line}"
     assert len(compiled(unused(functions)).programs) == 1

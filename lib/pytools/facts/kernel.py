@@ -16,6 +16,8 @@ from pytools.base.errors import Failure, error_text
 from pytools.base.system import sha256
 
 if TYPE_CHECKING:
+    from typing import Iterable
+
     from pytools.facts.btf import Btf
     from pytools.base.cache import Cache
 
@@ -131,6 +133,14 @@ class Kernel:
         except OSError:
             return False
         return True
+
+    def traced_calls(self, names: Iterable[str]) -> list[str]:
+        """Those of these system calls that have tracepoints, in their order. Raises Failure where
+        none has."""
+        found = [name for name in names if self.has_tracepoint("syscalls", f"sys_exit_{name}")]
+        if not found:
+            raise Failure("this kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS)")
+        return found
 
     def _tracepoint_file(self, category: str, name: str, file: str) -> str:
         path = f"{self.tracefs}/events/{category}/{name}/{file}"

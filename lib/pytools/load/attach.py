@@ -184,16 +184,21 @@ def _sample(attachment: Attachment, program: int, sampling: Sampling, cpus: Sequ
             if error.errno == errno.ENODEV:
                 continue  # went offline meanwhile
             if error.errno == errno.EINVAL:
-                raise Failure(
-                    f"cannot sample at {sampling.frequency} Hz: more than "
-                    "/proc/sys/kernel/perf_event_max_sample_rate allows"
-                ) from None
+                raise too_often(sampling.frequency) from None
             raise refusal(f"open a perf event on CPU {cpu}", error) from None
         attachment.descriptors.append(event)
         set_program(event, program, "a perf event")
         sampled.append(str(cpu))
     on = ",".join(sampled)
     attachment.said.append(f"perf event {sampling.event}, {sampling.rate}, CPUs {on}")
+
+
+def too_often(frequency: int) -> Failure:
+    """The failure of a perf event that should come so many times a second."""
+    return Failure(
+        f"cannot sample at {frequency} Hz: more than "
+        "/proc/sys/kernel/perf_event_max_sample_rate allows"
+    )
 
 
 def tracepoint(attachment: Attachment, target: str, program: int, number: int, cpu: int) -> None:
@@ -250,8 +255,8 @@ def kprobe_multi(
     """A link of a program to functions, or to their returns (kprobe_multi of union bpf_attr);
     ``numbers`` are what a cookie tells the program, by function. Raises OSError."""
     names = [ctypes.create_string_buffer(function.encode()) for function in functions]
-    symbols = (ctypes.c_uint64 * len(names))(*map(ctypes.addressof, names))
-    cookies = (ctypes.c_uint64 * len(numbers))(*numbers)
+    symbols = _numbers([ctypes.addressof(name) for name in names])
+    cookies = _numbers(numbers)
     attributes = struct.pack(
         "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0,
         BPF_F_KPROBE_MULTI_RETURN if returns else 0, len(names),
@@ -337,6 +342,34 @@ def _path_of(file: File) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(f"/proc/self/fd/{file.fd}".encode())
 
 
+def uprobe_multi(
+    program: int,
+    file: File,
+    places: Sequence[tuple[int, int]],
+    numbers: Sequence[int] = (),
+    returns: bool = False,
+    pid: int = -1,
+) -> int:
+    """A link of a program to places in a file, or to where the functions there return, for all
+    processes or for one (uprobe_multi of union bpf_attr); ``numbers`` are what a cookie tells the
+    program, by place. Raises OSError."""
+    path = _path_of(file)
+    offsets = _numbers([offset for offset, _ in places])
+    semaphores = _numbers([semaphore for _, semaphore in places])
+    cookies = _numbers(numbers)
+    attributes = struct.pack(
+        "=IIIIQQQQIIII", program, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
+        ctypes.addressof(offsets), ctypes.addressof(semaphores),
+        ctypes.addressof(cookies) if numbers else 0, len(places),
+        BPF_F_UPROBE_MULTI_RETURN if returns else 0, max(pid, 0), 0,
+    )  # fmt: skip
+    return system.bpf(LINK_CREATE, bytearray(attributes))
+
+
+def _numbers(values: Sequence[int]) -> ctypes.Array[ctypes.c_uint64]:
+    return (ctypes.c_uint64 * len(values))(*values)
+
+
 def _many_places(
     attachment: Attachment,
     program: ProgramSpec,
@@ -345,17 +378,9 @@ def _many_places(
     places: Sequence[tuple[int, int]],
     pid: int,
 ) -> None:
-    path = _path_of(file)
-    offsets = (ctypes.c_uint64 * len(places))(*(offset for offset, _ in places))
-    semaphores = (ctypes.c_uint64 * len(places))(*(semaphore for _, semaphore in places))
-    flags = BPF_F_UPROBE_MULTI_RETURN if program.kind == "uretprobe.multi" else 0
-    attributes = struct.pack(
-        "=IIIIQQQQIIII", fd, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
-        ctypes.addressof(offsets), ctypes.addressof(semaphores), 0, len(places), flags,
-        max(pid, 0), 0,
-    )  # fmt: skip
+    returns = program.kind == "uretprobe.multi"
     try:
-        link = _descriptor(lambda: system.bpf(LINK_CREATE, bytearray(attributes)))
+        link = _descriptor(lambda: uprobe_multi(fd, file, places, returns=returns, pid=pid))
     except OSError as error:
         raise refusal(f"attach to {_at(program, file, places[0][0])}", error) from None
     attachment.descriptors.append(link)

@@ -8,20 +8,17 @@ each probe, with a number of its own.
 """
 from __future__ import annotations
 
-import ctypes
 import errno
-import struct
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.load import attach, loader
 from pytools.facts import differences, kernel, syscalls
-from pytools.base import system
-from pytools.load.attach import LINK_CREATE, Attachment
+from pytools.load.attach import Attachment
 from pytools.facts.elf import File
 from pytools.base.errors import Failure
 from pytools.compile.image import ProgramSpec
 from pytools.facts.kernel import Kernel
-from pytools.load.loader import BPF_TRACE_UPROBE_MULTI, Loaded, refusal
+from pytools.load.loader import Loaded, refusal
 
 if TYPE_CHECKING:
     from typing import Callable, Mapping, Sequence
@@ -39,8 +36,6 @@ CALL_ENDS = (("sys_enter", ENTERED_CALL, 0), ("sys_exit", RETURNING_CALL, CALLS)
 MOST_SINGLE_CALLS = 8  # they take a third of a second to go
 UNSUPPORTED = (errno.EOPNOTSUPP, 524)  # ENOTSUPP, which has no name in user space
 FORBIDDEN = (errno.EPERM, errno.EACCES)
-# BPF_F_KPROBE_MULTI_RETURN, BPF_F_UPROBE_MULTI_RETURN
-BPF_F_RETURN = 1
 # By whether functions return: the kinds of programs at the kernel's and at others.
 _KINDS = (("kprobe", "uprobe"), ("kretprobe", "uretprobe"))
 
@@ -245,16 +240,19 @@ class _Many:
 
     def _places_at_once(self, places: list[Target]) -> bool:
         """False where the kernel can't. All places are in one file."""
+        file = places[0].file
+        assert file is not None
         if not self._can("BPF_TRACE_UPROBE_MULTI"):
             return False
         try:
             program = self._load(f"{self._uprobe}.multi", COOKIE)
-            link = _uprobe_multi(program, places, self._returns, self._pid)
+            link = attach.uprobe_multi(
+                program, file, [(place.offset, place.semaphore) for place in places],
+                [place.number for place in places], self._returns, self._pid,
+            )  # fmt: skip
         except (Failure, OSError):
             return False  # one by one, which tells the reason
         self._attachment.descriptors.append(link)
-        file = places[0].file
-        assert file is not None
         self._attachment.said.append(f"{len(places)} places of {file.path} at once (uprobe.multi)")
         self._attached(len(places))
         return True
@@ -295,23 +293,3 @@ def attach_many(
     many = _Many(attachment, loaded, spec, settings, running, progress, returns, pid)
     many.attach(targets)
     return many.refused
-
-
-def _array(layout: str, values: Sequence[int]) -> ctypes.Array[ctypes.c_char]:
-    return ctypes.create_string_buffer(struct.pack(f"={len(values)}{layout}", *values))
-
-
-def _uprobe_multi(program: int, places: Sequence[Target], returns: bool, pid: int) -> int:
-    """A link of a program to places in a file (uprobe_multi of union bpf_attr)."""
-    file = places[0].file
-    assert file is not None
-    path = ctypes.create_string_buffer(f"/proc/self/fd/{file.fd}".encode())
-    offsets = _array("Q", [place.offset for place in places])
-    semaphores = _array("Q", [place.semaphore for place in places])
-    cookies = _array("Q", [place.number for place in places])
-    attributes = struct.pack(
-        "=IIIIQQQQIIII", program, 0, BPF_TRACE_UPROBE_MULTI, 0, ctypes.addressof(path),
-        ctypes.addressof(offsets), ctypes.addressof(semaphores), ctypes.addressof(cookies),
-        len(places), BPF_F_RETURN if returns else 0, max(pid, 0), 0,
-    )  # fmt: skip
-    return system.bpf(LINK_CREATE, bytearray(attributes))

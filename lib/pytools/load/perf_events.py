@@ -47,7 +47,6 @@ HARDWARE = {
     "backend-stalls": Event(8, 1_000_000), "stalled-cycles-backend": Event(8, 1_000_000),
     "ref-cycles": Event(9, 1_000_000),
 }  # fmt: skip
-PERF_TYPE_HARDWARE = 0
 UNSUPPORTED = (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV, errno.EINVAL)
 
 
@@ -65,7 +64,7 @@ def sample(
     CPU; or of one process only, in all threads that it has. Raises Failure, in which ``what`` names
     the event."""
     attributes = attach.perf_attributes(
-        PERF_TYPE_HARDWARE if hardware else attach.PERF_TYPE_SOFTWARE,
+        attach.PERF_TYPE_HARDWARE if hardware else attach.PERF_TYPE_SOFTWARE,
         event, period or frequency, 0 if period else attach.PERF_ATTR_FREQ,
     )  # fmt: skip
     count = 0
@@ -76,10 +75,7 @@ def sample(
             if error.errno in (errno.ENODEV, errno.ESRCH) and (count or pid > 0):
                 continue  # it went offline, or ended, meanwhile
             if error.errno == errno.EINVAL and frequency:
-                raise Failure(
-                    f"cannot sample at {frequency} Hz: more than "
-                    "/proc/sys/kernel/perf_event_max_sample_rate allows"
-                ) from None
+                raise attach.too_often(frequency) from None
             if error.errno in UNSUPPORTED:
                 raise Failure(f"this machine has no event {what}") from None
             raise refusal(f"open the perf event {what}", error) from None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 
-from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.read.growth import Growth
+from pytools.facts.differences import parameter_names
 from pytools.facts.kernel import Kernel
 from pytools.load.program import Program
 
 if TYPE_CHECKING:
-    from typing import Callable, Mapping
+    from typing import Callable, Mapping, Sequence
 
 
 __all__ = [
@@ -31,55 +32,22 @@ _OBJECTS = (
 )  # fmt: skip
 
 
-class _Function(NamedTuple):
-    kind: int
-    name: str
-    object: str  # what the kernel calls the argument that leads to the file
-
-
-def _functions(*functions: tuple[str, str]) -> list[_Function]:
-    return [_Function(kind, *function) for kind, function in enumerate(functions)]
-
-
-# Functions of the same name and arguments from Linux v5.10 to v7.3, but for OpenZFS and bcachefs,
-# which are not in it.
-FILE_SYSTEMS: Mapping[str, list[_Function]] = {
-    "bcachefs": _functions(
-        ("bch2_read_iter", "iocb"), ("bch2_write_iter", "iocb"), ("bch2_open", "file"),
-        ("bch2_fsync", "file"),
+# The functions of each kind, in the order of KINDS, and more that open files. They have the same
+# names and arguments from Linux v5.10 to v7.3 (differences.parameter_names), but for those of
+# OpenZFS and bcachefs, which are not in it.
+FILE_SYSTEMS: Mapping[str, Sequence[str]] = {
+    "bcachefs": ("bch2_read_iter", "bch2_write_iter", "bch2_open", "bch2_fsync"),
+    "btrfs": (
+        "btrfs_file_read_iter", "btrfs_file_write_iter", "btrfs_file_open", "btrfs_sync_file",
     ),
-    "btrfs": _functions(
-        ("btrfs_file_read_iter", "iocb"), ("btrfs_file_write_iter", "iocb"),
-        ("btrfs_file_open", "filp"), ("btrfs_sync_file", "file"),
-    ),
-    "ext4": _functions(
-        ("ext4_file_read_iter", "iocb"), ("ext4_file_write_iter", "iocb"),
-        ("ext4_file_open", "filp"), ("ext4_sync_file", "file"),
-    ),
-    "f2fs": _functions(
-        ("f2fs_file_read_iter", "iocb"), ("f2fs_file_write_iter", "iocb"),
-        ("f2fs_file_open", "filp"), ("f2fs_sync_file", "file"),
-    ),
-    "fuse": _functions(
-        ("fuse_file_read_iter", "iocb"), ("fuse_file_write_iter", "iocb"), ("fuse_open", "file"),
-        ("fuse_fsync", "file"),
-    ),
-    "nfs": [
-        *_functions(
-            ("nfs_file_read", "iocb"), ("nfs_file_write", "iocb"), ("nfs_file_open", "filp"),
-            ("nfs_file_fsync", "file"), ("nfs_getattr", "path"),
-        ),
-        _Function(KINDS.index("open"), "nfs4_file_open", "filp"),  # in a module of its own
-    ],
-    "xfs": _functions(
-        ("xfs_file_read_iter", "iocb"), ("xfs_file_write_iter", "iocb"), ("xfs_file_open", "file"),
-        ("xfs_file_fsync", "file"),
-    ),
-    "zfs": _functions(
-        ("zpl_iter_read", "kiocb"), ("zpl_iter_write", "kiocb"), ("zpl_open", "filp"),
-        ("zpl_fsync", "filp"),
-    ),
+    "ext4": ("ext4_file_read_iter", "ext4_file_write_iter", "ext4_file_open", "ext4_sync_file"),
+    "f2fs": ("f2fs_file_read_iter", "f2fs_file_write_iter", "f2fs_file_open", "f2fs_sync_file"),
+    "fuse": ("fuse_file_read_iter", "fuse_file_write_iter", "fuse_open", "fuse_fsync"),
+    "nfs": ("nfs_file_read", "nfs_file_write", "nfs_file_open", "nfs_file_fsync", "nfs_getattr"),
+    "xfs": ("xfs_file_read_iter", "xfs_file_write_iter", "xfs_file_open", "xfs_file_fsync"),
+    "zfs": ("zpl_iter_read", "zpl_iter_write", "zpl_open", "zpl_fsync"),
 }  # fmt: skip
+_MORE = {"nfs": [(KINDS.index("open"), "nfs4_file_open")]}  # in a module of its own
 _NAMES = list(FILE_SYSTEMS)
 
 # The functions that a call passes one of, whatever the file is: read(2), readv(2) and the like.
@@ -124,16 +92,17 @@ def programs(wanted: str, kernel: Kernel) -> tuple[str, int]:
     and how many drafts they need (drafts.h). Raises Failure where there is none."""
     text, number = "", 0
     for name in [wanted] if wanted else _NAMES:
-        found = [each for each in FILE_SYSTEMS[name] if kernel.attachable(each.name)]
-        for each in found:
-            operation = _NAMES.index(name) << KIND_BITS | each.kind
-            text += _PROGRAM % (
-                each.name, _OBJECTS[each.kind], each.object, operation, each.object
-            )  # fmt: skip
-            text += _RETURN % (each.name, _RESULTS[each.kind], number, operation)
+        for kind, function in [*enumerate(FILE_SYSTEMS[name]), *_MORE.get(name, [])]:
+            if not kernel.attachable(function):
+                continue
+            operation = _NAMES.index(name) << KIND_BITS | kind
+            # The argument that leads to the file is the last of those that are known.
+            file = parameter_names(function, kernel)[-1]
+            text += _PROGRAM % (function, _OBJECTS[kind], file, operation, file)
+            text += _RETURN % (function, _RESULTS[kind], number, operation)
             number += 1
     if not number:
-        function = FILE_SYSTEMS[wanted or "ext4"][0].name
+        function = FILE_SYSTEMS[wanted or "ext4"][0]
         raise Failure(
             f"this kernel has no {wanted or 'file system of a known type'}, or has not loaded its "
             f"module, as it does for a mount: there is no function {function} that can be traced"

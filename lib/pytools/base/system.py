@@ -135,16 +135,21 @@ def filesystem_type(fd: int) -> int:
     return int(magic)
 
 
+def device_number(device: int) -> int:
+    """A device (stat.st_dev) as the kernel numbers it: MKDEV() of include/linux/kdev_t.h."""
+    return os.major(device) << 20 | os.minor(device)
+
+
 @functools.lru_cache(maxsize=None)
-def _time_offset() -> int:
-    """How much later the monotonic clock of this process is than the kernel's, in nanoseconds:
-    in a time namespace (time_namespaces(7))."""
+def time_offset(clock: str = "monotonic") -> int:
+    """How much later a clock of this process, "monotonic" or "boottime", is than the kernel's, in
+    nanoseconds: in a time namespace (time_namespaces(7))."""
     try:
         # The offsets are those of children, which may be in another one.
         own, childs = (os.stat(f"/proc/self/ns/{n}").st_ino for n in ("time", "time_for_children"))
         with open("/proc/self/timens_offsets") as lines:
-            offsets = {clock: rest for clock, *rest in map(str.split, lines)}
-        seconds, nanoseconds = map(int, offsets["monotonic"])
+            offsets = {name: rest for name, *rest in map(str.split, lines)}
+        seconds, nanoseconds = map(int, offsets[clock])
     except (OSError, KeyError, ValueError):  # a kernel without such namespaces
         return 0
     return seconds * 1_000_000_000 + nanoseconds if own == childs else 0
@@ -152,7 +157,7 @@ def _time_offset() -> int:
 
 def kernel_time() -> int:
     """The monotonic time that BPF programs see (bpf_ktime_get_ns), in nanoseconds."""
-    return time.monotonic_ns() - _time_offset()
+    return time.monotonic_ns() - time_offset()
 
 
 def page_size() -> int:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["constant", "integer", "lay_out"]
 
-_FIXED = re.compile(r"(?:__)?(u?)(?:int|s)?(8|16|32|64)(?:_t)?")
 _SIZES = {"char": 1, "short": 2, "int": 4, "long": 8}
 _TYPEDEFS = {
     "size_t": Int(8, False), "ssize_t": Int(8, True), "uintptr_t": Int(8, False),

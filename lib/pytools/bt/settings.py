@@ -7,6 +7,7 @@ import time
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
+from pytools.base.system import device_number
 
 if TYPE_CHECKING:
     from typing import Any, Mapping, Sequence
@@ -77,13 +78,12 @@ def _start() -> int:
 
 def _kernel_address(symbol: str) -> int:
     """The address of a function or a variable of the kernel."""
-    pattern = re.compile(rb"^([0-9a-f]+) \w " + re.escape(os.fsencode(symbol)) + rb"(?=\s)", re.M)
+    from pytools.facts.kernel import symbol_address
+
     try:
-        with open("/proc/kallsyms", "rb") as file:
-            match = pattern.search(file.read())
+        address = symbol_address(symbol)
     except OSError as error:
         raise Failure(f"cannot read /proc/kallsyms: {error.strerror}") from None
-    address = int(match[1], 16) if match else 0
     if not address:
         raise Failure(f"Failed to resolve kernel symbol: {symbol}")
     return address
@@ -131,8 +131,7 @@ def _pid_namespace(what: str) -> int:
     if in_first_pid_namespace():
         return 0
     status = os.stat("/proc/self/ns/pid")
-    device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
-    return device if what == "device" else status.st_ino
+    return device_number(status.st_dev) if what == "device" else status.st_ino
 
 
 _FINDERS: dict[str, Any] = {

@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 
+from pytools.base import system
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
 
@@ -103,7 +104,7 @@ def directory_settings(path: str | None) -> dict[str, int]:
         raise Usage(f"there is no directory {path}: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode):
         raise Usage(f"{path} is no directory")
-    device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+    device = system.device_number(found.st_dev)
     return {"DIRECTORY_NUMBER": found.st_ino, "DIRECTORY_DEVICE": device}
 
 

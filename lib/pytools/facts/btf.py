@@ -349,11 +349,8 @@ class Btf:
         """
         found: dict[int, str] = {}
         for type_id in self.ids(name, ENUM, ENUM64)[:1]:
-            kind, count, signed, _, extra = self._head(type_id)
-            step = WORDS_PER_MEMBER[kind]
-            for word in range(extra, extra + step * count, step):
-                value = self._enum_value(word, kind, bool(signed))
-                found.setdefault(value, self.text(self._words[word]))
+            for value, label in self.enumerator_list(type_id):
+                found.setdefault(value, label)
         return found
 
     def _enum_value(self, word: int, kind: int, signed: bool) -> int:

@@ -358,10 +358,13 @@ def pid_limit() -> int:
 
 
 def symbol_address(name: str) -> int:
-    """The address of a symbol of the kernel; 0 where /proc/kallsyms does not tell it."""
-    with open("/proc/kallsyms") as lines:
-        found = (line.split(" ", 2) for line in lines if line.endswith(f" {name}\n"))
-        return next((int(address, 16) for address, _, _ in found), 0)
+    """The address of a symbol of the kernel or of a module; 0 where /proc/kallsyms does not tell
+    it. Raises OSError."""
+    with open("/proc/kallsyms", "rb") as file:
+        symbols = file.read()
+    pattern = rb"^([0-9a-f]+) \w " + re.escape(os.fsencode(name)) + rb"(?=\s)"
+    match = re.search(pattern, symbols, re.M)
+    return int(match[1], 16) if match else 0
 
 
 def _enumeration(name: str, header: str) -> dict[int, str]:

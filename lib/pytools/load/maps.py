@@ -93,13 +93,14 @@ class Map:
         self._remove([key for key, _ in found])
         return found
 
-    def look_up(self, key: bytes) -> bytes | None:
-        """The value of a key; None where it has none."""
-        return self._lookup(key)
-
     def set(self, key: bytes, value: bytes) -> None:
-        """Set the value of a key."""
-        self._update_raw(key, value)
+        """Set the value of a key. Raises Failure."""
+        key_buffer = ctypes.create_string_buffer(key, len(key))
+        value_buffer = ctypes.create_string_buffer(value, len(value))
+        try:
+            self._element(UPDATE, key_buffer, ctypes.addressof(value_buffer))
+        except OSError as error:
+            raise Failure(f"cannot write a BPF map: {error_text(error.errno or 0)}") from None
 
     def values(self) -> list[Any]:
         """The values of an array map, in order."""
@@ -139,15 +140,7 @@ class Map:
     # Bytes.
 
     def _update(self, key: int, value: bytes) -> None:
-        self._update_raw(struct.pack("=I", key), value)
-
-    def _update_raw(self, key: bytes, value: bytes) -> None:
-        key_buffer = ctypes.create_string_buffer(key, len(key))
-        value_buffer = ctypes.create_string_buffer(value, len(value))
-        try:
-            self._element(UPDATE, key_buffer, ctypes.addressof(value_buffer))
-        except OSError as error:
-            raise Failure(f"cannot write a BPF map: {error_text(error.errno or 0)}") from None
+        self.set(struct.pack("=I", key), value)
 
     def _lookup(self, key: bytes) -> bytes | None:
         value = ctypes.create_string_buffer(self._stride)

@@ -7,6 +7,7 @@ import signal
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.base.held import Held
+from pytools.facts.kernel import in_first_pid_namespace
 
 if TYPE_CHECKING:
     from typing import Callable, Mapping, Sequence
@@ -18,7 +19,6 @@ __all__ = ["Family"]
 # How often it is asked whether all children have ended, when the command itself has.
 LOOK_SECONDS = 0.02
 FOLLOWED, NOT_FOLLOWED = range(2)  # as in bpf/family.h
-FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h
 
 
 class Family:
@@ -30,7 +30,7 @@ class Family:
     with its limits and its share of the CPUs, and would be left if the tool were killed."""
 
     def __init__(self, words: Sequence[str], say: Callable[[str], None]) -> None:
-        if os.stat("/proc/self/ns/pid").st_ino != FIRST_PID_NAMESPACE:
+        if not in_first_pid_namespace():
             raise Failure(
                 "cannot follow a command in a PID namespace other than the first (in a container): "
                 "start the tool outside, or name the container's processes with --pidns"

@@ -7,6 +7,7 @@ import struct
 import time
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.system import time_offset
 from pytools.base.text import escape
 from pytools.bt.show.shapes import Shown
 from pytools.read.symbols import KernelTable, Symbol, Symbols, call_site
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Mapping
 
     from pytools.bt.plan import Type
+    from pytools.domains.containers import Containers
     from pytools.load.maps import Map
 
 __all__ = ["Names", "format_time"]
@@ -51,6 +53,7 @@ class Names:
         self._user: dict[tuple[int, int], Symbol | None] = {}
         self._users: dict[int, str] = {}
         self._cgroups: dict[int, str] = {}
+        self._containers: Containers | None = None
 
     def decoder(self, kind: Type) -> Callable[[bytes, int], Any]:
         """That of a type whose values are names."""
@@ -110,12 +113,6 @@ class Names:
         for address in new:
             self._user[pid, address] = found.get(address)
 
-    def watch(self, pids: list[int]) -> None:
-        """Have the files of these processes opened: then they have names when they have ended."""
-        if self._symbols is None:
-            self._symbols = Symbols()
-        self._symbols.watch(pids)
-
     def _stack(self, kind: Type, number: int, pid: int) -> Shown:
         word, mode, depth = kind
         addresses = self._frames(number, depth)
@@ -169,11 +166,13 @@ class Names:
 
     def _cgroup(self, number: int) -> str:
         if number not in self._cgroups:
-            from pytools.domains.containers import Containers
+            if self._containers is None:
+                from pytools.domains.containers import Containers
 
+                self._containers = Containers()
             if len(self._cgroups) > MOST_REMEMBERED:
                 self._cgroups.clear()
-            path = Containers().path(number)
+            path = self._containers.path(number)
             self._cgroups[number] = "" if path is None else f"unified:{path}"
         return self._cgroups[number]
 
@@ -214,24 +213,15 @@ _offsets: dict[str, tuple[int, int]] = {}
 def _offset(clock: str) -> int:
     if clock == "tai":
         return -_whole_seconds(time.clock_gettime_ns(time.CLOCK_TAI))
-    kernel = {"boot": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}[clock]
-    return time.time_ns() - (time.clock_gettime_ns(kernel) - _namespace_offset(clock))
+    number, name = {
+        "boot": (time.CLOCK_BOOTTIME, "boottime"), "monotonic": (time.CLOCK_MONOTONIC, "monotonic"),
+    }[clock]  # fmt: skip
+    return time.time_ns() - (time.clock_gettime_ns(number) - time_offset(name))
 
 
 def _whole_seconds(tai: int) -> int:
     """TAI is ahead of UTC by whole seconds, or by none where nobody has told the kernel."""
     return round((tai - time.time_ns()) / NANOSECONDS) * NANOSECONDS
-
-
-def _namespace_offset(clock: str) -> int:
-    """How much later this process's clock is than the kernel's, in a time namespace."""
-    try:
-        with open("/proc/self/timens_offsets") as lines:
-            offsets = {name: rest for name, *rest in map(str.split, lines)}
-        seconds, nanoseconds = map(int, offsets["boottime" if clock == "boot" else clock])
-        return seconds * NANOSECONDS + nanoseconds
-    except (OSError, KeyError, ValueError):  # a kernel without such namespaces
-        return 0
 
 
 def format_time(form: str, nanoseconds: int, clock: str) -> str:

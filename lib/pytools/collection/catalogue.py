@@ -48,12 +48,16 @@ def tools(folder: str) -> list[Declared]:
     them that takes a tenth of a second, and importing what they import would take several."""
     found = []
     names: dict[str, list[str]] = {}
+    read: dict[str, dict[str, Any]] = {}  # by file: one may have several names
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if not os.path.isfile(path) or not os.access(path, os.X_OK):
             continue
-        with open(path, encoding="utf-8") as file:
-            declared = _declared(file.read())
+        real = os.path.realpath(path)
+        if real not in read:
+            with open(real, encoding="utf-8") as file:
+                read[real] = _declared(file.read())
+        declared = dict(read[real])
         about, links = declared.pop("about"), declared.pop("links")
         if os.path.islink(path) and name not in links:  # another name of the same
             names.setdefault(os.readlink(path), []).append(name)

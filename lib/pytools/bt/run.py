@@ -22,7 +22,7 @@ from pytools.read.ringbuf import RingBuffer
 if TYPE_CHECKING:
     from typing import Callable, Mapping
 
-    from pytools.bt.command import Command
+    from pytools.base.held import Held
     from pytools.bt.plan import Plan, Point
     from pytools.bt.wrong import Wrong
     from pytools.compile.image import Image
@@ -70,7 +70,7 @@ class Run:
         running: Kernel,
         lines: Lines,
         pid: int = -1,
-        command: Command | None = None,
+        command: Held | None = None,
         sizes: Mapping[str, int] = {},
         warn: Callable[[Wrong], None] = lambda wrong: None,
         say: Callable[[str], None] = lambda text: None,
@@ -82,7 +82,7 @@ class Run:
         self._command = command
         self._say = say
         self._signals: list[int] = []
-        self._watched: dict[int, str] = {}  # descriptors whose end is the program's
+        self._watched: set[int] = set()  # descriptors of processes whose end is the program's
         self._ended = False
         self._interrupted = 0.0  # when
         self._woken = -1
@@ -114,9 +114,9 @@ class Run:
         try:
             self._catch_signals()
             if self._command is not None:
-                self._watch(self._command.pid, "command")
+                self._watched.add(self._command.ended)
             elif self._pid > 0:
-                self._watch(self._pid, "process")
+                self._watch(self._pid)
             if not dry:
                 self._run_points("begin")
             self._attached = attach_all(self._hooks)
@@ -126,7 +126,7 @@ class Run:
                 return 0
             self._announce(quiet)
             if self._command is not None:
-                self._command.let_go()
+                self._command.release()
             self._follow(duration)
             return self._finish()
         finally:
@@ -272,9 +272,9 @@ class Run:
         self._ended = True
         self._actions.stopping = True
 
-    def _watch(self, pid: int, what: str) -> None:
+    def _watch(self, pid: int) -> None:
         try:
-            self._watched[os.pidfd_open(pid)] = what
+            self._watched.add(os.pidfd_open(pid))
         except ProcessLookupError:
             raise Failure(f"there is no process {pid}") from None
 

@@ -18,7 +18,7 @@ from pytools.tool.definition import Tool, Trace
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, Sequence
 
-    from pytools.bt.command import Command
+    from pytools.base.held import Held
     from pytools.bt.plan import Plan
     from pytools.bt.run import Run
     from pytools.bt.wrong import Wrong
@@ -188,11 +188,11 @@ class Session(Trace):
         if not options.no_warnings:
             for line in plan.warnings:
                 complain(line)
-        command: Command | None = None
+        command: Held | None = None
         if options.command:
             from pytools.bt import command as commands
 
-            command = commands.Command(options.command)
+            command = commands.held(options.command)
         child = command.pid if command is not None else 0
         pid = options.pid or 0
         wanted: filters.Filter = options.filter or filters.NO_FILTER
@@ -201,15 +201,10 @@ class Session(Trace):
             plan, self._made.image, numbers, self._running,
             lines(options.form, options.output, options.buffering),
             pid or child or -1, command,
-            {name: len(keys) for name, keys in wanted.entries.items()},
+            wanted.sizes,
             self._warn, self._say, not options.no_warnings,
         )  # fmt: skip
-        for name, keys in wanted.entries.items():
-            for key in keys:
-                started.loaded.maps[name].add(key)
-        for name, table in wanted.numbers.items():
-            for key, number in table.items():
-                started.loaded.maps[name].put(key, number)
+        wanted.fill(started.loaded.maps)
         return started
 
     def _warn(self, wrong: Wrong) -> None:

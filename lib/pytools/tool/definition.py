@@ -277,7 +277,7 @@ class Tool:
             code = {**code, "WANTED": wanted.code}
             values = {**values, **wanted.values}
             settings = {**settings, **wanted.settings}
-            sizes = {**sizes, **{name: len(keys) for name, keys in wanted.entries.items()}}
+            sizes = {**sizes, **wanted.sizes}
         if "failed" in vars(options):
             settings = {**settings, "FAILED_ONLY": options.failed}
         source = Unrendered(template, code, values, settings, probes)
@@ -299,12 +299,8 @@ class Tool:
             if options.family is not None:
                 options.family.end()
             raise
-        for name, keys in wanted.entries.items() if wanted else ():
-            for key in keys:
-                prepared.maps[name].add(key)
-        for name, table in wanted.numbers.items() if wanted else ():
-            for key, number in table.items():
-                prepared.maps[name].put(key, number)
+        if wanted is not None:
+            wanted.fill(prepared.maps)
         if options.family is not None:
             options.family.enter(prepared.maps)
         if "interactive" in vars(options):  # before anything is attached

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import argparse
 
+    from pytools.load.maps import Map
+
 __all__ = ["Filter", "NO_FILTER", "process_exists", "sockets", "tasks", "thread_exists", "wanted"]
 
 
@@ -32,6 +34,20 @@ class Filter(NamedTuple):
     values: Mapping[str, bytes] = {}
     numbers: Mapping[str, Mapping[int, int]] = {}
     pinned: Mapping[str, int] = {}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many entries its maps must have room for."""
+        return {name: len(keys) for name, keys in self.entries.items()}
+
+    def fill(self, maps: Mapping[str, Map]) -> None:
+        """Put what it wants into the maps of a program, before that is attached."""
+        for name, keys in self.entries.items():
+            for key in keys:
+                maps[name].add(key)
+        for name, table in self.numbers.items():
+            for key, number in table.items():
+                maps[name].put(key, number)
 
     @property
     def of_tasks(self) -> bool:

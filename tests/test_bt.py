@@ -488,6 +488,11 @@ def test_options_may_stand_between_parameters() -> None:
     assert (result.stdout.strip(), result.stderr) == ("3 4", "")
 
 
+def test_options_that_are_not_needed_may_stand_in_any_order() -> None:
+    unneeded = ["--usdt-file-activation", "--include=a.h", "-I", "b.h", "--usdt-file-activation"]
+    assert output('BEGIN { printf("one\n"); exit(); }', *unneeded) == "one"
+
+
 def test_parameters_with_names() -> None:
     program = 'BEGIN { print((getopt("a", 1), getopt("b"), $1)); }'
     assert output(program) == "(1, false, 0)"

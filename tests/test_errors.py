@@ -109,7 +109,7 @@ def test_a_refused_bpf_call_is_one_line(tool: str) -> None:
     is_one_line(result, tool, "cannot create ", "EPERM", "root lacks some of CAP_BPF and")
 
 
-@pytest.mark.any_types
+@host_only
 @each_kind
 def test_a_bpf_call_that_is_refused_to_a_cached_program_is_one_line(tool: str) -> None:
     warm(tool)
@@ -117,7 +117,7 @@ def test_a_bpf_call_that_is_refused_to_a_cached_program_is_one_line(tool: str) -
     is_one_line(result, tool, "cannot create ", "EPERM", "root lacks some of CAP_BPF and")
 
 
-@pytest.mark.any_types
+@host_only
 @each_kind
 def test_a_refused_program_is_one_line(tool: str) -> None:
     warm(tool)
@@ -125,7 +125,7 @@ def test_a_refused_program_is_one_line(tool: str) -> None:
     is_one_line(result, tool, "cannot load a BPF program: EPERM", "root lacks")
 
 
-@pytest.mark.any_types
+@host_only
 @each_kind
 def test_a_refused_attachment_is_one_line(tool: str) -> None:
     if "CLASSIFIER" in hooks(tool):  # by netlink, which asks for another capability
@@ -231,7 +231,7 @@ def test_without_btf_and_headers_a_tool_says_what_is_missing(tool: str) -> None:
     is_one_line(result, tool, "BTF")
 
 
-@pytest.mark.any_types
+@host_only
 @pytest.mark.parametrize(
     "tool", one_in_matrix(sorted(TOOL_NAMES, key=lambda tool: "TRACEPOINT" not in hooks(tool)))
 )
@@ -240,7 +240,7 @@ def test_a_tool_needs_no_mounted_tracefs(tool: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@pytest.mark.any_types
+@host_only
 @pytest.mark.parametrize("tool", one_in_matrix(t for t in TOOL_NAMES if "TRACEPOINT" in hooks(t)))
 def test_without_tracefs_a_tool_says_what_to_do(tool: str, tmp_path: Path) -> None:
     """Not mounted, and (since fsopen(2) is refused) not to be mounted."""
@@ -257,7 +257,7 @@ def test_without_tracefs_a_tool_says_what_to_do(tool: str, tmp_path: Path) -> No
     is_one_line(result, tool, "tracefs", "mount -t tracefs")
 
 
-@pytest.mark.any_types
+@host_only
 @each_kind
 def test_a_locked_down_kernel_is_named(tool: str) -> None:
     """securityfs says so, and loading a program is refused."""

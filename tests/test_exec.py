@@ -21,7 +21,10 @@ from programs import program_ids, wait_until_detached
 from pytools.base import held
 from pytools.base.errors import Failure
 from pytools.compile.template import render
-from support import PATIENCE, TOOLS, Tool, in_fork, needed, python_child, run_tool, tool_names
+
+from support import (
+    PATIENCE, TOOLS, Tool, in_fork, needed, on_host_only, python_child, run_tool, tool_names,
+)  # fmt: skip
 
 host_only = pytest.mark.host_only
 FILTERED = [
@@ -115,7 +118,7 @@ if not os.fork():
 """
 
 
-@pytest.mark.parametrize("options", [[], ["-L"], ["-P"]])
+@pytest.mark.parametrize("options", [[], *on_host_only(["-L"], ["-P"])])
 def test_syscount_counts_the_calls_of_a_command_and_the_last_interval(options: list[str]) -> None:
     """The child is still at work when the command has ended, and the interval is not over."""
     spin = "import ctypes\ncall = ctypes.CDLL(None).getppid\nprint(flush=True)\nwhile True: call()"
@@ -138,6 +141,7 @@ def test_the_command_has_one_exec_and_no_call_of_what_held_it() -> None:
     assert not {"prctl", "clone", "getppid", "fork"} & set(counts)
 
 
+@host_only
 def test_the_tool_ends_after_the_last_child(tmp_path: Path) -> None:
     """Which outlives the command, and has another session."""
     code = """
@@ -162,6 +166,7 @@ print("ended", flush=True)
     assert f"{tmp_path}/late" in output.decode()
 
 
+@host_only
 @pytest.mark.parametrize(
     "command, said",
     [
@@ -310,6 +315,7 @@ def test_a_command_is_told_to_end_when_the_tool_ends_before(how: str) -> None:
     wait_until_detached(before)
 
 
+@host_only
 def test_one_tool_of_each_way_to_wait_ends_with_the_command() -> None:
     """With a histogram, stacks, a table, events."""
     work = "sum(range(10**7))"

@@ -40,7 +40,7 @@ class Layouts:
     """The types that a script may name, on one kernel."""
 
     def __init__(self, kernel: Kernel, program: tree.Program) -> None:
-        self._btf: Optional[Btf] = kernel.btf if kernel.has_btf else None
+        self._kernel = kernel if kernel.has_btf else None
         self._known: dict[Any, Layout] = {}
         self._own: dict[str, Any] = {}  # C definitions of the script, by name with its word
         self._busy: set[str] = set()
@@ -48,6 +48,11 @@ class Layouts:
         self._unnamed = 0
         for definition in program.types:
             self._declare(definition)
+
+    @property
+    def _btf(self) -> Optional[Btf]:
+        """The kernel's types, read when they are first asked for: many programs name none."""
+        return self._kernel.btf if self._kernel else None
 
     # Names.
 

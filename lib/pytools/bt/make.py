@@ -1,14 +1,14 @@
-"""A program's text becomes an image and a plan: on a cold start only."""
+"""A program's text becomes an image and a plan: on a cold start only.
+
+The compiler is started before the parser and what follows it are imported: both take as long.
+"""
 from __future__ import annotations
 
 import os
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
-from pytools.bt.compiled import Options, compile_program
-from pytools.bt.expand import expand
 from pytools.bt.kept import Made, is_number
-from pytools.bt.parse import parse
 from pytools.bt.wrong import Wrong
 from pytools.compile.compiler import Compiler
 from pytools.load import loader
@@ -51,6 +51,10 @@ def _compiled(
     text: str, name: str, options: argparse.Namespace, running: Kernel
 ) -> tuple[Compiled, list[int]]:
     """C and a plan; and the parameters that are numbers of the plan and nothing else."""
+    from pytools.bt.compiled import Options, compile_program
+    from pytools.bt.expand import expand
+    from pytools.bt.parse import parse
+
     config = {
         variable[len(VARIABLES) :].lower(): value
         for variable, value in os.environ.items()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytools.facts.kernel import possible_cpus, running
 from support import Tool, cgroups, needs_functions, python_child
 
 pytestmark = [needs_functions, pytest.mark.alone]
@@ -52,6 +54,15 @@ def logged() -> dict[int, int]:
     return {int(pid): sum(map(int, kib)) for pid, *kib in re.findall(line, log)}
 
 
+def unlogged_kib() -> int:
+    """How far off the log is: from v6.2 to v6.19 it lacks what CPUs have not added up yet, of three
+    kinds of pages."""
+    if running().has_field("mm_rss_stat", "count"):
+        return 0
+    cpus = len(possible_cpus())
+    return 3 * cpus * max(32, 2 * cpus) * (os.sysconf("SC_PAGE_SIZE") >> 10)
+
+
 def test_each_kill_in_a_cgroup_is_a_line() -> None:
     with cgroups(1, "memory") as (cgroup,):
         (cgroup / "memory.max").write_text(str(LIMIT))
@@ -62,7 +73,7 @@ def test_each_kill_in_a_cgroup_is_a_line() -> None:
     known = logged()
     for event in events:
         assert event["pid"] == event["tpid"] and event["tcomm"] == event["comm"] == "h\x1b[2Jg"
-        assert event["rss_kb"] == known[event["tpid"]]
+        assert abs(event["rss_kb"] - known[event["tpid"]]) <= unlogged_kib()
         assert (event["scope"], event["pages"]) == ("cgroup", LIMIT // 4096)
         assert event["limit"] == f"/{cgroup.parent.name}/{cgroup.name}"
         assert event["oom_score_adj"] == 0 and len(event["loadavg"].split()) == 5
@@ -75,7 +86,8 @@ def test_a_group_is_killed_together() -> None:
         (cgroup / "cgroup.procs").write_text(str(other.pid))
         (pid,), output = kills(cgroup, 1, "--json")
         assert other.wait() == -9
-        assert events_of(cgroup)["oom_kill"] == 2
+        # The kernel kills, logs and counts the one that it chose again, with its group.
+        assert events_of(cgroup)["oom_kill"] in (2, 3)
     events = [json.loads(line) for line in output.splitlines()]
     assert {event["tpid"] for event in events} == {pid, other.pid} and len(events) == 2
     assert all(event["pid"] == pid and event["scope"] == "cgroup" for event in events)

@@ -22,7 +22,7 @@ __all__ = [
     "DELAYED_TASKS", "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT",
     "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD",
     "IO_COMPLETION", "IO_OPEN_NAME", "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET",
-    "MM_COUNTER", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
+    "MM_COUNTER", "MM_CPU_PARTS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
     "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
     "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
     "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
@@ -895,9 +895,16 @@ def RECLAIM_ARGUMENTS(kernel: Kernel) -> str:
 
 
 def MM_COUNTER(kernel: Kernel) -> str:
-    """The counter of a kind of pages (``kind``) of ``mm``: a pointer to an s64. Since Linux
-    commit f1a7941243c1 (v6.2) it is a percpu_counter, of which the kernel takes the part that
-    the CPUs share, too."""
+    """Where the number of pages of a kind (``kind``) of ``mm`` is: a pointer to an s64. Since Linux
+    commit f1a7941243c1 (v6.2) it is a percpu_counter, and lacks what MM_CPU_PARTS has."""
     if _has(kernel, "mm_rss_stat", "count", (6, 2), before=True):
         return "&((atomic_long_t *)&mm->rss_stat + kind)->counter"
     return "&((struct percpu_counter *)&mm->rss_stat + kind)->count"
+
+
+def MM_CPU_PARTS(kernel: Kernel) -> str:
+    """A pointer to the pointer to what each CPU has to add to MM_COUNTER, an s32 (see there): up to
+    32 pages, or twice as many as there are CPUs. 0 where it is whole."""
+    if _has(kernel, "mm_rss_stat", "count", (6, 2), before=True):
+        return "0"
+    return "&((struct percpu_counter *)&mm->rss_stat + kind)->counters"

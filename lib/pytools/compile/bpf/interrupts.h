@@ -3,6 +3,8 @@
  * began. Who includes this has a function add_time(id, nanoseconds), and a program that calls
  * handler_begins() if times are wanted.
  */
+#include "verifier.h"
+
 BPF_PERCPU_ARRAY(began, u64, 1);
 
 static inline bool wanted_cpu(void)
@@ -24,12 +26,14 @@ static inline int handler_begins(void)
 static inline int handler_ends(u64 id)
 {
 	u32 only = 0;
-	u64 *since = began.lookup(&only), then;
+	u64 *since = began.lookup(&only), then, no_time = 0;
 
 	if (!wanted_cpu())
 		return 0;
 	if (!$TIMED) {
-		add_time(id, 0);
+		/* LLVM 11 would make of an addition of nothing what it has no instruction for. */
+		KEEP(no_time);
+		add_time(id, no_time);
 		return 0;
 	}
 	if (!since || !*since)

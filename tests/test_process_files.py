@@ -22,8 +22,8 @@ from pytools.read.symbols import Symbols
 from support import EMULATED, python_child, run_tool
 
 START = TEXT + HEADERS
-# What must not take long: far more than it takes (emulated, half a minute for 64 MiB), far less than
-# to wait for somebody.
+# What must not take long: far more than it takes (emulated, half a minute for 64 MiB), far
+# less than to wait for somebody.
 AT_ONCE = 90.0 if EMULATED else 20.0
 
 

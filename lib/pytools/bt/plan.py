@@ -148,7 +148,8 @@ class Plan(NamedTuple):
     warnings: list[str] = []  # whole lines, which are said at each start
     # Numbers that are put in when it is loaded (template's settings): name -> how to find it:
     # ["parameter", n], ["pid"], ["start"] (nanoseconds of the boot clock), ["cpid"],
-    # ["kaddr", SYMBOL], ["uaddr", PATH, SYMBOL], ["cgroupid", PATH], ["constant", n],
+    # ["kaddr", SYMBOL], ["uaddr", PATH, SYMBOL], ["probed", PATH, FUNCTION, OFFSET],
+    # ["unmoved", PATH], ["cgroupid", PATH], ["constant", n],
     # ["filter", NAME], ["cpus"], ["index"] (of multi_attach.py)
     settings: dict[str, list[Any]] = {}
     stacks: list[int] = []  # the depths of which there are stack maps

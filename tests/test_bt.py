@@ -320,6 +320,27 @@ def test_samples(event: str) -> None:
     assert int(result.stdout.split("@: ")[1]) > 10
 
 
+PIE = """
+int first = 0x1234, second = 0x5678;
+void traced(void) { __asm__(""); }
+int main(void) { traced(); return 0; }
+"""
+
+
+@pytest.mark.parametrize("flag", ["-pie", "-no-pie"])
+def test_variables_of_a_program_wherever_it_is_mapped(flag: str, tmp_path: Path) -> None:
+    source, program = tmp_path / "program.c", str(tmp_path / "program")
+    source.write_text(PIE)
+    subprocess.run(["gcc", "-fPIE", flag, str(source), "-o", program], check=True)
+    body = '{ printf("%x %x\\n", *uaddr("first"), *uaddr("second")); exit(); }'
+    assert output(f"uprobe:{program}:traced {body}", "-c", program) == "1234 5678"
+    at_the_end = bt("-q", "-c", program, "-e", f"uretprobe:{program}:traced {body}")
+    if flag == "-pie":  # nothing tells there where it is mapped
+        assert at_the_end.returncode == 1 and "position independent" in at_the_end.stderr
+    else:
+        assert at_the_end.stdout.strip() == "1234 5678"
+
+
 def test_what_is_missing_is_said_with_its_place() -> None:
     result = bt("-e", "tracepoint:sched:nonesuch { }")
     assert result.returncode == 1
@@ -407,7 +428,7 @@ def test_a_full_map_is_said_with_the_number() -> None:
     result = bt("-q", "-f", "json", "-e", program)
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert {"type": "lost_insertions", "data": {"@": 15}} in records
-    assert "@: 15 elements" in result.stderr
+    assert "WARNING: Map full; can't update element: @ lacks 15." in result.stderr
     assert len(next(r for r in records if r["type"] == "map")["data"]["@"]) == 10
 
 
@@ -457,6 +478,26 @@ def test_json_lines() -> None:
     assert [json.loads(line) for line in bt("--json", "-e", program).stdout.splitlines()][
         4:
     ] == lines[4:]
+
+
+def test_intervals_of_a_time_series_are_those_of_the_clock() -> None:
+    """By a clock of the test's own."""
+    program = (
+        "BEGIN { @now = (uint64)0; $i = (uint64)0; "
+        "while ($i < 25) { @ = tseries($i, 100ms, 3, \"max\"); @now += 10000000; $i++; } "
+        "clear(@now); }"
+    )
+    result = bt("-q", "--json", "-e", program, env={**os.environ, "BPFTRACE_DUMMY_TS_MAP": "@now"})
+    (series,) = (r for r in map(json.loads, result.stdout.splitlines()) if r["type"] == "tseries")
+    found = {slot["interval_start"][-10:]: slot["value"] for slot in series["data"]["@"]}
+    assert found == {".000000000": 9, ".100000000": 19, ".200000000": 24}
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    result = bt("-q", "-e", 'BEGIN { cat("/no/such/%s", "file"); }')
+    assert result.stderr == (
+        "ERROR: failed to open file '/no/such/file' (No such file or directory)\n"
+    )
 
 
 def test_the_reader_may_go_away() -> None:
@@ -569,7 +610,10 @@ def test_dry_run_attaches_and_ends() -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", [["-B", "wrong"], ["-p", "none"], ["--nonesuch"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["-B", "wrong"], ["-p", "none"], ["-p", "1x"], ["-p", "4194305"], ["--nonesuch"], ["--csv"]],
+)
 def test_bad_usage(arguments: list[str]) -> None:
     result = bt(*arguments, "-e", "BEGIN { }")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1

@@ -266,6 +266,21 @@ def test_a_command_ends_with_the_program() -> None:
         os.sched_yield()
 
 
+def test_each_start_is_about_its_own_process() -> None:
+    """The program is in the cache, and the process is another one."""
+    for _ in range(2):
+        code = "print(flush=True)\nimport os\nwhile input(): os.getppid()\nprint(flush=True)"
+        with python_child(code) as child:
+            assert child.stdout is not None and child.stdout.readline()
+            program = "uprobe:libc:getppid { @[pid] = count(); }"
+            with Started("-p", str(child.pid), "-e", program) as run:
+                assert child.stdin is not None and child.stdout is not None
+                child.stdin.write(b"1\n\n")
+                child.stdin.flush()
+                child.stdout.readline()
+                assert run.stop() == f"@[{child.pid}]: 1"
+
+
 def test_the_end_of_a_process_is_that_of_the_program() -> None:
     with python_child("input()") as child:
         with Started("-p", str(child.pid), "-e", "interval:s:100 { }") as run:
@@ -484,7 +499,7 @@ def test_intervals_of_a_time_series_are_those_of_the_clock() -> None:
     """By a clock of the test's own."""
     program = (
         "BEGIN { @now = (uint64)0; $i = (uint64)0; "
-        "while ($i < 25) { @ = tseries($i, 100ms, 3, \"max\"); @now += 10000000; $i++; } "
+        'while ($i < 25) { @ = tseries($i, 100ms, 3, "max"); @now += 10000000; $i++; } '
         "clear(@now); }"
     )
     result = bt("-q", "--json", "-e", program, env={**os.environ, "BPFTRACE_DUMMY_TS_MAP": "@now"})

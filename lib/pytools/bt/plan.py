@@ -94,7 +94,6 @@ class Point(NamedTuple):
     offset: int = 0
     period: int = 0
     frequency: int = 0
-    pid: int = 0  # that the point itself names (uprobe -p)
     # "error", "warn", "ignore": if there is no such probe; "others": a warning if there is another
     # of the same action.
     missing: str = ""

@@ -110,9 +110,7 @@ def _probed_address(path: str, function: str, offset: int) -> int:
     with File(path_of(path)) as file:
         if not file.movable:
             return 0
-    return offset + (
-        int(function, 0) if function[:1].isdigit() else _user_address(path, function)
-    )
+    return offset + (int(function, 0) if function[:1].isdigit() else _user_address(path, function))
 
 
 def _unmoved(path: str) -> int:

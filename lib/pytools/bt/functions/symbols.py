@@ -77,9 +77,7 @@ def _check_uaddr(checker: Checker, call: tree.Call) -> Typed:
     of = Int(size if size in (1, 2, 4, 8) else 8, False)
     # Where the file is mapped is known from where the probe is.
     place = checker.register_names().get("ip") if one else None
-    return Typed(
-        "uaddr", Pointer(of, "user"), call.at, (path, name, place, function, point.offset)
-    )
+    return Typed("uaddr", Pointer(of, "user"), call.at, (path, name, place, function, point.offset))
 
 
 @emits("uaddr")

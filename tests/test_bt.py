@@ -266,6 +266,21 @@ def test_a_command_ends_with_the_program() -> None:
         os.sched_yield()
 
 
+def test_each_start_is_about_its_own_process() -> None:
+    """The program is in the cache, and the process is another one."""
+    for _ in range(2):
+        code = "print(flush=True)\nimport os\nwhile input(): os.getppid()\nprint(flush=True)"
+        with python_child(code) as child:
+            assert child.stdout is not None and child.stdout.readline()
+            program = "uprobe:libc:getppid { @[pid] = count(); }"
+            with Started("-p", str(child.pid), "-e", program) as run:
+                assert child.stdin is not None and child.stdout is not None
+                child.stdin.write(b"1\n\n")
+                child.stdin.flush()
+                child.stdout.readline()
+                assert run.stop() == f"@[{child.pid}]: 1"
+
+
 def test_the_end_of_a_process_is_that_of_the_program() -> None:
     with python_child("input()") as child:
         with Started("-p", str(child.pid), "-e", "interval:s:100 { }") as run:
@@ -318,6 +333,27 @@ def test_samples(event: str) -> None:
     result = bt("--duration", "0.3", "-e", f"{event} {{ @ = count(); }}")
     assert result.returncode == 0, result.stderr
     assert int(result.stdout.split("@: ")[1]) > 10
+
+
+PIE = """
+int first = 0x1234, second = 0x5678;
+void traced(void) { __asm__(""); }
+int main(void) { traced(); return 0; }
+"""
+
+
+@pytest.mark.parametrize("flag", ["-pie", "-no-pie"])
+def test_variables_of_a_program_wherever_it_is_mapped(flag: str, tmp_path: Path) -> None:
+    source, program = tmp_path / "program.c", str(tmp_path / "program")
+    source.write_text(PIE)
+    subprocess.run(["gcc", "-fPIE", flag, str(source), "-o", program], check=True)
+    body = '{ printf("%x %x\\n", *uaddr("first"), *uaddr("second")); exit(); }'
+    assert output(f"uprobe:{program}:traced {body}", "-c", program) == "1234 5678"
+    at_the_end = bt("-q", "-c", program, "-e", f"uretprobe:{program}:traced {body}")
+    if flag == "-pie":  # nothing tells there where it is mapped
+        assert at_the_end.returncode == 1 and "position independent" in at_the_end.stderr
+    else:
+        assert at_the_end.stdout.strip() == "1234 5678"
 
 
 def test_what_is_missing_is_said_with_its_place() -> None:
@@ -407,7 +443,7 @@ def test_a_full_map_is_said_with_the_number() -> None:
     result = bt("-q", "-f", "json", "-e", program)
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert {"type": "lost_insertions", "data": {"@": 15}} in records
-    assert "@: 15 elements" in result.stderr
+    assert "WARNING: Map full; can't update element: @ lacks 15." in result.stderr
     assert len(next(r for r in records if r["type"] == "map")["data"]["@"]) == 10
 
 
@@ -457,6 +493,26 @@ def test_json_lines() -> None:
     assert [json.loads(line) for line in bt("--json", "-e", program).stdout.splitlines()][
         4:
     ] == lines[4:]
+
+
+def test_intervals_of_a_time_series_are_those_of_the_clock() -> None:
+    """By a clock of the test's own."""
+    program = (
+        "BEGIN { @now = (uint64)0; $i = (uint64)0; "
+        'while ($i < 25) { @ = tseries($i, 100ms, 3, "max"); @now += 10000000; $i++; } '
+        "clear(@now); }"
+    )
+    result = bt("-q", "--json", "-e", program, env={**os.environ, "BPFTRACE_DUMMY_TS_MAP": "@now"})
+    (series,) = (r for r in map(json.loads, result.stdout.splitlines()) if r["type"] == "tseries")
+    found = {slot["interval_start"][-10:]: slot["value"] for slot in series["data"]["@"]}
+    assert found == {".000000000": 9, ".100000000": 19, ".200000000": 24}
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    result = bt("-q", "-e", 'BEGIN { cat("/no/such/%s", "file"); }')
+    assert result.stderr == (
+        "ERROR: failed to open file '/no/such/file' (No such file or directory)\n"
+    )
 
 
 def test_the_reader_may_go_away() -> None:
@@ -574,7 +630,10 @@ def test_dry_run_attaches_and_ends() -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", [["-B", "wrong"], ["-p", "none"], ["--nonesuch"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["-B", "wrong"], ["-p", "none"], ["-p", "1x"], ["-p", "4194305"], ["--nonesuch"], ["--csv"]],
+)
 def test_bad_usage(arguments: list[str]) -> None:
     result = bt(*arguments, "-e", "BEGIN { }")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1

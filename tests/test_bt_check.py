@@ -240,6 +240,7 @@ LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
         {"a": 0, "b": 32, "c": 32, "e": 64},
     ),
     "struct s { int *p[3]; char n[5]; uint16_t x; };": (32, {"p": 0, "n": 192, "x": 240}),
+    "struct s { float a; double b; };": (16, {"a": 0, "b": 64}),
     "union s { int a; long b; char c[12]; };": (16, {"a": 0, "b": 0, "c": 0}),
 }
 

@@ -148,6 +148,7 @@ def test_both_dialects_are_one_tree() -> None:
         ('uprobe:./a.out:"name with space, {"', "uprobe", ["./a.out", "name with space, {"]),
         ('uprobe:/bin/x:cpp:"f(int, \\"a\\")"', "uprobe", ["/bin/x", "cpp", 'f(int, "a")']),
         ("U:libc:probe*", "usdt", ["libc", "probe*"]),
+        (r'U:./a.out:test:"\"probe1\""', "usdt", ["./a.out", "test", '"probe1"']),
         ("profile:99", "profile", ["99"]),
         ("i:1s", "interval", ["1s"]),
         ("kretfunc:vmlinux:vfs_*", "fexit", ["vmlinux", "vfs_*"]),

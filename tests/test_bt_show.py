@@ -1,7 +1,10 @@
 """What bt prints: values, formats, maps and graphs as bpftrace has them, in text and in JSON."""
 from __future__ import annotations
 
+import ctypes
 import json as python_json
+import os
+import re
 import struct
 from typing import Any, Sequence
 
@@ -9,11 +12,13 @@ import pytest
 
 from pytools.bt.plan import MapPlan, Record
 from pytools.bt.show import formats, graphs, values
+from pytools.bt.show.build_ids import BuildIds
 from pytools.bt.show.lines import JsonLines, Lines
 from pytools.bt.show.names import Names, format_time
 from pytools.bt.show.tables import Table
 from pytools.bt.show.shapes import Array, Named, Shown, Tuple
 from pytools.compile.image import MapSpec
+from pytools.facts.elf import File
 
 pytestmark = pytest.mark.host_only
 
@@ -120,7 +125,9 @@ def test_text_takes_values_of_every_type() -> None:
         (["inet"], struct.pack("=I16s", 10, bytes(15) + b"\1"), "::1"),
         (["mac"], bytes([5, 4, 3, 2, 1, 255]), "05:04:03:02:01:FF"),
         (["strerror"], 2, "No such file or directory"),
-        (["signal_name"], 9, "SIGKILL"),
+        (["signal_name"], 2, "Interrupt"),
+        (["signal_name"], 0, "Unknown signal 0"),
+        (["signal_name"], 1024, "N/A"),
         (["username"], 0, "root"),
         (["probe"], 1, "kprobe:vfs_read"),
         (["func"], 1, "vfs_read"),
@@ -367,3 +374,16 @@ def test_times_have_parts_of_the_second(monkeypatch: pytest.MonkeyPatch) -> None
     assert format_time("%s.%f %l %k %%f", moment, "wall") == "1.000123 000 000123456 %f"
     first = format_time("%s", 0, "boot")
     assert abs(int(first) - int(open("/proc/stat").read().split("btime ")[1].split()[0])) <= 1
+
+
+def test_a_build_id_and_a_place_in_the_file() -> None:
+    """By the loader's address of a function, and the place that its file's symbols give it."""
+    address = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p).value
+    assert address is not None
+    with open("/proc/self/maps", encoding="utf-8") as lines:
+        path = next(line.split()[-1] for line in lines if re.search("/libc[.-]", line))
+    with File(path) as file:
+        place = next(each.offset for each in file.exported() if each.name == "getppid")
+        expected = f"{file.build_id()} {place:#x}"
+    assert list(BuildIds().lines(os.getpid(), [address, 1])) == [expected, "1"]
+    assert list(BuildIds().lines(1 << 30, [address])) == [f"{address:x}"]

@@ -125,7 +125,7 @@ class Attaching:
             self.attachment, self._loaded, self.spec(program or point.programs[0]), self._settings,
             targets,
             self.running, lambda done, total: None, point.kind in ("kretprobe", "uretprobe"),
-            point.pid or self.pid,
+            self.pid,
         )  # fmt: skip
         return len(targets) - len(refused)
 

@@ -92,7 +92,7 @@ class Checker(Probes, Loops, Expressions):
                 self.warn(probe.at, text + "with program behavior.")
                 continue
             self.points += points
-            for form in forms_of(probe, points, self.kernel, self.layouts):
+            for form in forms_of(probe, points, self.kernel, self.layouts, self.options.pid):
                 self._action(probe, form, first)
         if not self.actions:
             raise Wrong(None, "No probes to attach")

@@ -15,6 +15,7 @@ __all__ = ["DEFAULTS", "config_of"]
 
 DEFAULTS: dict[str, Any] = {
     "cache_user_symbols": "PER_PROGRAM", "cpp_demangle": True, "lazy_symbolication": False,
+    "dummy_ts_map": "",  # a map whose value is the time for tseries(): for tests
     "license": "GPL", "log_size": 1000000, "max_bpf_progs": 1024, "max_cat_bytes": 10240,
     "max_map_keys": 4096, "max_probes": 1024, "max_strlen": 1024, "missing_probes": "error",
     "on_stack_limit": 32, "perf_rb_pages": 0, "show_debug_info": True, "stack_mode": "bpftrace",

@@ -36,7 +36,7 @@ def attach_point(attaching: Attaching, point: Point) -> int:
 def _sample(attaching: Attaching, point: Point) -> int:
     from pytools.load import perf_events
 
-    program, pid = attaching.descriptor(point.programs[0]), point.pid or attaching.pid
+    program, pid = attaching.descriptor(point.programs[0]), attaching.pid
     if point.kind == "profile":
         perf_events.sample(
             attaching.attachment, program, point.text, perf_events.SOFTWARE["cpu-clock"].number,

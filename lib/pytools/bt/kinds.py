@@ -82,13 +82,12 @@ def split(text: str) -> list[str]:
     if '"' not in text:
         return text.split(":")
     parts = [""]
-    for piece in re.findall(r'"(?:[^"\\]|\\[\s\S])*"?|:|[^":]+', text):
-        if piece == ":":
+    for piece in re.finditer(r'"((?:[^"\\]|\\[\s\S])*)"?|:|[^":]+', text):
+        if piece[0] == ":":
             parts.append("")
-        elif piece[0] == '"':
-            parts[-1] += re.sub(r"\\([\s\S])", r"\1", piece.strip('"') if len(piece) > 1 else "")
         else:
-            parts[-1] += piece
+            inner = piece[1]
+            parts[-1] += piece[0] if inner is None else re.sub(r"\\([\s\S])", r"\1", inner)
     return parts
 
 

@@ -15,7 +15,7 @@ from pytools.bt.promotion import literal_type
 from pytools.bt.renames import renamed
 
 from pytools.bt.types import (
-    VOID, Array, Bool, Buffer, Int, Pointer, Special, String, Struct, Tuple,
+    VOID, Array, Bool, Buffer, Float, Int, Pointer, Special, String, Struct, Tuple,
 )  # fmt: skip
 from pytools.facts import btf as kinds
 
@@ -126,6 +126,8 @@ class Layouts:
         found = self._own_named(name, at) or ctypes.integer(name)
         if found is None and name in ("void", "sym_t"):
             found = VOID
+        if found is None and name in ("float", "double"):
+            found = Float(4 if name == "float" else 8)
         if found is None and name in ("mac_address_t", "mac_address"):
             found = Special("mac")
         if found is None and name in ("username", "timestamp"):

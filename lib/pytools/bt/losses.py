@@ -14,9 +14,10 @@ __all__ = ["Losses"]
 
 LOSSES = "losses"
 FULL = (
-    "elements were not stored, the map is full: raise max_map_keys, or declare it larger "
-    "(let @a = hash(100000);)"
+    "Map full; can't update element: {name} lacks {count}. Raise max_map_keys, or declare the map "
+    "larger, as in `let @a = hash(100000);`"
 )
+LOST = "{count} {name} were lost: too many are different"
 
 
 class Losses:
@@ -46,4 +47,4 @@ class Losses:
             elif place <= len(self._names):
                 self._lines.full(self._names[place - 1], new, FULL)
             else:
-                self._lines.full("stacks", new, "were lost: too many are different")
+                self._lines.full("stacks", new, LOST)

@@ -23,7 +23,8 @@ def cat(lines: Lines, path: str, most: int) -> None:
         with open(path, "rb") as file:
             data = file.read(most)
     except (OSError, ValueError) as error:
-        complain(f"ERROR: failed to open file '{escape(path)}': {error}")
+        why = error.strerror if isinstance(error, OSError) else error  # a name with a NUL
+        complain(f"ERROR: failed to open file '{escape(path)}' ({why})")
         return
     lines.printed("cat", text_of(data))
 

@@ -94,7 +94,6 @@ class Point(NamedTuple):
     offset: int = 0
     period: int = 0
     frequency: int = 0
-    pid: int = 0  # that the point itself names (uprobe -p)
     # "error", "warn", "ignore": if there is no such probe; "others": a warning if there is another
     # of the same action.
     missing: str = ""
@@ -148,7 +147,8 @@ class Plan(NamedTuple):
     warnings: list[str] = []  # whole lines, which are said at each start
     # Numbers that are put in when it is loaded (template's settings): name -> how to find it:
     # ["parameter", n], ["pid"], ["start"] (nanoseconds of the boot clock), ["cpid"],
-    # ["kaddr", SYMBOL], ["uaddr", PATH, SYMBOL], ["cgroupid", PATH], ["constant", n],
+    # ["kaddr", SYMBOL], ["uaddr", PATH, SYMBOL], ["probed", PATH, FUNCTION, OFFSET],
+    # ["unmoved", PATH], ["cgroupid", PATH], ["constant", n],
     # ["filter", NAME], ["cpus"], ["index"] (of multi_attach.py)
     settings: dict[str, list[Any]] = {}
     stacks: list[int] = []  # the depths of which there are stack maps

@@ -110,11 +110,10 @@ class _Checked:
         offset: int = 0,
         period: int = 0,
         frequency: int = 0,
-        pid: int = 0,
     ) -> Point:
         if text is None:
             text = f"{self.kind}:{target}"
-        return Point(self.kind, target, text, [], offset, period, frequency, pid)
+        return Point(self.kind, target, text, [], offset, period, frequency)
 
     # One function for each kind.
 
@@ -251,9 +250,7 @@ class _Checked:
             if is_pattern(path):
                 self.fail("Cannot use wildcards with absolute address")
             name = hex(integer(name)[0])
-        return self._made(
-            f"{path}:{name}", ":".join([self.kind, *self.fields]), offset=offset, pid=self.pid
-        )
+        return self._made(f"{path}:{name}", ":".join([self.kind, *self.fields]), offset=offset)
 
     def _offset(self, name: str) -> tuple[str, int]:
         """FUNCTION+OFFSET in its parts."""
@@ -282,7 +279,7 @@ class _Checked:
             )
         its = provider[0] if provider and provider[0] else "*"
         text = ":".join([self.kind, *self.fields])
-        return self._made(f"{path}:{its}:{name}", text, pid=self.pid)
+        return self._made(f"{path}:{its}:{name}", text)
 
 
 _READERS: dict[str, Callable[[_Checked], Point]] = {

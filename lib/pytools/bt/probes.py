@@ -97,9 +97,9 @@ def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) ->
 
 
 def forms_of(
-    probe: tree.Probe, points: list[Point], kernel: Kernel, layouts: Layouts
+    probe: tree.Probe, points: list[Point], kernel: Kernel, layouts: Layouts, pid: int = 0
 ) -> list[Form]:
-    """The programs that a probe needs, whose points are there."""
+    """The programs that a probe needs, whose points are there. ``pid`` is that of -p."""
     names = _names_in((probe.predicate, probe.body))
     told = bool(names & {"probe", "func"})
     groups: dict[tuple[str, str], list[int]] = {}
@@ -124,7 +124,7 @@ def forms_of(
             type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
         pattern = any(is_pattern(points[n].target) for n in numbers)
         many = pattern and kind in _MANY and (told or kind not in ("tracepoint", "usdt"))
-        for way in ways_of(kind, target, names, points[numbers[0]].pid):
+        for way in ways_of(kind, target, names, pid):
             found.append(Form(kind, target, numbers, arguments, result, many, type_id, way))
     return found
 

@@ -101,6 +101,32 @@ def _user_address(path: str, symbol: str) -> int:
     return address
 
 
+def _probed_address(path: str, function: str, offset: int) -> int:
+    """The address that a uprobe has in a program's file, if the file may be put anywhere; else 0,
+    as nothing needs to be asked of the probe."""
+    from pytools.bt.user_hooks import path_of
+    from pytools.facts.elf import File
+
+    with File(path_of(path)) as file:
+        if not file.movable:
+            return 0
+    return offset + (int(function, 0) if function[:1].isdigit() else _user_address(path, function))
+
+
+def _unmoved(path: str) -> int:
+    """Nothing. Raises Failure if a file may be put anywhere."""
+    from pytools.bt.user_hooks import path_of
+    from pytools.facts.elf import File
+
+    with File(path_of(path)) as file:
+        if file.movable:
+            raise Failure(
+                f"uaddr(): {path} is position independent: where its symbols are is known at a "
+                "uprobe of one function only"
+            )
+    return 0
+
+
 def _cgroup(path: str) -> int:
     """The id of a cgroup: the inode number of its folder."""
     try:
@@ -140,6 +166,8 @@ _FINDERS: dict[str, Any] = {
     "start": _start,
     "kaddr": _kernel_address,
     "uaddr": _user_address,
+    "probed": _probed_address,
+    "unmoved": _unmoved,
     "cgroupid": _cgroup,
     "constant": _constant,
     "cpus": _cpus,

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 
 from pytools import __version__
@@ -25,12 +26,24 @@ if TYPE_CHECKING:
     from pytools.show.output import Output
     from pytools.tool.waiting import Waiting
 
-__all__ = ["ProgramTool"]
+__all__ = ["ProgramTool", "process"]
 
 STDIN = "-"
 MOST_BYTES = 1 << 21  # of a program that is read
+MOST_PID = 1 << 22  # PID_MAX_LIMIT of include/linux/threads.h
 ALWAYS = ("begin", "end", "self")  # whatever probes are asked for
 VARIABLES = "BPFTRACE_"  # the config block's names, in the environment
+
+
+def process(text: str) -> int:
+    """The argument of -p. Raises Usage, in bpftrace's words."""
+    digits = re.match("[0-9]*", text)[0]  # type: ignore[index]
+    if digits != text or not text:
+        what = "trailing bytes" if digits else "integer"
+        raise Usage(f"Failed to parse pid: invalid {what}: {text}")
+    if not 0 < int(text[:20]) <= MOST_PID:
+        raise Usage(f"Pid out of range: {text}")
+    return int(text)
 
 
 class ProgramTool(Tool):
@@ -95,7 +108,7 @@ class ProgramTool(Tool):
             except Exception as error:
                 if not self._explain(error):
                     raise
-                self.status = 1
+                self.status = 2 if isinstance(error, Usage) else 1
             sys.stdout.flush()
             os._exit(self.status)
 
@@ -103,8 +116,6 @@ class ProgramTool(Tool):
 
     def _explain(self, error: Exception) -> bool:
         """Say why it failed, as bpftrace does, if that is what an exception says."""
-        if isinstance(error, Usage):
-            return False
         if isinstance(error, Failure):
             if self.verbose:
                 for line in error.detail.splitlines():
@@ -216,8 +227,6 @@ def _filtered(plan: Plan, pattern: str | None) -> Plan:
     """A plan whose points that do not match a pattern are nothing. Raises Usage."""
     if pattern is None:
         return plan
-    import re
-
     try:
         wanted = re.compile(pattern).search
     except re.error as error:
@@ -266,7 +275,7 @@ def _listed(tool: Tool, options: argparse.Namespace) -> Any:
 
     return listed(
         options.pattern, options.verbose, options.pid, options.program, options.parameters,
-        tool.message,
+        complain,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any, Union
 
 __all__ = [
-    "Aggregate", "Array", "Bool", "Buffer", "Int", "None_", "Pointer", "Special",
+    "Aggregate", "Array", "Bool", "Buffer", "Float", "Int", "None_", "Pointer", "Special",
     "Stack", "String", "Struct", "Tuple", "Type", "UNKNOWN", "VOID", "align_up", "fits_register",
 ]  # fmt: skip
 
@@ -91,6 +91,25 @@ class Bool(Type):
 
     def __str__(self) -> str:
         return "bool"
+
+
+@dataclass(frozen=True)
+class Float(Type):
+    """A floating-point number. Programs in the kernel cannot compute with it: it is shown as
+    nothing."""
+
+    bytes: int = 8
+
+    @property
+    def size(self) -> int:
+        return self.bytes
+
+    @property
+    def align(self) -> int:
+        return self.bytes
+
+    def __str__(self) -> str:
+        return "double" if self.bytes == 8 else "float"
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ MERGED = ("libpthread", "libdl", "librt", "libutil")
 def attach_point(attaching: Attaching, point: Point) -> int:
     """Attach a uprobe, uretprobe or usdt; how many probes it stands for. Raises Failure."""
     path, _, rest = point.target.partition(":")
-    pid = point.pid or attaching.pid
-    look_in = point.pid or attaching.look_in
+    pid, look_in = attaching.pid, attaching.look_in
     files = attaching.files(path, look_in, files_of)
     if not files:
         raise Missing(f"No matches for {point.kind} {point.target}.")

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import re
-import signal
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Usage
 from pytools.base.text import text_of
+from pytools.domains.signals import signal_name
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -127,16 +127,11 @@ def exit_code(status: int | None) -> int | None:
 def exit_signal(status: int | None) -> str | None:
     """The name of the signal that ended a process; None if none did.
 
-    >>> exit_signal(9), exit_signal(3 << 8)
-    ('SIGKILL', None)
+    >>> exit_signal(9), exit_signal(36), exit_signal(3 << 8)
+    ('SIGKILL', 'SIGRTMIN+2', None)
     """
     number = 0 if status is None else status & 0x7F
-    if not number:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return str(number)
+    return signal_name(number) if number else None
 
 
 def how_it_ended(status: int | None) -> str | int | None:

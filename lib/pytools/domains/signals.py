@@ -5,9 +5,10 @@ import argparse
 import re
 import signal
 
-__all__ = ["cause", "signal_name", "signal_number", "signal_numbers"]
+__all__ = ["LAST_NUMBER", "cause", "description", "signal_name", "signal_number",
+           "signal_numbers"]  # fmt: skip
 
-_LAST_NUMBER = 64  # _NSIG of every architecture but MIPS
+LAST_NUMBER = 64  # _NSIG of every architecture but MIPS
 # The kernel's real-time signals begin at 32. The C library keeps the first ones for itself, and
 # Python and kill(1) count from the first that it leaves to programs.
 _FIRST, _LAST = int(signal.SIGRTMIN), int(signal.SIGRTMAX)
@@ -28,6 +29,19 @@ def signal_name(number: int) -> str:
     return "SIGRTMIN" if number == _FIRST else _NAMES.get(number, str(number))
 
 
+def description(number: int) -> str:
+    """What a signal says, as strsignal(3) has it.
+
+    >>> description(2), description(34), description(0)
+    ('Interrupt', 'Real-time signal 0', 'Unknown signal 0')
+    """
+    try:
+        said = signal.strsignal(number)
+    except ValueError:  # no number of a signal
+        said = None
+    return said or f"Unknown signal {number}"
+
+
 def signal_number(text: str) -> int:
     """The number of a signal, given by number or name. Raises ValueError.
 
@@ -36,7 +50,7 @@ def signal_number(text: str) -> int:
     """
     if text.isascii() and text.isdigit():
         number = int(text)
-        if number > _LAST_NUMBER:
+        if number > LAST_NUMBER:
             raise ValueError(f"{text!r} is not the number of a signal")
         return number
     name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"

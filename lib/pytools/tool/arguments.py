@@ -143,12 +143,14 @@ def parser(
     traces: bool = True,
     schema: type[argparse.Action] | None = None,
     duration: Sequence[str] = DURATION,
+    csv: bool = True,
 ) -> Parser:
     """A parser with the options that all tools share. ``description`` is the
     tool's docstring: a line that says what it does, then text and examples.
     ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
     of the options about programs. ``schema`` is what --schema does. ``duration`` are the names of
-    that option: a tool whose -d is something else in bcc leaves out the letter."""
+    that option: a tool whose -d is something else in bcc leaves out the letter. ``csv`` says
+    whether the tool has rows that --csv can print."""
     first, _, rest = description.strip().partition("\n")
     made = Parser(
         description=first,
@@ -174,7 +176,8 @@ def parser(
         "--json", dest="form", action="store_const", const="json", default="text",
         help="print JSON lines",
     )  # fmt: skip
-    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
+    if csv:
+        form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
     if traces:
         shared.add_argument(
             "--ebpf", action="store_true", help="print the rendered BPF program and exit"

@@ -166,6 +166,7 @@ class Tool:
     ``links`` are other names by which it is called and does something else, with what it shows
     then. ``try_with`` are arguments without which it does not start, for whoever tries it.
     ``duration`` are the names of that option: bcc's tool may have its letter for something else.
+    ``csv`` says whether what it prints are rows.
     ``under_way`` is asked where nothing was seen, of a tool that shows what has ended: what has
     begun and has not ended, in words, or nothing."""
 
@@ -181,6 +182,7 @@ class Tool:
         intervals: bool = False,
         traces: bool = True,
         duration: Sequence[str] = arguments.DURATION,
+        csv: bool = True,
         under_way: Callable[[argparse.Namespace, Program], str] | None = None,
         links: Mapping[str, str] = {},
     ) -> None:
@@ -194,7 +196,7 @@ class Tool:
         self.under_way = under_way
         self.person = False  # whether it runs for one, at a prompt or in a script
         self.parser = arguments.parser(
-            text or "", intervals, traces, schema=_Schema, duration=duration
+            text or "", intervals, traces, schema=_Schema, duration=duration, csv=csv
         )
         self.parser.tool = self
         self.add_argument = self.parser.add_argument

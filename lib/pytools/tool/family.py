@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.base.held import Held
+from pytools.domains.signals import signal_name
 from pytools.facts.kernel import in_first_pid_namespace
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Family:
         self._reaped = True
         status = self._held.reap()
         if status < 0:
-            self._say(f"the command was killed by {_signal_name(-status)}")
+            self._say(f"the command was killed by {signal_name(-status)}")
         elif status:
             self._say(f"the command ended with status {status}")
 
@@ -99,10 +99,3 @@ def _lives(pid: int) -> bool:
         return state not in (b"Z", b"X") or len(os.listdir(f"/proc/{pid}/task")) > 1
     except (OSError, IndexError):
         return False
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"

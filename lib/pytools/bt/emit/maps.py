@@ -205,7 +205,7 @@ def count(e: Emitter, node: Typed) -> None:
     elif kind.kind == "lhist":
         bucket = _lhist_bucket(e, value, *details)
     elif kind.kind == "tseries":
-        moment, interval, bucket = _interval(e, *details[:2])
+        moment, interval, bucket = _interval(e, *details[:2], *numbers[1:])
     place = key_place(e, facts, key, bucket)
     pointer = look_up(e, facts, place, "s64")
     e.open(f"if (!{pointer})")
@@ -252,9 +252,10 @@ def _add(e: Emitter, facts: MapFacts, kind: Aggregate, pointer: str, value: str)
         increase(f"{pointer}[0]", "1")
 
 
-def _interval(e: Emitter, length: int, slots: int) -> tuple[str, str, str]:
-    """The time, the number of the interval that it is in, and that interval's place."""
-    moment = clock(e, "tai")
+def _interval(e: Emitter, length: int, slots: int, given: str = "") -> tuple[str, str, str]:
+    """The time (or the one given), the number of the interval that it is in, and that interval's
+    place."""
+    moment = given or clock(e, "tai")
     interval = e.number(Int(8, False), f"{moment} / {length}ULL")
     return moment, interval, e.number(Int(4, False), f"{interval} % {slots}ULL")
 

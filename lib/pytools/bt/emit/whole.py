@@ -101,7 +101,7 @@ class Whole:
     def plan(self, kind: Type) -> list[Any]:
         return self.layouts.plan(kind)
 
-    def stack(self, depth: int, build_id: bool = False) -> int:
+    def stack(self, depth: int) -> int:
         """A depth of stacks for which there are maps."""
         if depth not in self.stacks:
             self.stacks.append(depth)

@@ -88,7 +88,11 @@ def _check_tseries(checker: Checker, call: tree.Call) -> Typed:
     if min(numbers) < 1 or numbers[1] > 1_000_000:
         raise Wrong(call.at, "tseries() interval_ns and num_intervals must be above 0")
     kind = Aggregate("tseries", True, (*numbers, word))
-    return Typed("aggregate", kind, call.at, ("tseries", integer(checker, call, node)))
+    parts = ["tseries", integer(checker, call, node)]
+    given = str(checker.options.config["dummy_ts_map"]).lstrip("@")
+    if given:
+        parts.append(checker.expression(tree.Map(call.at, given)))
+    return Typed("aggregate", kind, call.at, tuple(parts))
 
 
 # Whole maps.

@@ -44,7 +44,7 @@ def _check_stack(checker: Checker, call: tree.Call) -> Typed:
 def _put_stack(e: Emitter, node: Typed, to: Place) -> None:
     kind = node.type
     assert isinstance(kind, Stack)
-    depth = e.whole.stack(kind.depth, kind.mode == "build_id")
+    depth = e.whole.stack(kind.depth)
     flags = "1 << 8" if kind.kind == "ustack" else "0"
     e.line(f"*(s32 *){to.address} = take_stack_{depth}(ctx, {flags});")
     pid = "helper_pid_tgid() >> 32" if kind.kind == "ustack" else "0"

@@ -70,17 +70,28 @@ def _check_uaddr(checker: Checker, call: tree.Call) -> Typed:
     name = text(checker, call, node)
     if checker.kind not in ("uprobe", "uretprobe", "usdt"):
         raise Wrong(call.at, "uaddr can only be used with uprobes, uretprobes and USDT probes")
-    path = checker.first_point().target.rpartition(":")[0]
+    point = checker.first_point()
+    path, _, function = point.target.rpartition(":")
+    one = checker.kind == "uprobe" and not checker.form.many and len(checker.form.points) == 1
     size = checker.symbol_size(path, name)
     of = Int(size if size in (1, 2, 4, 8) else 8, False)
-    return Typed("uaddr", Pointer(of, "user"), call.at, (path, name))
+    # Where the file is mapped is known from where the probe is.
+    place = checker.register_names().get("ip") if one else None
+    return Typed("uaddr", Pointer(of, "user"), call.at, (path, name, place, function, point.offset))
 
 
 @emits("uaddr")
 def _uaddr(e: Emitter, node: Typed) -> str:
-    path, name = node.parts
+    path, name, place, function, offset = node.parts
     setting = e.whole.setting_name("UADDR", f"{path}:{name}")
-    return e.number(U64, e.whole.setting(setting, ["uaddr", path, name]))
+    address = e.whole.setting(setting, ["uaddr", path, name])
+    if place is None:
+        setting = e.whole.setting_name("UNMOVED", path)
+        return e.number(U64, f"{address} + {e.whole.setting(setting, ['unmoved', path])}")
+    setting = e.whole.setting_name("PROBED", f"{path}:{function}+{offset}")
+    probed = e.number(U64, e.whole.setting(setting, ["probed", path, function, offset]))
+    moved = f"{probed} ? context_word(u64, {place}) - {probed} : 0"
+    return e.number(U64, f"{address} + ({moved})")
 
 
 @checks("percpu_kaddr")

@@ -96,8 +96,8 @@ class Lines:
         complain(f"Lost {count} events")
 
     def full(self, name: str, count: int, what: str) -> None:
-        """So many insertions into a map were lost since the last time."""
-        complain(f"WARNING: {name}: {count} {what}")
+        """So many insertions into a map were lost since the last time; ``what`` says so."""
+        complain("WARNING: " + what.format(name=name, count=count))
 
     def message(self, kind: str, at: str, text: str, more: dict[str, Any] = {}) -> None:
         """An error or a warning of the program's own (errorf, warnf), or of a helper."""

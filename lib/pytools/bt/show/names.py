@@ -13,9 +13,10 @@ from pytools.bt.show.shapes import Shown
 from pytools.read.symbols import KernelTable, Symbol, Symbols, call_site
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping
+    from typing import Any, Callable, Iterator, Mapping
 
     from pytools.bt.plan import Type
+    from pytools.bt.show.build_ids import BuildIds
     from pytools.domains.containers import Containers
     from pytools.load.maps import Map
 
@@ -54,6 +55,7 @@ class Names:
         self._users: dict[int, str] = {}
         self._cgroups: dict[int, str] = {}
         self._containers: Containers | None = None
+        self._build_ids: BuildIds | None = None
 
     def decoder(self, kind: Type) -> Callable[[bytes, int], Any]:
         """That of a type whose values are names."""
@@ -76,7 +78,7 @@ class Names:
         if word == "strerror":
             return lambda data, offset: Shown(os.strerror(_S32(data, offset)[0]))
         if word == "signal_name":
-            return lambda data, offset: Shown(signal_name(_S32(data, offset)[0]))
+            return lambda data, offset: Shown(signal_text(_S32(data, offset)[0]))
         if word == "syscall_name":
             from pytools.facts import syscalls
 
@@ -116,7 +118,9 @@ class Names:
     def _stack(self, kind: Type, number: int, pid: int) -> Shown:
         word, mode, depth = kind
         addresses = self._frames(number, depth)
-        if mode in ("raw", "build_id"):
+        if mode == "build_id":
+            return Shown("\n" + "".join(f"{line}\n" for line in self._by_build_id(pid, addresses)))
+        if mode == "raw":
             return Shown("".join(f"\n{address:x}" for address in addresses) + "\n")
         sites = call_site(addresses)
         if word == "ustack":
@@ -135,6 +139,13 @@ class Names:
             else:
                 lines.append(f"        {name}")
         return Shown("\n".join(lines) + "\n")
+
+    def _by_build_id(self, pid: int, addresses: list[int]) -> Iterator[str]:
+        if self._build_ids is None:
+            from pytools.bt.show.build_ids import BuildIds  # few scripts ask
+
+            self._build_ids = BuildIds()
+        return self._build_ids.lines(pid, addresses)
 
     def _frames(self, number: int, depth: int) -> list[int]:
         """The addresses of a stack, innermost first; none where it was lost."""
@@ -182,14 +193,11 @@ class Names:
             self._symbols.close()
 
 
-def signal_name(number: int) -> str:
-    """The name of a signal, such as SIGKILL; the number where it has none."""
-    import signal
+def signal_text(number: int) -> str:
+    """What a signal says."""
+    from pytools.domains.signals import LAST_NUMBER, description  # few scripts ask
 
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return str(number)
+    return description(number) if 0 <= number <= LAST_NUMBER else "N/A"
 
 
 # Times.

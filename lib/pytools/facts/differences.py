@@ -25,7 +25,7 @@ __all__ = [
     "MM_COUNTER", "MM_CPU_PARTS", "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT",
     "QUEUED_TASKS", "READ_BEFORE", "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK",
     "REQUEST_ORIGIN", "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS",
-    "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
+    "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SLAB_PROGRAMS",
     "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
     "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
@@ -923,6 +923,26 @@ def NODE_ALLOCATIONS(kernel: Kernel) -> str:
         "TRACEPOINT(kmem, %s)\n{\n"
         "\treturn kernel_allocates(args, (u64)args->ptr, args->bytes_alloc);\n}\n" % name
         for name in ("kmalloc_node", "kmem_cache_alloc_node") * there
+    )
+
+
+def SLAB_PROGRAMS(kernel: Kernel) -> str:
+    """The programs for objects of the kernel's caches. The tracepoint has the cache since Linux
+    commit 2c1d697fb8ba (v6.1), which is there for all nodes of the memory; before, the functions
+    have it."""
+    if not NODE_ALLOCATIONS(kernel):
+        return (
+            "RAW_TRACEPOINT(kmem_cache_alloc, long unsigned int call_site, const void *ptr, "
+            "struct kmem_cache *cache)\n{\n\treturn ptr ? allocates_from(cache) : 0;\n}\n"
+        )
+    return (
+        "RAW_TRACEPOINT(kmalloc_node, long unsigned int call_site, const void *ptr, "
+        "long unsigned int asked, long unsigned int bytes)\n{\n"
+        "\treturn ptr ? allocates_bytes(bytes) : 0;\n}\n\n"
+    ) + "\n".join(
+        f"FUNCTION_RETURN({name}, void *result, struct kmem_cache *s)\n{{\n"
+        "\treturn result ? allocates_from(s) : 0;\n}\n"
+        for name in ("kmem_cache_alloc", "kmem_cache_alloc_node")
     )
 
 

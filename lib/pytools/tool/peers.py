@@ -389,6 +389,14 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             LIBBPF_TOOLS,
         ),
     ],
+    "slabratetop": [
+        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _output(
+            "What kmalloc() allocates is counted by its size, on all kernels. bcc's tool, which "
+            "counts calls of kmem_cache_alloc(), misses it."
+        ),
+        _output("The load averages are not shown above the table."),
+    ],
     "softirqs": [
         Difference("--distributed", "--dist", of=LIBBPF_TOOLS),
         Difference("--count", "--events", of=LIBBPF_TOOLS),

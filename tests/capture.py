@@ -75,6 +75,13 @@ SAMPLES = {
     "label": "end",
     "signal": "9,TERM",
     "tpid": "1",
+    "older": "1",
+    "sort_by": "count",
+    "sample_rate": "5",
+    "min_size": "16",
+    "max_size": "32",
+    "obj": "c",
+    "symbols_prefix": "je_",
 }
 
 

@@ -34,7 +34,7 @@ for line in sys.stdin:
 
 
 # Arguments with which a tool shows what it leaves out without.
-EVERYTHING = {"runqslower": ["0"]}
+EVERYTHING = {"runqslower": ["0"], "memleak": ["-o", "0"]}
 
 
 class Workload:

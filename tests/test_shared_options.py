@@ -185,7 +185,7 @@ def activity(tool: str) -> Iterator[None]:
 
 
 # Arguments with which a tool shows what it leaves out without.
-EVERYTHING = {"runqslower": ["1"]}
+EVERYTHING = {"runqslower": ["1"], "memleak": ["-o", "0"]}
 # What a tool may say of a machine that was busy before it started, and is, or that is slow.
 MISSING = re.compile(
     rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost)\b"

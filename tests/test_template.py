@@ -46,6 +46,7 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
         "-F -x -n cat -f O_WRONLY -u 0 --cgroup / -p 1,2 --comm cat --mntns".split()
         + [capture.SAMPLES["mntns"]],
     ),
+    "memleak-user": ("memleak", ["--user"]),
     "opensnoop-callers": ("opensnoop", ["-c", "--mntnsmap", capture.SAMPLES["mntnsmap"]]),
     "filelife-path": ("filelife", ["-F"]),
     "runqlat-exec": ("runqlat", ["--exec", "true"]),

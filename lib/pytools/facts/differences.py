@@ -22,11 +22,12 @@ __all__ = [
     "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
     "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
     "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS",
-    "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE", "RECLAIM_ARGUMENTS",
-    "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS", "RETURNED_STACK",
-    "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT", "SOCKET_STATE", "STATE_CHANGE",
-    "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
-    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
+    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
+    "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN",
+    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT",
+    "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -419,6 +420,23 @@ def RETURNED_STACK(kernel: Kernel) -> str:
     """The same, in a program that runs when the function has returned."""
     register, return_bytes = _stack()
     return f"(ctx->{register} - {return_bytes})"
+
+
+# Where a function's return address is when it is called, where that is a register.
+_LINK = {
+    "aarch64": "regs[30]", "riscv64": "ra", "s390x": "gprs[14]", "ppc64le": "link",
+}  # fmt: skip
+
+
+def RETURN_ADDRESS(kernel: Kernel) -> str:
+    """Where a user function returns to, in a program that runs when it is called."""
+    register = _LINK.get(os.uname().machine)
+    if register is not None:
+        return f"ctx->{register}"
+    return (
+        "({ u64 _address = 0; bpf_probe_read_user(&_address, sizeof(_address), "
+        f"(void *){CALLED_STACK(kernel)}); _address; }})"
+    )
 
 
 def has_fentry(kernel: Kernel) -> bool:
@@ -892,6 +910,40 @@ def RECLAIM_ARGUMENTS(kernel: Kernel) -> str:
     if arguments[0] != "int" if arguments else kernel.version >= (7, 1):
         return "unsigned int flags, int order"
     return "int order, unsigned int flags"
+
+
+def NODE_ALLOCATIONS(kernel: Kernel) -> str:
+    """The programs for allocations on a node of the memory, which had tracepoints of their own
+    until Linux commits 11e9734bcb6a and 2c1d697fb8ba (v6.1)."""
+    if kernel.has_btf:
+        there = kernel.btf.raw_tracepoint("kmalloc_node") is not None
+    else:
+        there = kernel.version < (6, 1)
+    return "\n".join(
+        "TRACEPOINT(kmem, %s)\n{\n"
+        "\treturn kernel_allocates(args, (u64)args->ptr, args->bytes_alloc);\n}\n" % name
+        for name in ("kmalloc_node", "kmem_cache_alloc_node") * there
+    )
+
+
+def SLAB_PROGRAMS(kernel: Kernel) -> str:
+    """The programs for objects of the kernel's caches. The tracepoint has the cache since Linux
+    commit 2c1d697fb8ba (v6.1), which is there for all nodes of the memory; before, the functions
+    have it."""
+    if not NODE_ALLOCATIONS(kernel):
+        return (
+            "RAW_TRACEPOINT(kmem_cache_alloc, long unsigned int call_site, const void *ptr, "
+            "struct kmem_cache *cache)\n{\n\treturn ptr ? allocates_from(cache) : 0;\n}\n"
+        )
+    return (
+        "RAW_TRACEPOINT(kmalloc_node, long unsigned int call_site, const void *ptr, "
+        "long unsigned int asked, long unsigned int bytes)\n{\n"
+        "\treturn ptr ? allocates_bytes(bytes) : 0;\n}\n\n"
+    ) + "\n".join(
+        f"FUNCTION_RETURN({name}, void *result, struct kmem_cache *s)\n{{\n"
+        "\treturn result ? allocates_from(s) : 0;\n}\n"
+        for name in ("kmem_cache_alloc", "kmem_cache_alloc_node")
+    )
 
 
 def MM_COUNTER(kernel: Kernel) -> str:

@@ -87,6 +87,10 @@ class Map:
         """All keys and values."""
         return list(self._raw_items())
 
+    def each_raw(self) -> Iterator[tuple[bytes, bytes]]:
+        """The same, one after the other: of a map that is not to be in memory at once."""
+        return self._raw_items()
+
     def take_raw(self, wanted: Callable[[bytes], bool]) -> list[tuple[bytes, bytes]]:
         """The keys of a hash map that are wanted, and their values, which are removed."""
         found = [pair for pair in self._raw_items() if wanted(pair[0])]

@@ -1,6 +1,7 @@
 """The names of the functions in stacks that were counted, and what is counted by these names."""
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
@@ -45,7 +46,8 @@ class NamedStack(NamedTuple):
 
 class StackNames:
     """Names stacks. ``offsets`` and ``addresses`` say that each function has how far into it the
-    place is, and its address; the kernel's functions that ``innermost`` calls are left out;
+    place is, and its address; ``files`` that each has the file or the part of the kernel that it is
+    in; the kernel's functions that ``innermost`` calls are left out;
     ``state_words`` gives the words for a state. Without ``user`` there are no processes' stacks,
     and no child process that looks names up.
 
@@ -59,10 +61,12 @@ class StackNames:
         addresses: bool = False,
         innermost: str = "",
         state_words: Callable[[int], str] | None = None,
+        files: bool = False,
     ) -> None:
         self._user = user
         self._offsets = offsets
         self._addresses = addresses
+        self._files = files
         self._innermost = innermost
         self._state_words = state_words
         self._symbols = Symbols()
@@ -89,10 +93,17 @@ class StackNames:
     def name(self, counted: Sequence[Counted], last: bool = False) -> Counter[NamedStack]:
         """What was counted, by names. ``last`` says that no more stacks will be named: the files of
         processes can be closed."""
+        found: Counter[NamedStack] = Counter()
+        for stack, each in zip(self.named(counted, last), counted):
+            found[stack] += each.amount
+        return found
+
+    def named(self, counted: Sequence[Counted], last: bool = False) -> list[NamedStack]:
+        """The same, each by itself, in their order."""
         self.why_not = []
         user_names = self._user_names(counted, last)
         kernel_names = self._kernel_names(counted)
-        found: Counter[NamedStack] = Counter()
+        found = []
         no_names: dict[int, Symbol] = {}
         self.unnamed = self.frames = 0
         for each in counted:
@@ -105,7 +116,7 @@ class StackNames:
             self.frames += len(user) + len(kernel)
             state = self._state_words(each.state) if self._state_words else None
             whose = each.pid, each.tid, each.comm, each.thread or None, state
-            found[NamedStack(*whose, user, kernel, each.ongoing)] += each.amount
+            found.append(NamedStack(*whose, user, kernel, each.ongoing))
         return found
 
     def _user_names(
@@ -152,9 +163,13 @@ class StackNames:
             frames.append(Frame(name, UNNAMED if symbol is None else kind))
         return tuple(reversed(frames))
 
-    def _text(self, symbol: Symbol, offset: int, of_module: bool = True) -> str:
+    def _text(self, symbol: Symbol, offset: int, of_kernel: bool = True) -> str:
         """A function, with what was asked for: ``offset`` is how far into it the place is."""
         name = symbol.name
         if self._offsets:
             name += f"+{offset:#x}"
-        return f"{name} {symbol.module}" if of_module and symbol.module else name
+        if of_kernel:
+            part = symbol.module or "[kernel]" * self._files
+        else:
+            part = f"[{os.path.basename(symbol.module)}]" * self._files
+        return f"{name} {part}" if part else name

@@ -1,4 +1,5 @@
-"""Stacks that a BPF program counts: their maps (bpf/stacks.h), and what is in them."""
+"""Stacks that a BPF program takes: their maps (bpf/stack_maps.h), what is in them, and what is
+counted by them (bpf/stacks.h)."""
 from __future__ import annotations
 
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Sequence
 
 
-__all__ = ["COUNTS", "STACKS", "Counted", "Stacks", "sizes"]
+__all__ = ["COUNTS", "STACKS", "Counted", "StackMaps", "Stacks", "map_sizes", "sizes"]
 
 # How many stacks, and how many counts, there is room for; as bcc has it.
 STACKS, COUNTS = 16384, 40960
@@ -47,23 +48,23 @@ class Counted(NamedTuple):
     ongoing: bool = False
 
 
+def map_sizes(stacks: int) -> dict[str, int]:
+    """The sizes of the maps of stacks, for ``program.prepare``."""
+    return {"stacks": stacks, "more_stacks": max(stacks // SECOND_MAP_SHARE, 1)}
+
+
 def sizes(stacks: int, counts: int) -> dict[str, int]:
-    """The maps' sizes, for ``program.prepare``."""
-    return {
-        "stacks": stacks,
-        "more_stacks": max(stacks // SECOND_MAP_SHARE, 1),
-        "counts": counts,
-    }
+    """The same, with that of the counts."""
+    return {**map_sizes(stacks), "counts": counts}
 
 
-class Stacks:
-    """The stacks of a program that has ``#include "stacks.h"``."""
+class StackMaps:
+    """The stacks of a program that has ``#include "stack_maps.h"``."""
 
     def __init__(self, program: Program) -> None:
         maps = program.maps
         self._stacks, self._more = maps["stacks"], maps["more_stacks"]
         self._processes = maps["processes"]
-        self._growth = Growth(maps["counts"])
         self._lost = Growth(maps["stacks_lost"])
         self._frames: dict[int, list[int] | None] = {}
 
@@ -71,18 +72,8 @@ class Stacks:
         """The processes that had a new user stack since the last call."""
         return [pid for pid, _ in self._processes.drain()]
 
-    def since_last(self) -> list[Counted]:
-        """What was counted since the last call."""
-        return [self.counted(key, amount) for key, amount in self._growth.since_last().items()]
-
-    def counted(self, key: Sequence[Any], amount: int, ongoing: bool = False) -> Counted:
-        """An amount, and whose it is: the members of a struct stack_key (bpf/stacks.h)."""
-        pid, tid, user, kernel, state, comm, thread = key
-        process, name = (text_of(each.partition(b"\0")[0]) for each in (comm, thread))
-        stacks = self._stack(user), self._stack(kernel)
-        return Counted(pid, tid, state, process, name, *stacks, amount, ongoing=ongoing)
-
-    def _stack(self, number: int) -> list[int] | None:
+    def stack(self, number: int) -> list[int] | None:
+        """The addresses of a stack by its number, innermost first; None for one that was lost."""
         if number < 0:
             return [] if number == NO_STACK else None
         if number not in self._frames:
@@ -93,3 +84,22 @@ class Stacks:
     def lost(self) -> dict[str, int]:
         """How many stacks and counts are missing since the last call, by what to do about it."""
         return {LOSSES[kind]: count for kind, count in sorted(self._lost.since_last().items())}
+
+
+class Stacks(StackMaps):
+    """The stacks of a program that has ``#include "stacks.h"``, and what is counted by them."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self._growth = Growth(program.maps["counts"])
+
+    def since_last(self) -> list[Counted]:
+        """What was counted since the last call."""
+        return [self.counted(key, amount) for key, amount in self._growth.since_last().items()]
+
+    def counted(self, key: Sequence[Any], amount: int, ongoing: bool = False) -> Counted:
+        """An amount, and whose it is: the members of a struct stack_key (bpf/stacks.h)."""
+        pid, tid, user, kernel, state, comm, thread = key
+        process, name = (text_of(each.partition(b"\0")[0]) for each in (comm, thread))
+        stacks = self.stack(user), self.stack(kernel)
+        return Counted(pid, tid, state, process, name, *stacks, amount, ongoing=ongoing)

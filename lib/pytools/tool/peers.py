@@ -268,6 +268,39 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "which one it was."
         ),
     ],
+    "memleak": [
+        Difference(
+            "-F, --wa-missing-free", "", "What is allocated anew was freed before, in any case.",
+        ),
+        _DEPTH,
+        _output(
+            "A call that fails changes nothing, an allocator's call of another of its functions is "
+            "a part of it, and what a process had when it executes another program is forgotten. "
+            "bcc's tool forgets what realloc(3) was given if that fails, and knows a large "
+            "malloc(3) by its mmap(2)."
+        ),
+        _output(
+            "Ours traces each allocator that the process has mapped, and those of the program "
+            "itself. bcc's tool traces one library, --obj."
+        ),
+        _output(
+            "A last table is printed at the end. Of a process that has ended, it has what was "
+            "never freed, whatever its age."
+        ),
+        _output(
+            "With --exec and --command, the children are traced as well, and the tool ends when "
+            "all have ended. bcc's tool traces the process of the command alone."
+        ),
+        _output(
+            "With --trace, each call is a line with columns. bcc's tool prints what "
+            "bpf_trace_printk() says."
+        ),
+        _output(
+            "With --show-allocs, the addresses stand above their stack, and those of the stacks "
+            "are shown that --top leaves."
+        ),
+        _output("--sample-rate chooses by chance. bcc's tool chooses by the clock's last digits."),
+    ],
     "mountsnoop": [
         Difference("--parent_process", "--parent-process"),
         Difference(
@@ -355,6 +388,14 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "CAUSE is a column more. With --kill, there is no TCOMM, and CALL is a column more.",
             LIBBPF_TOOLS,
         ),
+    ],
+    "slabratetop": [
+        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _output(
+            "What kmalloc() allocates is counted by its size, on all kernels. bcc's tool, which "
+            "counts calls of kmem_cache_alloc(), misses it."
+        ),
+        _output("The load averages are not shown above the table."),
     ],
     "softirqs": [
         Difference("--distributed", "--dist", of=LIBBPF_TOOLS),

@@ -161,8 +161,8 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             LIBBPF_TOOLS,
         ),
         _output(
-            "What a kernel thread writes back for a cgroup has a row of that cgroup. bcc's tool has "
-            "the thread in it."
+            "What a kernel thread writes back for a cgroup has a row of that cgroup. bcc's tool "
+            "has the thread in it."
         ),
         _output("QUEms is the time that requests waited before their driver got them."),
         _output("D has letters for flushes, discards and others. bcc's tool has R for them."),
@@ -171,8 +171,8 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "bitesize": [
         Difference("-c COMM", "--comm", of=LIBBPF_TOOLS),
         _output(
-            "A histogram is that of the process that made the requests, and of one operation. bcc's "
-            "tool has the task that passed them to the driver, and all operations in one."
+            "A histogram is that of the process that made the requests, and of one operation. "
+            "bcc's tool has the task that passed them to the driver, and all operations in one."
         ),
         _output("Flushes, which have no size, are not counted. bcc's tool counts them as 0."),
     ],

@@ -165,7 +165,7 @@ def test_what_waits_for_a_cpu_a_disk_or_an_answer_is_counted() -> None:
     assert words("runqlat", *waits, "-p", "1") == ""
     assert words("runqslower", *waits, "1000") == "1 thread has waited for a CPU so long"
     assert words("runqslower", *waits, "60000000") == ""
-    for tool in ("biolatency", "biosnoop"):
+    for tool in ("biolatency", "biosnoop", "biotop"):
         assert words(tool, "flights", {1: 5, 2: 0}) == "1 request has not ended"
         assert words(tool, "flights", {1: 5, 2: 1}) == "2 requests have not ended"
         assert words(tool, "flights", {}) == ""

@@ -46,7 +46,7 @@ def test_a_published_command_line_is_accepted(words: list[str]) -> None:
 
 
 def test_all_published_command_lines_are_there() -> None:
-    assert len(facts("bcc-lines.txt")) == 439
+    assert len(facts("bcc-lines.txt")) == 455
 
 
 def is_refused_with_a_hint(tool: str, name: str) -> bool:
@@ -81,6 +81,8 @@ def test_a_letter_with_a_meaning_of_its_own_is_bcc_s() -> None:
     for tool, arguments, member, value in (
         ("biolatency", ["-d", "sda"], "disk", "sda"),
         ("biosnoop", ["-d", "sda"], "disk", "sda"),
+        ("biolatpcts", ["-p", "99.9,50", "8:0"], "pcts", ["50", "99.9"]),
+        ("biopattern", ["-d", "vdb", "1", "10"], "count", 10),
         ("profile", ["-adf", "30"], "delimited", True),
         ("profile", ["-adf", "30"], "seconds", 30),
         ("offcputime", ["-df", "30"], "seconds", 30),

@@ -55,6 +55,8 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
     "syscount-most": ("syscount", "-L -P -E -e ENOENT --syscall read -c 1 -t 1 -p 1,2".split()),
     "syscount-failed": ("syscount", ["-x"]),
     "biolatency-most": ("biolatency", "-F -e -Q --disk loop0 -p 1".split()),
+    "biolatpcts-most": ("biolatpcts", "-w from-rq-alloc 7:0".split()),
+    "bitesize-most": ("bitesize", "--summary -p 1".split()),
     "runqslower-most": ("runqslower", "-P --container -p 1,2 -t 1".split()),
     "cpudist-off": ("cpudist", "-O -I -L -e".split()),
     "tcpconnect-most": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import re
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "LETTERS", "Strays", "add_disk", "disk_name", "flag_words", "in_flight", "kind_words", "letter",
-    "settings", "under_way",
+    "LETTERS", "Strays", "add_disk", "device", "disk_name", "flag_words", "in_flight", "kind_words",
+    "letter", "numbers", "settings", "starts", "under_way",
 ]  # fmt: skip
 
 MINOR_BITS = 20  # MINORBITS, include/linux/kdev_t.h
@@ -40,7 +41,7 @@ FLAGS = (
     "background", "nowait", "swap",
 )  # fmt: skip
 FEWEST_FLIGHTS = 8192
-MOST_FLIGHTS = 1 << 20
+MOST_FLIGHTS = 1 << 18  # of 150 to 250 bytes: less than 64 MiB
 
 
 def flag_words(kind: int) -> str | None:
@@ -69,11 +70,20 @@ def letter(kind: int) -> str:
     return OPERATIONS.get(kind & (1 << OPERATION_BITS) - 1, ("", "N"))[1]
 
 
+def numbers(device: int) -> tuple[int, int]:
+    """The major and the minor number of a disk.
+
+    >>> numbers(8 << 20 | 16)
+    (8, 16)
+    """
+    return device >> MINOR_BITS, device & (1 << MINOR_BITS) - 1
+
+
 def disk_name(device: int) -> str | None:
     """The name of the disk with this number; MAJOR:MINOR if it is gone."""
     if not device:
         return None
-    number = f"{device >> MINOR_BITS}:{device & (1 << MINOR_BITS) - 1}"
+    number = ":".join(map(str, numbers(device)))
     try:
         return os.path.basename(os.readlink(f"/sys/dev/block/{number}"))
     except OSError:
@@ -82,18 +92,28 @@ def disk_name(device: int) -> str | None:
 
 def add_disk(made: argparse.ArgumentParser) -> None:
     """Add the option that says which disk a tool is about."""
-    made.add_argument("-d", "--disk", metavar="DISK", help="only this disk: sda, or /dev/sda")
+    made.add_argument("-d", "--disk", metavar="DISK", help="only this disk: sda, /dev/sda, or 8:0")
 
 
 def settings(options: argparse.Namespace) -> dict[str, int]:
     """The numbers that block.h is told when it is loaded. Raises Usage."""
     return {
-        "DISK": -1 if options.disk is None else _device(options.disk),
+        "DISK": -1 if options.disk is None else device(options.disk),
         "FILTERED": options.wanted.of_tasks,
     }
 
 
-def _device(name: str) -> int:
+def starts(wanted: object) -> str:
+    """C for the template of a tool that watches where requests begin only if that is ``wanted``."""
+    return '#include "block_starts.h"\n' if wanted else ""
+
+
+def device(name: str) -> int:
+    """The number of a disk by its name, by the path of its node, or, as in 8:0, by its numbers:
+    those are taken as they are, for the disk may come. Raises Usage."""
+    numbered = re.fullmatch(r"([0-9]{1,4}):([0-9]{1,7})", name)
+    if numbered is not None:
+        return int(numbered[1]) << MINOR_BITS | int(numbered[2])
     node = os.path.realpath(os.path.join("/dev", name))
     folder = os.path.join("/sys/class/block", os.path.basename(node))
     try:

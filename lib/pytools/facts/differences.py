@@ -23,11 +23,11 @@ __all__ = [
     "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
     "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS",
     "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
-    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
-    "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
-    "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN",
-    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT",
-    "USER_REGISTERS", "resolve",
+    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
+    "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_BLKCG_GQ",
+    "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT",
+    "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -750,6 +750,44 @@ def REQUEST_STARTS(kernel: Kernel) -> str:
 def REQUEST_ORIGIN(kernel: Kernel) -> str:
     """What REQUEST_STARTS knows a request by."""
     return "request" if _has_io_start(kernel) else "request->bio"
+
+
+def _has_io_controller(kernel: Kernel) -> bool:
+    """Whether the block layer knows cgroups (CONFIG_BLK_CGROUP). Since Linux commit 08e18eab0c57
+    (v4.19) a bio has the state of its cgroup for its queue, blkcg_gq."""
+    return _has(kernel, "bio", "bi_blkg", (4, 19))
+
+
+def STRUCT_BLKCG_GQ(kernel: Kernel) -> str:
+    """The head of struct blkcg_gq, under a name of its own: headers have had it only until Linux
+    v5.18. It is unchanged from Linux v5.10 to v7.3 (block/blk-cgroup.h). A struct blkcg begins with
+    its css."""
+    if kernel.has_btf:
+        return ""
+    return (
+        "struct blkcg_gq_head {\n"
+        "\tstruct request_queue *q;\n"
+        "\tstruct list_head q_node;\n"
+        "\tstruct hlist_node blkcg_node;\n"
+        "\tstruct cgroup_subsys_state *css;\n"
+        "};"
+    )
+
+
+def REQUEST_IO_STATE(kernel: Kernel) -> str:
+    """The state in the io controller of the cgroup to which a request's first bio belongs."""
+    if not _has_io_controller(kernel):
+        return "NULL"
+    if not kernel.has_btf:
+        return "((struct blkcg_gq_head *)request->bio->bi_blkg)->css"
+    return "&request->bio->bi_blkg->blkcg->css"
+
+
+def TASK_IO_STATE(kernel: Kernel) -> str:
+    """The same of a task's own cgroup."""
+    if _has_io_controller(kernel):
+        return "*((struct cgroup_subsys_state **)&task->cgroups->subsys + io_cgrp_id)"
+    return "NULL"
 
 
 # What fsync(2) and fdatasync(2) call, or what they are themselves where the compiler made one

@@ -112,6 +112,35 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "ReadAhead-Read. Ours has the kernel's, such as write|sync and read|rahead."
         ),
     ],
+    "biolatpcts": [
+        _output(
+            "With --json, bcc's tool prints a dictionary of seconds. Ours prints a line for each "
+            "operation, with nanoseconds."
+        ),
+        _output(
+            "The times are the tool's own, so -w from-rq-alloc counts on every disk. bcc's tool "
+            "reads the kernel's, which has that one only where blk-iocost is in use."
+        ),
+        _output(
+            "A latency is known to 1/32. bcc's tool counts up to 1 ms in steps of 10 us, up to 100 "
+            "ms in steps of 1 ms, and above in steps of 100 ms."
+        ),
+        _output("With --interval 0, our tool prints a table before it ends."),
+    ],
+    "biopattern": [
+        Difference(
+            "-T, --timestamp", "", "The time is always shown.", IGNORED, LIBBPF_TOOLS,
+        ),
+        _output(
+            "Requests are compared in the order in which the driver gets them. bcc's tool compares "
+            "them in the order in which they end, so that several at a time look random."
+        ),
+        _output(
+            "The first request of an interval is compared with the last one of the interval "
+            "before. bcc's tool leaves it out, with its bytes."
+        ),
+        _output("A flush of the disk's cache is no I/O of the table."),
+    ],
     "biosnoop": [
         Difference("-t", "--timestamp", "", MOVED, LIBBPF_TOOLS),
         Difference("--queued", "--queue", of=LIBBPF_TOOLS),
@@ -124,6 +153,28 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         _output(
             "The milliseconds of --min may have a fraction, as in 0.5.", LIBBPF_TOOLS,
         ),
+    ],
+    "biotop": [
+        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _output(
+            "The order is by bytes, I/O or time. libbpf-tools' tool has all, the sum of them, too.",
+            LIBBPF_TOOLS,
+        ),
+        _output(
+            "What a kernel thread writes back for a cgroup has a row of that cgroup. bcc's tool "
+            "has the thread in it."
+        ),
+        _output("QUEms is the time that requests waited before their driver got them."),
+        _output("D has letters for flushes, discards and others. bcc's tool has R for them."),
+        _output("The load averages are not shown above the table."),
+    ],
+    "bitesize": [
+        Difference("-c COMM", "--comm", of=LIBBPF_TOOLS),
+        _output(
+            "A histogram is that of the process that made the requests, and of one operation. "
+            "bcc's tool has the task that passed them to the driver, and all operations in one."
+        ),
+        _output("Flushes, which have no size, are not counted. bcc's tool counts them as 0."),
     ],
     "cachestat": [
         _output(

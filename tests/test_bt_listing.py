@@ -113,6 +113,7 @@ def test_types() -> None:
     assert "vmlinux: struct file {" in both and "\tPIDTYPE_TGID = 1," in both
 
 
+@pytest.mark.host_only  # the machines have no compiler
 def test_functions_of_files_and_processes(program: Path) -> None:
     expected = [f"uprobe:{program}:counted_one", f"uprobe:{program}:counted_two"]
     assert lines(f"uprobe:{program}:counted_*") == expected
@@ -131,6 +132,7 @@ def test_functions_of_files_and_processes(program: Path) -> None:
         lines("uprobe:/no/such/file:*")
 
 
+@pytest.mark.host_only  # the machines have no compiler
 def test_the_probes_of_a_program(tmp_path: Path, program: Path) -> None:
     text = (
         f"hardware:cache-misses:10 {{ }} BEGIN {{ }} i:ms:1,i:1s {{ }} u:{program}:counted_* {{ }} "

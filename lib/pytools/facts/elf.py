@@ -210,8 +210,8 @@ class File:
         if ident[5] != (1 if sys.byteorder == "little" else 2):
             raise self._failure("of a machine with another byte order")
         (
-            kind, machine, _, _, segments, sections, _, _, segment_size, segment_count, section_size,
-            section_count, names,
+            kind, machine, _, _, segments, sections, _, _, segment_size, segment_count,
+            section_size, section_count, names,
         ) = struct.unpack(
             "=" + layout.header, self._read(16, struct.calcsize("=" + layout.header), "head")
         )  # fmt: skip

@@ -111,20 +111,21 @@ class Allocators:
         self._known: dict[tuple[object, ...], _Offsets] = {}
         self._warned: set[tuple[int, ...]] = set()
         self._queued: list[tuple[File, int, _Offsets]] = []
+        self._attached: set[int] = set()
+        self._too_many = False
 
-    def attach(self, pids: Iterable[int], starting: str | None = None) -> None:
-        """Attach to what these processes have mapped. Of those that are about to execute a program,
-        ``starting`` is its path, or empty if that is not known: they are attached to what they may
-        map, so that nothing of it is missed. Raises Failure where an object cannot be attached
-        to."""
+    def attach(self, pids: Iterable[int], starting: str = "") -> None:
+        """Attach to what these processes have mapped. If they are about to execute a program,
+        ``starting`` is its path: they are attached to what it may map, too, so that nothing is
+        missed of it. Raises Failure where an object cannot be attached to."""
         for pid in pids:
+            self._attached.add(pid)
             if self._objects:
                 self._queue_objects(pid)
                 continue
             mapped = self._mapped_by(pid)
-            if starting is not None:
-                self._look_at_installed(pid)
             if starting:
+                self._look_at_installed(pid)
                 with contextlib.suppress(Failure):  # a script
                     self._queue_program(File(starting), pid)
             mapped.look(pid)
@@ -146,12 +147,13 @@ class Allocators:
     def attach_to_children(self, pids: Iterable[int]) -> None:
         """The same for processes that were started meanwhile, as far as there are not too many."""
         for pid in pids:
-            if pid in self._mapped:
+            if pid in self._attached:
                 continue
-            if len(self._mapped) <= MOST_CHILDREN:
-                self.attach([pid], "")
-            if len(self._mapped) == MOST_CHILDREN + 1:
-                self._mapped[ALL] = self._mapped_by(pid)  # so that it is said once
+            if len(self._attached) <= MOST_CHILDREN:
+                # They have the C library of their parent.
+                self.attach([pid])
+            elif not self._too_many:
+                self._too_many = True
                 self._complain(
                     f"there are more than {MOST_CHILDREN} children: what further ones allocate is "
                     "not seen (--user sees all)"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Sequence
 
 
-__all__ = ["COUNTS", "STACKS", "Counted", "Stacks", "sizes"]
+__all__ = ["COUNTS", "STACKS", "Counted", "StackMaps", "Stacks", "sizes", "stack_sizes"]
 
 # How many stacks, and how many counts, there is room for; as bcc has it.
 STACKS, COUNTS = 16384, 40960
@@ -49,23 +49,44 @@ class Counted(NamedTuple):
 
 def sizes(stacks: int, counts: int) -> dict[str, int]:
     """The maps' sizes, for ``program.prepare``."""
-    return {
-        "stacks": stacks,
-        "more_stacks": max(stacks // SECOND_MAP_SHARE, 1),
-        "counts": counts,
-    }
+    return {**stack_sizes(stacks), "counts": counts}
 
 
-class Stacks:
-    """The stacks of a program that has ``#include "stacks.h"``."""
+def stack_sizes(stacks: int) -> dict[str, int]:
+    """The same of a program that has ``#include "stack_maps.h"`` alone."""
+    return {"stacks": stacks, "more_stacks": max(stacks // SECOND_MAP_SHARE, 1)}
+
+
+class StackMaps:
+    """The stacks of a program that has ``#include "stack_maps.h"``."""
 
     def __init__(self, program: Program) -> None:
         maps = program.maps
         self._stacks, self._more = maps["stacks"], maps["more_stacks"]
-        self._processes = maps["processes"]
-        self._growth = Growth(maps["counts"])
         self._lost = Growth(maps["stacks_lost"])
         self._frames: dict[int, list[int] | None] = {}
+
+    def frames(self, number: int) -> list[int] | None:
+        """The addresses of a stack, innermost first; None if it was lost."""
+        if number < 0:
+            return [] if number == NO_STACK else None
+        if number not in self._frames:
+            stacks = self._more if number & IN_SECOND_MAP else self._stacks
+            self._frames[number] = stacks.frames(number & ~IN_SECOND_MAP) or None
+        return self._frames[number]
+
+    def lost(self) -> dict[str, int]:
+        """How many stacks and counts are missing since the last call, by what to do about it."""
+        return {LOSSES[kind]: count for kind, count in sorted(self._lost.since_last().items())}
+
+
+class Stacks(StackMaps):
+    """The stacks of a program that has ``#include "stacks.h"``, and what it counts for them."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self._processes = program.maps["processes"]
+        self._growth = Growth(program.maps["counts"])
 
     def new_processes(self) -> list[int]:
         """The processes that had a new user stack since the last call."""
@@ -79,17 +100,5 @@ class Stacks:
         """An amount, and whose it is: the members of a struct stack_key (bpf/stacks.h)."""
         pid, tid, user, kernel, state, comm, thread = key
         process, name = (text_of(each.partition(b"\0")[0]) for each in (comm, thread))
-        stacks = self._stack(user), self._stack(kernel)
+        stacks = self.frames(user), self.frames(kernel)
         return Counted(pid, tid, state, process, name, *stacks, amount, ongoing=ongoing)
-
-    def _stack(self, number: int) -> list[int] | None:
-        if number < 0:
-            return [] if number == NO_STACK else None
-        if number not in self._frames:
-            stacks = self._more if number & IN_SECOND_MAP else self._stacks
-            self._frames[number] = stacks.frames(number & ~IN_SECOND_MAP) or None
-        return self._frames[number]
-
-    def lost(self) -> dict[str, int]:
-        """How many stacks and counts are missing since the last call, by what to do about it."""
-        return {LOSSES[kind]: count for kind, count in sorted(self._lost.since_last().items())}

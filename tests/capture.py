@@ -75,6 +75,13 @@ SAMPLES = {
     "label": "end",
     "signal": "9,TERM",
     "tpid": "1",
+    "unique": "pid",
+    "capability": "KILL,21",
+    "locks": "3",
+    "stacks": "2",
+    "caller": "pipe_",
+    "lock": "0xffffffff81000000",
+    "order": "acq_total",
 }
 
 

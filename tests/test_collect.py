@@ -121,9 +121,9 @@ def test_all_tools_at_once_collect_and_print_nothing(
     # What the workload and this machine's own life give each of them something to see of.
     silent = {tool for tool, (first, second) in seen.items() if not (first.rows and second.rows)}
     assert silent <= {
-        "bashreadline", "biolatency", "biosnoop", "bpfsnoop", "cputhrottle", "drsnoop",
-        "fileslower", "fsslower", "gethostlatency", "killsnoop", "mountsnoop", "oomkill",
-        "syncsnoop",
+        "bashreadline", "biolatency", "biosnoop", "bpfsnoop", "capable", "cputhrottle", "drsnoop",
+        "fileslower", "fsslower", "gethostlatency", "klockstat", "killsnoop", "mountsnoop",
+        "oomkill", "syncsnoop",
     }  # fmt: skip
 
 

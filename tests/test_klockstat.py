@@ -140,7 +140,7 @@ def test_by_lock_and_by_thread() -> None:
     assert [len(row["kernel_stack"].split(";")) for row in threads] == [3]
     assert threads[0]["kernel_stack"].split(";")[-1] == threads[0]["caller"]
     columns = re.split(" {2,}", head.strip())
-    assert columns == ["Caller", "Avg Spin", "Count", "Max spin", "Total spin", "Type", "Lock"]
+    assert columns == ["Caller", "Avg Spin", "Count", "Max spin", "Total spin"]
     # Below the one row is the function that called the caller, and nothing else.
     assert first.split()[0] != second.split()[0] and not any(rest)
 

@@ -55,9 +55,9 @@ _FOUND = {1: "mmap_lock", 2: "siglock", 3: "rq_lock"}
 _FURTHEST = 4096
 # The innermost functions of a stack that waits: the kernel's tracing, and its locks.
 _OF_LOCKS = re.compile(
-    r"(__)?(traceiter_|bpf_|trace_|mutex_|ww_mutex_|down_|up_|rwsem_|percpu_|queued_|pv_queued_|raw_"
-    r"|rt_|rwbase_|osq_)|native_queued_|_raw_|do_raw_|down$|up$|__down|__up|kprobe|kretprobe|ftrace_|fprobe_"
-    r"|perf_trace_|__perf_|arch_|return_to_handler|rtlock_"
+    r"(__)?(traceiter_|bpf_|trace_|mutex_|ww_mutex_|down_|up_|rwsem_|percpu_|queued_|pv_queued_"
+    r"|raw_|rt_|rwbase_|osq_)|native_queued_|_raw_|do_raw_|down$|up$|__down|__up|kprobe|kretprobe"
+    r"|ftrace_|fprobe_|perf_trace_|__perf_|arch_|return_to_handler|rtlock_"
 )
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import sys
 from typing import Any, Iterator
 
 import pytest
 
+from pytools.domains.callers import KernelCallers
 from pytools.domains.capabilities import capability_mask, capability_name
+from pytools.facts.kernel import symbol_address
 from support import Tool, python_child, run_tool
 
 NOBODY = 65534
 # Its child is allowed to do something in a user namespace of its own. Then it is allowed two things
-# itself, and others not, of which one is asked of cap_capable() alone (PR_SET_SECUREBITS).
+# itself, and others not. One of these is asked of cap_capable() alone (PR_SET_SECUREBITS), which the
+# compiler may have put into the function that asks.
 PROGRAM = r"""
 import ctypes, mmap, os, socket, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -96,6 +100,9 @@ def test_each_check_with_its_answer_and_its_namespace() -> None:
     assert {(e["userns"], e["tid"]) for e in asked} == {(namespace, child.pid)}
     assert all(e["name"] == capability_name(e["cap"]) for e in mine)
     # For each piece of memory the kernel asks in silence whether the reserve may be used.
+    assert [(e["verdict"], e["uid"]) for e in mine if e["name"] == DIRECT] in (
+        [], [("deny", NOBODY)],
+    )  # fmt: skip
     assert not any("user_stack" in e for e in found)
     (chroot,) = [e for e in found if e["pid"] == of_child and e["name"] == "CAP_SYS_CHROOT"]
     assert (chroot["verdict"], chroot["userns"]) == ("allow", its_namespace)
@@ -152,3 +159,13 @@ def test_names_of_capabilities() -> None:
         "CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE", "CAP_41",
     ]  # fmt: skip
     assert capability_mask("cap_chown,BPF,63") == 1 | 1 << 39 | 1 << 63
+
+
+@pytest.mark.host_only
+def test_the_kernel_s_callers_stand_behind_what_traces_them() -> None:
+    """Whatever aligns the next event behind the addresses."""
+    names = ["__traceiter_contention_begin", "vfs_read", "vfs_write", "ksys_read"]
+    places = [symbol_address(name) + 4 * (number > 0) for number, name in enumerate(names)]
+    data = struct.pack("=8Q", *places, *[0] * 4) + bytes(4)
+    assert KernelCallers(["vfs_read", "never"]).names(data) == ("vfs_write", "ksys_read")
+    assert KernelCallers(["never"]).names(data) == tuple(names)

@@ -78,8 +78,10 @@ sys.stdin.readline()
 """
 FOLDER = Path(os.environ.get("PYTOOLS_SCRATCH", ROOT / "build"))
 PIPES, TIMES = 3, 2
+KERNEL = os.environ.get("PYTOOLS_KERNEL", os.uname().release)
 has_tracepoints = pytest.mark.skipif(
-    not sees_spinlocks(running()), reason="no tracepoints of locks before Linux 5.19"
+    not sees_spinlocks(running()),
+    reason=f"{KERNEL} has no tracepoints of locks, which are there since Linux 5.19",
 )
 
 

@@ -30,9 +30,11 @@ TOOLS = {
     "oomkill": [],
     "cputhrottle": [],
     "drsnoop": [],
+    "capable": [],
+    "klockstat": ["-d", "1"],
 }
 # Those that run only where there are kprobes.
-NEED_FUNCTIONS = ("vfsstat", "filelife", "oomkill", "cputhrottle")
+NEED_FUNCTIONS = ("vfsstat", "filelife", "oomkill", "cputhrottle", "capable")
 # Those that ours in ``peers`` can stand in for.
 STAND_INS = ("biosnoop", "execsnoop")
 

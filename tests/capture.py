@@ -82,6 +82,13 @@ SAMPLES = {
     "max_size": "32",
     "obj": "c",
     "symbols_prefix": "je_",
+    "unique": "pid",
+    "capability": "KILL,21",
+    "locks": "3",
+    "stacks": "2",
+    "caller": "pipe_",
+    "lock": "0xffffffff81000000",
+    "order": "acq_total",
 }
 
 

@@ -93,6 +93,7 @@ PAUSE = 0.05 if EMULATED else 0.001
 SPECIAL = {
     "gethostlatency": "getent ahosts localhost >/dev/null",
     "bashreadline": "echo : | bash --norc -i >/dev/null 2>&1",
+    "capable": "chroot / true",
     "killsnoop": "kill -0 $$",
     "syncsnoop": 'sync -d "$0"',
 }

@@ -20,6 +20,7 @@ AREAS = (
     "processes and system calls",
     "files and disks",
     "memory",
+    "locks",
     "network",
     "functions and BPF",
 )

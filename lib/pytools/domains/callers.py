@@ -1,16 +1,16 @@
-"""Who called a system call: the functions of the process, innermost first, as a program has put
+"""Who called: the functions of the process and of the kernel, innermost first, as a program has put
 their addresses into an event (bpf_get_stack)."""
 from __future__ import annotations
 
 import struct
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.read.symbols import Symbols, call_site
+from pytools.read.symbols import KernelTable, Symbols, call_site
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Sequence
+    from typing import Any, Callable, Collection, Iterable, Sequence
 
-__all__ = ["CALLERS_BYTES", "Callers"]
+__all__ = ["CALLERS_BYTES", "Callers", "KernelCallers"]
 
 MOST_CALLERS = 32
 CALLERS_BYTES = 8 * MOST_CALLERS
@@ -55,8 +55,27 @@ class Callers:
         self._symbols.close()
 
 
+class KernelCallers:
+    """Names the kernel's functions that led to one of the functions ``traced``."""
+
+    def __init__(self, traced: Collection[str]) -> None:
+        self._traced = traced
+        self._table = KernelTable()
+
+    def names(self, data: bytes) -> tuple[str, ...]:
+        """The names for such addresses. At the return of a function, the innermost may be the
+        program's own, and those by which the kernel runs it."""
+        symbols = [self._table.symbol(address) for address in call_site(_addresses(data))]
+        places = [n for n, symbol in enumerate(symbols) if symbol and symbol.name in self._traced]
+        return tuple(
+            f"{symbol.name} {symbol.module}".rstrip() if symbol else UNKNOWN
+            for symbol in symbols[places[-1] + 1 if places else 0 :]
+        )
+
+
 def _addresses(data: bytes) -> list[int]:
-    return [address for (address,) in struct.iter_unpack("=Q", data) if address]
+    whole = len(data) // 8 * 8  # behind the last member of an event is what aligns the next one
+    return [address for (address,) in struct.iter_unpack("=Q", data[:whole]) if address]
 
 
 def _told(why: str) -> None:

@@ -25,9 +25,10 @@ __all__ = [
     "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
     "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
     "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
-    "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_BLKCG_GQ",
-    "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT",
-    "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE",
+    "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER",
+    "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
+    "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -540,6 +541,13 @@ _PARAMETERS = {
     "nfs_getattr": [((5, 12), ["", "path"]), ((0, 0), ["path"])],
     "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],
     "vfs_open": [((0, 0), ["path", "file"])],
+    "security_capable": [((0, 0), ["cred", "ns", "cap", "opts"])],
+    "cap_capable": [((0, 0), ["cred", "target_ns", "cap", "opts"])],
+    "__mutex_lock_slowpath": [((0, 0), ["lock"])],
+    "__mutex_lock_interruptible_slowpath": [((0, 0), ["lock"])],
+    "__mutex_lock_killable_slowpath": [((0, 0), ["lock"])],
+    "rwsem_down_read_slowpath": [((0, 0), ["sem"])],
+    "rwsem_down_write_slowpath": [((0, 0), ["sem"])],
     "file_open_name": [((0, 0), ["name", "flags", "mode"])],
     "filp_open": [((0, 0), ["filename", "flags", "mode"])],
     # Linux commit ffb37ca3bd16 (v5.12) made a struct path of the first two.
@@ -566,6 +574,31 @@ def parameter_names(function: str, kernel: Kernel) -> list[str]:
         if kernel.version >= since:
             return names
     raise Failure(f"the arguments of {function} are known from type information (BTF) only")
+
+
+def TARGET_NAMESPACE(kernel: Kernel) -> str:
+    """What cap_capable() calls the user namespace in which the capability is asked for.
+    ``target_ns`` since Linux v6.14, which gave it a tracepoint; before, ``targ_ns``."""
+    function = kernel.btf.function("cap_capable") if kernel.has_btf else None
+    names = [name for name, _ in function.parameters] if function else []
+    return "targ_ns" if "targ_ns" in names else "target_ns"
+
+
+def sees_spinlocks(kernel: Kernel) -> bool:
+    """Whether waits for all kinds of locks have tracepoints: contention_begin and contention_end
+    are there since Linux commit 16edd9b511a1 (v5.19)."""
+    if kernel.has_btf:
+        return kernel.btf.raw_tracepoint("contention_begin") is not None
+    return kernel.version >= (5, 19)
+
+
+def RUN_QUEUE_LOCK(kernel: Kernel) -> str:
+    """The address of the lock of the run queue that ``task`` belongs to; 0 where it is not known.
+    Since Linux commit 5cb9eaa3d274 (v5.14) the member is ``__lock``; a queue leads to its CPU's
+    with CONFIG_FAIR_GROUP_SCHED only."""
+    if kernel.has_field("rq", "__lock") and kernel.has_field("cfs_rq", "rq"):
+        return "(u64)&task->se.cfs_rq->rq->__lock"
+    return "0"
 
 
 def STRUCT_MNT_NAMESPACE(kernel: Kernel) -> str:

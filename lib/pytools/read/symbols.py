@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     # Where the child says what it found, by pid, then by address.
     Answer = Mapping[int, Mapping[int, "Symbol"]]
 
-__all__ = ["KernelTable", "Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
+__all__ = ["DATA", "KernelTable", "Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 KALLSYMS = "/proc/kallsyms"
+FUNCTIONS, DATA = "tTwW", "bBdD"  # kinds of symbols
 CHUNK_BYTES = 1 << 20
 # The child answers within seconds. One that does not is stuck (a file may be on a file system that
 # does not answer).
@@ -58,10 +59,13 @@ def call_site(addresses: Sequence[int]) -> list[int]:
 # The kernel.
 
 
-def kernel_symbols(addresses: Iterable[int], path: str = KALLSYMS) -> dict[int, Symbol] | None:
-    """The symbols of kernel addresses; those that have none are left out. None where
-    the kernel hides its addresses (kernel.kptr_restrict) or has no symbols."""
-    lines = _functions_by_address(path)
+def kernel_symbols(
+    addresses: Iterable[int], path: str = KALLSYMS, kinds: str = FUNCTIONS
+) -> dict[int, Symbol] | None:
+    """The symbols of kernel addresses, of functions or of such ``kinds`` as nm(1) has them; those
+    that have none are left out. None where the kernel hides its addresses (kernel.kptr_restrict) or
+    has no symbols."""
+    lines = _by_address(path, kinds)
     if lines is None:
         return None
     found = {address: _symbol(lines, address) for address in set(addresses)}
@@ -81,17 +85,18 @@ class KernelTable:
         """The symbol of an address; None where it has none, or where the kernel hides them."""
         if address not in self._found:
             if self._lines is None:
-                self._lines = _functions_by_address(self._path) or []
+                self._lines = _by_address(self._path) or []
             if len(self._found) >= MOST_REMEMBERED:
                 self._found.clear()
             self._found[address] = _symbol(self._lines, address)
         return self._found[address]
 
 
-def _functions_by_address(path: str) -> list[bytes] | None:
-    """The lines of functions, sorted: as text, since addresses have the same number of digits
-    all."""
+def _by_address(path: str, kinds: str = FUNCTIONS) -> list[bytes] | None:
+    """The lines of symbols of these kinds, sorted: as text, since addresses have the same number of
+    digits all."""
     lines: list[bytes] = []
+    wanted = re.compile(rb"^[0-9a-f]{16} [%b] [^\n]+" % kinds.encode(), re.M)
     try:
         with open(path, "rb") as file:
             while True:
@@ -99,7 +104,7 @@ def _functions_by_address(path: str) -> list[bytes] | None:
                 chunk += file.readline()
                 if not chunk:
                     break
-                lines += re.findall(rb"^[0-9a-f]{16} [tTwW] [^\n]+", chunk, re.M)
+                lines += wanted.findall(chunk)
     except OSError:
         return None
     if not lines or max(lines[0], lines[-1]).startswith(b"0" * 16):

@@ -185,6 +185,28 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("DIRTIES counts all pages that become dirty. bcc's tool counts buffers."),
     ],
+    "capable": [
+        Difference("--extra-fields", "--extra", of=LIBBPF_TOOLS),
+        _CGROUP,
+        _DEPTH,
+        Difference(
+            "--stack-storage-size SIZE", "", "Each event has its stacks with it.", IGNORED,
+            LIBBPF_TOOLS,
+        ),
+        _output(
+            "VERDICT is a column more, behind those of bcc's tool. It is the answer of all "
+            "security modules, not of cap_capable() alone."
+        ),
+        _output(
+            "Here, -u is a user, as in the other tools. In libbpf-tools it is --unique, which "
+            "needs pid or cgroup there.", LIBBPF_TOOLS,
+        ),
+        _output(
+            "Below a check stand the functions that led to it, without those that make it and "
+            "without offsets, and [unknown] for what has no name."
+        ),
+        _output("With --verbose, ours also says on standard error what is compiled and attached."),
+    ],
     "cpudist": [
         _CGROUP,
         _output(
@@ -351,6 +373,25 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "are shown that --top leaves."
         ),
         _output("--sample-rate chooses by chance. bcc's tool chooses by the clock's last digits."),
+    ],
+    "klockstat": [
+        Difference("-R, --reset", "", "Each table is about its interval alone.", of=LIBBPF_TOOLS),
+        _output(
+            "The waits for all locks of the kernel are shown, and none where the lock was free. "
+            "bcc's tool measures each mutex_lock(), also where nobody waits."
+        ),
+        _output(
+            "How long a lock is held is not measured: there is no second table. --sort takes the "
+            "fields of that table, and sorts by the others."
+        ),
+        _output(
+            "Callers that are the same in all functions shown are one row. bcc's tool has a row "
+            "for each stack. Type and Lock are columns more."
+        ),
+        _output(
+            "Times are nanoseconds. libbpf-tools has units behind them, and the columns in "
+            "another order.", LIBBPF_TOOLS,
+        ),
     ],
     "mountsnoop": [
         Difference("--parent_process", "--parent-process"),

@@ -17,8 +17,8 @@ from support import Tool, python_child, run_tool
 
 NOBODY = 65534
 # Its child is allowed to do something in a user namespace of its own. Then it is allowed two things
-# itself, and others not. One of these is asked of cap_capable() alone (PR_SET_SECUREBITS), which the
-# compiler may have put into the function that asks.
+# itself, and others not. One of these is asked of cap_capable() alone (PR_SET_SECUREBITS), which
+# the compiler may have put into the function that asks.
 PROGRAM = r"""
 import ctypes, mmap, os, socket, sys
 libc = ctypes.CDLL(None, use_errno=True)

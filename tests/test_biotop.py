@@ -144,7 +144,8 @@ def test_write_back_is_that_of_the_cgroup_that_wrote() -> None:
     with contextlib.ExitStack() as stack:
         groups = stack.enter_context(cgroups(2, "io"))
         paths = [folder / f"biotop-{number}" for number in range(2)]
-        stack.callback(lambda: [path.unlink() for path in paths])
+        for path in paths:
+            stack.callback(path.unlink)
         writers = [stack.enter_context(python_child(WRITER, str(path))) for path in paths]
         for writer, group in zip(writers, groups):
             assert writer.stdout and writer.stdout.readline() == b"ready\n"

@@ -122,8 +122,8 @@ def test_all_tools_at_once_collect_and_print_nothing(
     silent = {tool for tool, (first, second) in seen.items() if not (first.rows and second.rows)}
     assert silent <= {
         "bashreadline", "biolatency", "biopattern", "biosnoop", "biotop", "bitesize", "bpfsnoop",
-        "capable", "cputhrottle", "drsnoop", "fileslower", "fsslower", "gethostlatency", "klockstat",
-        "killsnoop", "mountsnoop", "oomkill", "syncsnoop",
+        "capable", "cputhrottle", "drsnoop", "fileslower", "fsslower", "gethostlatency",
+        "killsnoop", "klockstat", "mountsnoop", "oomkill", "syncsnoop",
     }  # fmt: skip
 
 

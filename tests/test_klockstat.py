@@ -209,13 +209,13 @@ def many(locks: Locks) -> None:
 def collected(*options: str, room: int = 0) -> Any:
     """What klockstat collects of these waits, with room for so many."""
     module = capture.load("klockstat")
-    sizes = module.stack_sizes
+    sizes = module.map_sizes
     if room:
-        module.stack_sizes = lambda stacks: {**sizes(stacks), "totals": room}
+        module.map_sizes = lambda stacks: {**sizes(stacks), "totals": room}
     try:
         trace = module.start(module.tool.options(list(options)))
     finally:
-        module.stack_sizes = sizes
+        module.map_sizes = sizes
     with contextlib.closing(trace):
         child = os.fork()
         if not child:

@@ -210,7 +210,7 @@ class File:
         if ident[5] != (1 if sys.byteorder == "little" else 2):
             raise self._failure("of a machine with another byte order")
         (
-            kind, machine, _, _, segments, sections, _, _, segment_size, segment_count,
+            form, machine, _, _, segments, sections, _, _, segment_size, segment_count,
             section_size, section_count, names,
         ) = struct.unpack(
             "=" + layout.header, self._read(16, struct.calcsize("=" + layout.header), "head")
@@ -218,7 +218,7 @@ class File:
         if not self._any and machine != _MACHINES.get(os.uname().machine, machine):
             raise self._failure("of another kind of machine")
         # Whether it may be put anywhere: a library, or a program that was linked with -pie.
-        self.movable = kind == ET_DYN
+        self.movable = form == ET_DYN
         if segment_count > MOST_SEGMENTS:
             raise self._damaged(f"{segment_count} segments")
         # (address, offset, size in the file, executable)

@@ -23,6 +23,9 @@ SHAPES = "shapes"  # a template beside the tools' own: fixtures/shapes.c
 
 # An argument for each option that takes one, by its dest.
 SAMPLES = {
+    "interval": "1",
+    "which": "after-rq-alloc",
+    "pcts": "50,99.9",
     "duration": "0",
     "frequency": "49",
     "pid": "1",

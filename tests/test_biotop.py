@@ -159,8 +159,8 @@ def test_write_back_is_that_of_the_cgroup_that_wrote() -> None:
             after = [bytes_of_cgroup(group, disk) for group in groups]
             found = rows(tool.stop())
     for number, group in enumerate(groups):
-        path = f"/{group.parent.name}/{group.name}"
-        mine = [row for row in found if row["cgroup"] == path]
+        cgroup = f"/{group.parent.name}/{group.name}"
+        mine = [row for row in found if row["cgroup"] == cgroup]
         assert {(row["pid"], row["comm"], row["t"]) for row in mine} == {(None, None, "W")}
         written = sum(row["bytes"] for row in mine)
         assert written == after[number] - before[number] >= sizes[number]

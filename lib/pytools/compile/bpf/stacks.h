@@ -1,73 +1,23 @@
-/*
- * Stacks and what is counted for them (see stacks.py). A stack map has a place
- * for each stack by its hash, and refuses a stack whose place is another's: that
- * one gets a place in a second map.
- */
+/* What is counted by stack (see stacks.py). */
 #ifndef STACKS_H
 #define STACKS_H
 
-#include "process_name.h"
+#include "stack_key.h"
 
-#define IN_SECOND_MAP (1 << 30)
-#define NO_STACK (-14) /* EFAULT: a kernel thread's user stack, ... */
-#define PLACE_TAKEN (-17) /* EEXIST */
+/* What counts by more than one task's stacks says so before it includes this. */
+#ifndef COUNTED
+#define COUNTED struct stack_key
+#define new_count(key) name_functions(key)
+#endif
 
-/* What is counted apart. A tool leaves zero what it does not tell apart. */
-struct stack_key {
-	u32 pid; /* a tgid, as the kernel names it */
-	u32 tid;
-	s32 user_id;
-	s32 kernel_id;
-	u32 state;
-	char comm[16];
-	char thread[16];
-};
+BPF_HASH(counts, COUNTED, u64, 40960);
 
-/* What is lost, by kind: places in stacks_lost. */
-enum stack_loss { LOST_TO_COLLISIONS, LOST_TO_FULL_MAP, LOST_COUNTS, LOST_KINDS };
-
-BPF_STACK_TRACE(stacks, 16384);
-BPF_STACK_TRACE(more_stacks, 8192);
-BPF_HASH(counts, struct stack_key, u64, 40960);
-BPF_PERCPU_ARRAY(stacks_lost, u64, 3);
-/* Processes that have got a new stack since they were last read. */
-BPF_HASH(processes, u32, u8, 4096);
-
-static inline s32 take_stack(void *ctx, u64 flags)
-{
-	s32 id = stacks.get_stackid(ctx, flags);
-
-	if (id >= 0 || id == NO_STACK)
-		return id;
-	if (id == PLACE_TAKEN) {
-		id = more_stacks.get_stackid(ctx, flags);
-		if (id >= 0)
-			return id | IN_SECOND_MAP;
-	}
-	stacks_lost.increment(id == PLACE_TAKEN ? LOST_TO_COLLISIONS : LOST_TO_FULL_MAP);
-	return id;
-}
-
-/* Give the key the process, the names and the stacks of the current task. */
-static inline void take_stacks(struct stack_key *key, void *ctx)
-{
-	key->pid = bpf_get_current_pid_tgid() >> 32;
-	current_process_name(key->comm);
-	if ($THREADS)
-		bpf_get_current_comm(key->thread, sizeof(key->thread));
-	key->user_id = $USER_STACKS ? take_stack(ctx, 1 << 8 /* BPF_F_USER_STACK */) : NO_STACK;
-	key->kernel_id = $KERNEL_STACKS ? take_stack(ctx, 0) : NO_STACK;
-}
-
-static inline void add_to_stack(struct stack_key *key, u64 amount)
+static inline void add_to_stack(COUNTED *key, u64 amount)
 {
 	u64 *sum = counts.lookup(key);
-	u32 pid = key->pid;
-	u8 nothing = 0;
 
 	if (!sum) {
-		if (key->user_id >= 0)
-			processes.update(&pid, &nothing);
+		new_count(key);
 		if (!counts.insert(key, &amount))
 			return;
 		/* Another CPU put it in meanwhile, or there is no room. */

@@ -75,6 +75,7 @@ SAMPLES = {
     "label": "end",
     "signal": "9,TERM",
     "tpid": "1",
+    "wqname": "events",
 }
 
 

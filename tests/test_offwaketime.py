@@ -44,10 +44,13 @@ def test_each_of_two_waits_for_the_other_in_its_own_stack() -> None:
     assert {row["tid"] for row in timers} == {seen.ponger}
     assert {row["interrupt"] for row in timers} == {"hard interrupt"}
     assert {row["waker_pid"] for row in timers} == {None}
-    assert seconds(timers) >= 0.98 * ROUNDS * LENGTH
-    # All others could run.
-    for row in found:
-        assert (row["waker_kernel_stack"] is None) == (row["state"] == "preempted"), row
+    assert seconds(timers) >= 0.95 * ROUNDS * LENGTH
+    # All others could run, but for the few whose wake-up passed all programs by
+    # (scheduling.about).
+    assert not any(row["waker_kernel_stack"] for row in found if row["state"] == "preempted")
+    unknown = [row for row in found if not row["waker_kernel_stack"]]
+    missed = seconds([row for row in unknown if row["state"] != "preempted"])
+    assert missed <= 0.05 * seconds(found)
 
 
 READER = r"""

@@ -34,7 +34,7 @@ def test_two_that_wake_each_other_up_are_each_other_s_wakers() -> None:
     by_other = seconds(found, pid=seen.pinger, waker_pid=seen.ponger)
     assert seconds(found, pid=seen.pinger) == pytest.approx(by_other)
     # Until it is woken up: neither the time on a CPU nor that on its run queue is in it.
-    assert ROUNDS * LENGTH <= by_other <= seen.waited
+    assert 0.97 * ROUNDS * LENGTH <= by_other <= seen.waited
     assert EMULATED or by_other == pytest.approx(seen.blocked, rel=0.03)
     for row in found:
         assert row["comm"] == {seen.pinger: "pinger", seen.ponger: "ponger"}[row["pid"]]
@@ -47,7 +47,7 @@ def test_two_that_wake_each_other_up_are_each_other_s_wakers() -> None:
     assert timer["pid"] == seen.ponger and "hrtimer" in timer["waker_kernel_stack"]
     assert (timer["interrupt"], timer["waker_pid"]) == ("hard interrupt", None)
     assert timer["waker_user_stack"] is None
-    assert timer["usecs"] / 1e6 >= 0.98 * ROUNDS * LENGTH
+    assert timer["usecs"] / 1e6 >= 0.95 * ROUNDS * LENGTH
 
 
 # Sends packets, each when the one before has been taken in.

@@ -92,6 +92,7 @@ SAMPLES = {
     "caller": "pipe_",
     "lock": "0xffffffff81000000",
     "order": "acq_total",
+    "wqname": "events",
 }
 
 

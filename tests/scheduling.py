@@ -9,7 +9,7 @@ from typing import Any, Iterator, NamedTuple
 
 import pytest
 
-from support import busy_loops
+from support import Tool, busy_loops, python_child
 
 
 class Schedstat(NamedTuple):
@@ -120,3 +120,62 @@ for _ in range(int(sys.argv[1])):
 print("done", flush=True)
 sys.stdin.readline()
 """
+
+
+# Two processes with names of their own that wake each other up: one writes, and waits for the
+# answer of the other, which sleeps before it writes. Says how long the first waited that way, and
+# for how long it neither ran nor waited for a CPU.
+PING_PONG = r"""
+import os, sys, time
+
+def rename(name):
+    with open("/proc/self/comm", "w") as file:
+        file.write(name)
+
+def schedstat():
+    return [int(word) / 1e9 for word in open("/proc/self/schedstat").read().split()[:2]]
+
+rounds, length = int(sys.argv[1]), float(sys.argv[2])
+there, back = os.pipe(), os.pipe()
+ponger = os.fork()
+if not ponger:
+    rename("ponger")
+    while os.read(there[0], 1):
+        time.sleep(length)
+        os.write(back[1], b"x")
+rename("pinger")
+print(os.getpid(), ponger, flush=True)
+sys.stdin.readline()
+before, began, waited = schedstat(), time.monotonic(), 0
+for _ in range(rounds):
+    os.write(there[1], b"x")
+    since = time.monotonic()
+    os.read(back[0], 1)
+    waited += time.monotonic() - since
+blocked = time.monotonic() - began - sum(schedstat()) + sum(before)
+print(waited, blocked, flush=True)
+sys.stdin.readline()
+"""
+
+
+class PingPong(NamedTuple):
+    """What a tool printed of PING_PONG, the two processes, how long the first waited for the second
+    in seconds, and how long it was blocked by what the kernel counts."""
+
+    printed: str
+    pinger: int
+    ponger: int
+    waited: float
+    blocked: float
+
+
+def ping_pong(tool: str, *options: str, rounds: int = 100, length: float = 0.005) -> PingPong:
+    """Have a tool watch PING_PONG."""
+    with python_child(PING_PONG, str(rounds), str(length)) as child:
+        assert child.stdin and child.stdout
+        pids = [int(word) for word in child.stdout.readline().split()]
+        with Tool(tool, *options, "-p", ",".join(map(str, pids))) as traced:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            waited, blocked = map(float, child.stdout.readline().split())
+            return PingPong(traced.stop(), pids[0], pids[1], waited, blocked)

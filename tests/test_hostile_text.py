@@ -132,7 +132,7 @@ def test_hostile_names_are_text(tool: str, actor: subprocess.Popen[bytes]) -> No
             assert not field.startswith(("=", "+", "@", "\t"))
 
 
-@pytest.mark.parametrize("tool", ["profile", "offcputime"])
+@pytest.mark.parametrize("tool", ["profile", "offcputime", "offwaketime", "wakeuptime"])
 def test_hostile_names_are_no_markup(
     tool: str, actor: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:

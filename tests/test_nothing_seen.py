@@ -169,6 +169,7 @@ def test_what_waits_for_a_cpu_a_disk_or_an_answer_is_counted() -> None:
         assert words(tool, "flights", {1: 5, 2: 0}) == "1 request has not ended"
         assert words(tool, "flights", {1: 5, 2: 1}) == "2 requests have not ended"
         assert words(tool, "flights", {}) == ""
+    assert words("wakeuptime", "asleep_since", waits[1]) == "1 thread still sleeps"
     assert words("gethostlatency", "calls", {1: 1, 2: 1}) == "2 look-ups have not ended"
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pytools.base.errors import Failure
 from pytools.collection import catalogue
 from pytools.read import symbols
+from pytools.read.interrupts import HARD, SOFT, interruption
 from pytools.read.named_stacks import KERNEL, LABEL, UNNAMED, USER, Frame, NamedStack
 from pytools.show import flame
 from pytools.show.files import OutputFile
@@ -74,6 +75,29 @@ def test_a_kernel_that_hides_its_addresses_has_no_symbols(tmp_path: Path) -> Non
 def test_callers_are_looked_up_where_they_call() -> None:
     assert call_site([0x10, 0x20, 0x30]) == [0x10, 0x1F, 0x2F]
     assert call_site([]) == []
+
+
+@pytest.mark.rendering
+@pytest.mark.parametrize(
+    "functions, found",
+    [
+        (["try_to_wake_up", "vfs_write", "entry_SYSCALL_64_after_hwframe"], (None, 0)),
+        (["try_to_wake_up", "hrtimer_interrupt", "asm_sysvec_apic_timer_interrupt"], (HARD, 3)),
+        (["handle_softirqs", "__irq_exit_rcu", "asm_common_interrupt", "vfs_read"], (SOFT, 3)),
+        # One that a task runs itself, and one that interrupts a page fault.
+        (["__do_softirq", "do_softirq", "__local_bh_enable_ip", "udp_sendmsg"], (SOFT, 0)),
+        (["handle_mm_fault", "exc_page_fault", "asm_exc_page_fault"], (None, 0)),
+        (["f", "asm_sysvec_reschedule_ipi", "f", "asm_exc_page_fault"], (HARD, 2)),
+        # arm64, in new kernels and in old ones.
+        (["gic_handle_irq", "el1h_64_irq", "f"], (HARD, 2)),
+        (["gic_handle_irq", "el0_irq_naked"], (None, 0)),
+        (["handle_softirqs", "el1_irq", "f"], (SOFT, 2)),
+        (["f", "", "el0t_64_sync"], (None, 0)),
+        ([], (None, 0)),
+    ],
+)
+def test_interrupts_are_told_from_tasks(functions: list[str], found: Any) -> None:
+    assert interruption(functions) == found
 
 
 # Those of processes.

@@ -28,7 +28,7 @@ __all__ = [
     "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE",
     "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER",
     "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
-    "USER_REGISTERS", "resolve",
+    "USER_REGISTERS", "WORKQUEUE_NAME", "WORK_ARGUMENTS", "resolve",
 ]  # fmt: skip
 
 
@@ -971,6 +971,25 @@ def resolve(name: str, kernel: Kernel) -> str | None:
         return None
     text: str = globals()[name](kernel)
     return text
+
+
+def WORK_ARGUMENTS(kernel: Kernel) -> str:
+    """The arguments of the raw tracepoint at which an item is put into a workqueue. In Linux v6.1
+    the first one is signed; it was not in v5.10."""
+    arguments = kernel.btf.raw_tracepoint("workqueue_queue_work") if kernel.has_btf else None
+    cpu = arguments[0] if arguments else "int"
+    return f"{cpu} cpu, struct pool_workqueue *pool, struct work_struct *work"
+
+
+def WORKQUEUE_NAME(kernel: Kernel) -> str:
+    """The name of the workqueue that an item is put into: struct workqueue_struct is in no header
+    of the kernel's."""
+    if not kernel.has_btf:
+        raise Failure(
+            "the names of workqueues are known from type information (BTF) only, which this "
+            "kernel lacks: -W and -w need them"
+        )
+    return "pool->wq->name"
 
 
 def RECLAIM_ARGUMENTS(kernel: Kernel) -> str:

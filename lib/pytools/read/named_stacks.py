@@ -5,15 +5,20 @@ import os
 from collections import Counter
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.read.interrupts import interruption
 from pytools.read.stacks import Counted
 from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
 
 if TYPE_CHECKING:
     from typing import Callable, Mapping, Sequence
 
+    Names = Mapping[int, Symbol]  # of functions, by addresses in them
+
 
 __all__ = ["Frame", "KERNEL", "LABEL", "NamedStack", "StackNames", "UNNAMED", "USER"]
 
+# What the kernel's stack of a waker begins with, above the tracepoint and the program on it.
+WAKES_UP = "try_to_wake_up"
 # Kinds of frames: functions of processes, of the kernel, without a name; and what
 # is no function: a command, a state.
 USER, KERNEL, UNNAMED, LABEL = "user", "kernel", "unknown", "label"
@@ -32,7 +37,9 @@ LOST = Frame("[lost]", UNNAMED)
 class NamedStack(NamedTuple):
     """Whose stack it is, and its functions, outermost first. ``state`` is None if the tool does not
     tell states apart, ``thread`` if it does not tell the names of threads apart; ``ongoing`` says
-    that what is counted was not over."""
+    that what is counted was not over. ``waker`` is the same of the task that woke this one up: its
+    state says in which kind of interrupt it did, and ``comm`` is empty if the interrupt alone did.
+    """
 
     pid: int
     tid: int
@@ -42,6 +49,7 @@ class NamedStack(NamedTuple):
     user: tuple[Frame, ...]
     kernel: tuple[Frame, ...]
     ongoing: bool = False
+    waker: NamedStack | None = None
 
 
 class StackNames:
@@ -49,7 +57,7 @@ class StackNames:
     place is, and its address; ``files`` that each has the file or the part of the kernel that it is
     in; the kernel's functions that ``innermost`` calls are left out;
     ``state_words`` gives the words for a state. Without ``user`` there are no processes' stacks,
-    and no child process that looks names up.
+    and no child process that looks names up; without ``kernel``, the kernel's are not shown.
 
     After ``name``, ``unnamed`` of ``frames`` functions had no name, and ``why_not`` are the reasons
     for that, in words."""
@@ -62,8 +70,10 @@ class StackNames:
         innermost: str = "",
         state_words: Callable[[int], str] | None = None,
         files: bool = False,
+        kernel: bool = True,
     ) -> None:
         self._user = user
+        self._shows_kernel = kernel
         self._offsets = offsets
         self._addresses = addresses
         self._files = files
@@ -101,27 +111,48 @@ class StackNames:
     def named(self, counted: Sequence[Counted], last: bool = False) -> list[NamedStack]:
         """The same, each by itself, in their order."""
         self.why_not = []
-        user_names = self._user_names(counted, last)
-        kernel_names = self._kernel_names(counted)
+        everyone = [*counted, *(each.waker for each in counted if each.waker is not None)]
+        user_names = self._user_names(everyone, last)
+        kernel_names = self._kernel_names(everyone)
         found = []
-        no_names: dict[int, Symbol] = {}
         self.unnamed = self.frames = 0
         for each in counted:
-            user = self._named(each.user, user_names.get(each.pid, no_names), USER)
-            kernel = self._named(each.kernel, kernel_names, KERNEL)
-            if each.names:
-                texts = [self._text(symbol, symbol.offset) for symbol in reversed(each.names)]
-                kernel = tuple(Frame(text, KERNEL) for text in texts)
-            self.unnamed += sum(frame.kind == UNNAMED for frame in (*user, *kernel))
-            self.frames += len(user) + len(kernel)
-            state = self._state_words(each.state) if self._state_words else None
-            whose = each.pid, each.tid, each.comm, each.thread or None, state
-            found.append(NamedStack(*whose, user, kernel, each.ongoing))
+            stack = self._stack(each, user_names, kernel_names, self._innermost)
+            if each.waker is not None:
+                waker = self._waker(each.waker, user_names, kernel_names)
+                stack = stack._replace(waker=waker)
+            found.append(stack)
         return found
 
-    def _user_names(
-        self, counted: Sequence[Counted], last: bool
-    ) -> Mapping[int, Mapping[int, Symbol]]:
+    def _stack(
+        self, each: Counted, user_names: Mapping[int, Names], kernel_names: Names, innermost: str
+    ) -> NamedStack:
+        kernel: tuple[Frame, ...] = ()
+        user = self._named(each.user, user_names.get(each.pid, {}), USER)
+        if self._shows_kernel:
+            kernel = self._named(each.kernel, kernel_names, KERNEL, innermost)
+        if each.names:
+            texts = [self._text(symbol, symbol.offset) for symbol in reversed(each.names)]
+            kernel = tuple(Frame(text, KERNEL) for text in texts)
+        self.unnamed += sum(frame.kind == UNNAMED for frame in (*user, *kernel))
+        self.frames += len(user) + len(kernel)
+        state = self._state_words(each.state) if self._state_words else None
+        whose = each.pid, each.tid, each.comm, each.thread or None, state
+        return NamedStack(*whose, user, kernel, each.ongoing)
+
+    def _waker(
+        self, each: Counted, user_names: Mapping[int, Names], kernel_names: Names
+    ) -> NamedStack:
+        """A waker. If an interrupt woke the other up, the task that it interrupted has nothing to
+        do with it: neither its name nor its stack below the interrupt is given."""
+        places = each.kernel or []
+        symbols = [kernel_names.get(site) for site in call_site(places)]
+        kind, depth = interruption([symbol.name if symbol else "" for symbol in symbols])
+        if depth:
+            each = Counted(0, 0, 0, "", "", [], places[:depth], each.amount)
+        return self._stack(each, user_names, kernel_names, WAKES_UP)._replace(state=kind)
+
+    def _user_names(self, counted: Sequence[Counted], last: bool) -> Mapping[int, Names]:
         wanted: dict[int, set[int]] = {}
         for each in counted if self._user else ():
             if each.user:
@@ -131,7 +162,7 @@ class StackNames:
             self.why_not.append(self._symbols.why_not)
         return names
 
-    def _kernel_names(self, counted: Sequence[Counted]) -> Mapping[int, Symbol]:
+    def _kernel_names(self, counted: Sequence[Counted]) -> Names:
         wanted = {address for each in counted for address in call_site(each.kernel or [])}
         new = wanted - self._kernel_asked
         found = kernel_symbols(new) if new else {}
@@ -146,7 +177,7 @@ class StackNames:
         return self._kernel
 
     def _named(
-        self, addresses: Sequence[int] | None, names: Mapping[int, Symbol], kind: str
+        self, addresses: Sequence[int] | None, names: Names, kind: str, innermost: str = ""
     ) -> tuple[Frame, ...]:
         if addresses is None:
             return (LOST,)
@@ -155,7 +186,7 @@ class StackNames:
             symbol = names.get(site)
             name = "[unknown]"
             if symbol is not None:
-                if kind == KERNEL and symbol.name == self._innermost:
+                if innermost and symbol.name == innermost:
                     frames.clear()
                 name = self._text(symbol, symbol.offset + address - site, kind == KERNEL)
             if self._addresses:

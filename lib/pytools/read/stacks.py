@@ -2,7 +2,6 @@
 counted by them (bpf/stacks.h)."""
 from __future__ import annotations
 
-
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.read.growth import Growth
 from pytools.read.symbols import Symbol
@@ -22,6 +21,8 @@ STACKS, COUNTS = 16384, 40960
 SECOND_MAP_SHARE = 2
 IN_SECOND_MAP = 1 << 30
 NO_STACK = -14  # -EFAULT
+KEY_MEMBERS = 7  # those of struct stack_key
+NOBODY = 2**32 - 1
 # In the order of enum stack_loss.
 LOSSES = (
     "stacks lost to hash collisions: a larger --stack-storage-size makes them rare",
@@ -34,7 +35,8 @@ class Counted(NamedTuple):
     """A count, and whose it is: the names of the process, and of the thread, which is empty if
     threads are not told apart by it. Addresses of instructions are innermost first; None
     for a stack that was lost. ``names`` are the kernel's functions where their addresses are not
-    known; ``ongoing`` says that what is counted was not over."""
+    known; ``ongoing`` says that what is counted was not over; ``waker`` is the same of who ended
+    it, for tools that know that."""
 
     pid: int
     tid: int
@@ -46,6 +48,7 @@ class Counted(NamedTuple):
     amount: int
     names: tuple[Symbol, ...] = ()
     ongoing: bool = False
+    waker: Counted | None = None
 
 
 def map_sizes(stacks: int) -> dict[str, int]:
@@ -98,8 +101,11 @@ class Stacks(StackMaps):
         return [self.counted(key, amount) for key, amount in self._growth.since_last().items()]
 
     def counted(self, key: Sequence[Any], amount: int, ongoing: bool = False) -> Counted:
-        """An amount, and whose it is: the members of a struct stack_key (bpf/stacks.h)."""
-        pid, tid, user, kernel, state, comm, thread = key
+        """An amount, and whose it is: the members of a struct stack_key (bpf/stack_key.h), or of
+        two, as in struct wake_key (bpf/wakes.h)."""
+        (pid, tid, user, kernel, state, comm, thread), waker = key[:KEY_MEMBERS], key[KEY_MEMBERS:]
         process, name = (text_of(each.partition(b"\0")[0]) for each in (comm, thread))
         stacks = self.stack(user), self.stack(kernel)
-        return Counted(pid, tid, state, process, name, *stacks, amount, ongoing=ongoing)
+        by = self.counted(waker, amount) if waker and waker[0] != NOBODY and not ongoing else None
+        whose = pid, tid, state, process, name
+        return Counted(*whose, *stacks, amount, ongoing=ongoing, waker=by)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Amounts = Mapping[NamedStack, int]
 
 
-__all__ = ["StackForms"]
+__all__ = ["BOUNDARY", "FOLDED_BOUNDARY", "StackForms", "ongoing_word"]
 
 # Between kernel and user stacks, in text, and in folded lines and what is made of them; as bcc's
 # tools have it.
@@ -73,17 +73,20 @@ class StackForms:
         for stack, amount in stacks.items():
             for frame in reversed(self._frames(stack, BOUNDARY)):
                 yield f"    {escape(frame.name)}\n"
-            state = "" if stack.state is None else f", {stack.state}{_ongoing(stack)}"
-            who = " / ".join(map(escape, self._whose(stack)))
-            yield f"    {'-':<16} {who} ({stack.tid or stack.pid}){state}\n"
+            state = "" if stack.state is None else f", {stack.state}{ongoing_word(stack)}"
+            yield f"    {'-':<16} {self._named(stack)}{state}\n"
             yield f"        {amount}\n\n"
 
     def _lines(self, stacks: Amounts) -> Iterator[tuple[list[Frame], int]]:
         for stack, amount in stacks.items():
             start = [Frame(name, LABEL) for name in self._whose(stack)]
             if self._states and stack.state is not None:
-                start.append(Frame(stack.state + _ongoing(stack), LABEL))
+                start.append(Frame(stack.state + ongoing_word(stack), LABEL))
             yield start + self._frames(stack, FOLDED_BOUNDARY), amount
+
+    def _named(self, stack: NamedStack) -> str:
+        """The names, with the number of the thread, or of the process."""
+        return f"{' / '.join(map(escape, self._whose(stack)))} ({stack.tid or stack.pid})"
 
     def _whose(self, stack: NamedStack) -> list[str]:
         """The names of the process, and of the thread if that is asked for."""
@@ -100,6 +103,6 @@ class StackForms:
         return frame
 
 
-def _ongoing(stack: NamedStack) -> str:
+def ongoing_word(stack: NamedStack) -> str:
     """The word behind the state of a wait that is not over."""
     return " ongoing" if stack.ongoing else ""

@@ -129,11 +129,13 @@ class HistogramTool(Tool):
         ended: Callable[[Program], Callable[[], Collection[tuple[int, int]]]] | None = None,
         always: Callable[[], Collection[int]] = tuple,
         trace: type[HistogramTrace] | None = None,
+        names: Callable[[Program], Callable[[int], Any]] | None = None,
         **more: Any,
     ) -> HistogramTrace:
         """Load a template's program, attach it, and trace. ``ended`` makes of the program a
         function that gives samples which the reader has itself, (id, nanoseconds), at the end of
-        each interval; ``always`` is that of LinearSamples.
+        each interval; ``always`` is that of LinearSamples; ``names`` makes of the program what
+        stands in place of the ``words`` of keys.
         ``trace`` is HistogramTrace or a class made from it, ``more`` what it takes."""
         keys = [key for key in self.keys if key.name == options.each]
         keys = keys or [key for key in self.keys if not key.option]
@@ -151,12 +153,15 @@ class HistogramTool(Tool):
             sizes,
         )
         more_samples = ended(traced) if ended else _none
+        name = names(traced) if names else None
+
+        worded = [(key, name or key.words) for key in keys]
 
         def read() -> tuple[Keyed, int]:
             more = more_samples()
             lost = samples.lost()
             return [
-                ({key.name: key.words(each) if key.words else each for key in keys}, histogram)
+                ({key.name: words(each) if words else each for key, words in worded}, histogram)
                 for each, histogram in samples.since_last(more).items()
             ], lost
 

@@ -416,6 +416,29 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "--states only. bcc's tool names none."
         ),
     ],
+    "offwaketime": [
+        _output(
+            "The waker is whoever makes the other able to run (sched_waking). bcc's tool takes "
+            "whoever puts it on a run queue (sched_wakeup), which may be a task that another CPU "
+            "interrupts for that."
+        ),
+        _output(
+            "If an interrupt ends a wait, it is named in the place of the waker, as in [hard "
+            "interrupt]. bcc's tool names the task that was interrupted."
+        ),
+        _output(
+            "The stack that waits is the one with which the thread left its CPU. Where bcc's tool "
+            "uses raw tracepoints (since November 2025), it takes the name and the stack of the "
+            "task that is switched out when the thread runs again."
+        ),
+        _output(
+            "Behind the thread, text names the state in which it waited. Folded lines do so with "
+            "--states only. bcc's tool names none."
+        ),
+        _output(
+            "What is still waiting at the end is shown, without a waker. bcc's tool leaves it out."
+        ),
+    ],
     "oomkill": [
         _output(
             "bcc's tool prints a sentence, with the load averages and the stack of the process "
@@ -579,6 +602,38 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "vfs_create(), which open(2) does not make: it shows 0 where files are created all the "
             "time."
         ),
+    ],
+    "wakeuptime": [
+        Difference("--useronly", "--user-threads-only"),
+        _DEPTH,
+        _output(
+            "The waker is whoever makes the other able to run (sched_waking). bcc's tool takes "
+            "whoever puts it on a run queue (sched_wakeup), which may be a task that another CPU "
+            "interrupts for that."
+        ),
+        _output(
+            "If an interrupt ends a sleep, it is named in the place of the waker, as in [hard "
+            "interrupt]. bcc's tool names the task that was interrupted."
+        ),
+        _output(
+            "The functions of the waker's process are shown below those of the kernel. bcc's tool "
+            "shows the kernel's alone, as -K does."
+        ),
+        _output(
+            "Processes of the same name are told apart, and their numbers are shown. bcc's tool "
+            "adds them up."
+        ),
+        _output(
+            "Addresses are shown with --address. bcc's tool always shows them. With --verbose, "
+            "ours says what is compiled and attached."
+        ),
+    ],
+    "wqlat": [
+        _output(
+            "With -w, names have up to 31 bytes, as in Linux 6.12, and a * at the end of NAME "
+            "stands for any more of it. bcc's tool takes 23 bytes, and cuts longer names off."
+        ),
+        _output("bcc's tool does not compile on Linux 5.10."),
     ],
     **dict.fromkeys(("ext4dist", "xfsdist", "btrfsdist", "nfsdist", "zfsdist"), _DIST),
     **dict.fromkeys(("ext4slower", "xfsslower", "btrfsslower", "zfsslower"), _SLOWER),

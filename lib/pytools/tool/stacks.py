@@ -142,9 +142,12 @@ class StackTool(Tool):
         options: argparse.Namespace,
         template: str,
         settings: Mapping[str, int] = {},
+        sizes: Mapping[str, int] = {},
+        trace: type[StackTrace] | None = None,
         **more: Any,
     ) -> StackTrace:
-        """Load a template's program, attach it, and trace. ``more`` is what StackTrace takes."""
+        """Load a template's program, attach it, and trace. ``trace`` is StackTrace or a class made
+        from it, ``more`` what it takes."""
         if options.seconds is not None:
             if options.duration is not None:
                 raise Usage("the duration is given twice")
@@ -153,7 +156,7 @@ class StackTool(Tool):
             raise Usage(f"argument --{options.form}: not allowed with argument -f/--folded")
         names = StackNames(
             not options.kernel_stacks_only, options.offset, options.address, self.innermost,
-            self.state_words,
+            self.state_words, not options.user_stacks_only,
         )  # fmt: skip
         try:
             names.watch(options.pid or [])  # its child loads bcc while the program is compiled
@@ -163,9 +166,9 @@ class StackTool(Tool):
                 "THREADS": int(self.tells_threads or options.thread_names),
                 **settings,
             }
-            sizes = stacks.sizes(options.stack_storage_size, options.hash_storage_size)
-            traced = self.load(options, template, settings=settings, sizes=sizes)
-            return StackTrace(self, options, traced, names, **more)
+            kept = stacks.sizes(options.stack_storage_size, options.hash_storage_size)
+            traced = self.load(options, template, settings=settings, sizes={**kept, **sizes})
+            return (trace or StackTrace)(self, options, traced, names, **more)
         except BaseException:
             names.close()
             raise
@@ -178,7 +181,8 @@ class StackTrace(Trace):
     gives when it is: what was not over is in the last rows."""
 
     kind = "stacks"
-    values = (
+    forms = StackForms
+    values: tuple[str, ...] = (
         "pid", "tid", "comm", "thread", "state", "user_stack", "kernel_stack", "amount", "ongoing",
     )  # fmt: skip
 
@@ -204,7 +208,7 @@ class StackTrace(Trace):
         }
         self._before: Counter[NamedStack] = Counter()
         self._look, self._ongoing = ongoing, _none
-        self._forms = StackForms(
+        self._forms = self.forms(
             tool.name, tool.unit, options.delimited, options.annotations, options.thread_names,
             getattr(options, "states", False),
         )  # fmt: skip

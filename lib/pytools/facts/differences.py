@@ -23,10 +23,11 @@ __all__ = [
     "FIRST_ARGUMENT", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD",
     "IO_COMPLETION", "IO_OPEN_NAME", "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET",
     "MM_COUNTER", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
-    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN", "REQUEST_STARTS",
-    "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD", "SECOND_ARGUMENT",
-    "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
-    "SYS_ENTER", "SYS_EXIT", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
+    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_ORIGIN",
+    "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RUNNABLE_WEIGHT_FIELD",
+    "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_IO_OPEN",
+    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER", "SYS_EXIT", "TASK_STATE",
+    "THIRD_ARGUMENT", "USER_REGISTERS", "resolve",
 ]  # fmt: skip
 
 
@@ -892,6 +893,46 @@ def RECLAIM_ARGUMENTS(kernel: Kernel) -> str:
     if arguments[0] != "int" if arguments else kernel.version >= (7, 1):
         return "unsigned int flags, int order"
     return "int order, unsigned int flags"
+
+
+_ALLOCATES = """
+%s)
+{
+	return %s;
+}
+"""
+_KMALLOC = """
+RAW_TRACEPOINT(%s, long unsigned int call_site, const void *ptr,
+	       long unsigned int bytes_req, long unsigned int bytes_alloc)
+{
+	return ptr ? allocates_bytes(bytes_alloc) : 0;
+}
+"""
+
+
+def SLAB_PROGRAMS(kernel: Kernel) -> str:
+    """The programs that run when objects are allocated from a slab cache, and when kmalloc() is
+    called. Since Linux commit 2c1d697fb8ba (v6.1) the tracepoint tells the cache; before, the
+    functions do. The tracepoints of allocations on a node are gone since commit 11e9734bcb6a
+    (v6.1). Those of many objects at a time have none."""
+    if not kernel.has_btf:
+        raise Failure(
+            "slab caches (struct kmem_cache) are known from type information (BTF) only, "
+            "which this kernel lacks"
+        )
+    function = "FUNCTION(%s, struct kmem_cache *s"
+    many = "OPTIONAL " + function % "kmem_cache_alloc_bulk" + ", long unsigned int size"
+    text = _ALLOCATES % (many, "allocates(s, size)") if kernel.has_kprobes else ""
+    arguments = kernel.btf.raw_tracepoint("kmem_cache_alloc") or []
+    if arguments[2:3] == ["struct kmem_cache *"]:
+        traced = (
+            "RAW_TRACEPOINT(kmem_cache_alloc, long unsigned int call_site, const void *ptr,\n"
+            "\t       struct kmem_cache *s"
+        )
+        return text + _ALLOCATES % (traced, "ptr ? allocates(s, 1) : 0") + _KMALLOC % "kmalloc"
+    for name in ("kmem_cache_alloc", "kmem_cache_alloc_node"):
+        text += _ALLOCATES % (function % name, "allocates(s, 1)")
+    return text + _KMALLOC % "kmalloc" + _KMALLOC % "kmalloc_node"
 
 
 def MM_COUNTER(kernel: Kernel) -> str:

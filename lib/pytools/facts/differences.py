@@ -901,8 +901,8 @@ _ALLOCATES = """
 	return %s;
 }
 """
-_KMALLOC = """
-RAW_TRACEPOINT(%s, long unsigned int call_site, const void *ptr,
+_KMALLOC_NODE = """
+RAW_TRACEPOINT(kmalloc_node, long unsigned int call_site, const void *ptr,
 	       long unsigned int bytes_req, long unsigned int bytes_alloc)
 {
 	return ptr ? allocates_bytes(bytes_alloc) : 0;
@@ -911,8 +911,8 @@ RAW_TRACEPOINT(%s, long unsigned int call_site, const void *ptr,
 
 
 def SLAB_PROGRAMS(kernel: Kernel) -> str:
-    """The programs that run when objects are allocated from a slab cache, and when kmalloc() is
-    called. Since Linux commit 2c1d697fb8ba (v6.1) the tracepoint tells the cache; before, the
+    """The programs that run when objects are allocated from a slab cache, and when kmalloc_node()
+    is called. Since Linux commit 2c1d697fb8ba (v6.1) the tracepoint tells the cache; before, the
     functions do. The tracepoints of allocations on a node are gone since commit 11e9734bcb6a
     (v6.1). Those of many objects at a time have none."""
     if not kernel.has_btf:
@@ -929,10 +929,10 @@ def SLAB_PROGRAMS(kernel: Kernel) -> str:
             "RAW_TRACEPOINT(kmem_cache_alloc, long unsigned int call_site, const void *ptr,\n"
             "\t       struct kmem_cache *s"
         )
-        return text + _ALLOCATES % (traced, "ptr ? allocates(s, 1) : 0") + _KMALLOC % "kmalloc"
+        return text + _ALLOCATES % (traced, "ptr ? allocates(s, 1) : 0")
     for name in ("kmem_cache_alloc", "kmem_cache_alloc_node"):
         text += _ALLOCATES % (function % name, "allocates(s, 1)")
-    return text + _KMALLOC % "kmalloc" + _KMALLOC % "kmalloc_node"
+    return text + _KMALLOC_NODE
 
 
 def MM_COUNTER(kernel: Kernel) -> str:

@@ -23,7 +23,7 @@ BESIDE = 64
 COLUMNS = "PID UID CMD HITS MISSES DIRTIES READ_HIT% WRITE_HIT%".split()
 
 
-def rows(output: bytes) -> dict[int, dict[str, Any]]:
+def rows(output: str) -> dict[int, dict[str, Any]]:
     """The rows of one table by process, which come the busiest first."""
     return {row["pid"]: row for row in map(json.loads, output.splitlines())}
 

@@ -62,7 +62,7 @@ def tree() -> Iterator[tuple[Path, Worker]]:
         yield path, running
 
 
-def rows(output: bytes) -> list[dict[str, Any]]:
+def rows(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 

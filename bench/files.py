@@ -35,6 +35,7 @@ WATCHED = (
     Watched("fsdist", ["-t", "ext4"], "ext4dist", []),
     Watched("cachestat", ["1000"], "cachestat", ["1000"]),
     Watched("filetop", ["-C", "1000"], "filetop", ["-C", "1000"]),
+    Watched("dirtop", ["-C", "-d", "/", "1000"], "dirtop", ["-C", "-d", "/", "1000"]),
     Watched("fileslower", ["0"], "fileslower", ["0"]),
     Watched("dcstat", ["1000"], "dcstat", ["1000"]),
 )

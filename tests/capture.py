@@ -73,6 +73,7 @@ SAMPLES = {
     "min": "1",
     "type": "ext4",
     "directory": "/",
+    "directories": "/,/*",
     "sort": "all",
     "shared": "/bin/bash",
     "label": "end",
@@ -132,6 +133,15 @@ def shortest(tool: str) -> list[str]:
     return [*load(tool).tool.try_with, *(["--duration", "0"] if ends else [])]
 
 
+def sample(action: argparse.Action) -> str:
+    """An argument for an option that takes one."""
+    known = SAMPLES.get(action.dest)
+    if action.choices and known not in action.choices:
+        return str(next(iter(action.choices)))
+    assert known is not None, f"no sample for {action.dest}"
+    return known
+
+
 def command_lines(tool: str) -> list[list[str]]:
     """Without options, and with each of those alone that a tool has to itself. What --exec adds is
     the same for all: test_exec.py."""
@@ -139,7 +149,7 @@ def command_lines(tool: str) -> list[list[str]]:
     lines: list[list[str]] = [[]]
     for action in options(tool):
         if action.dest not in shared:
-            argument = [] if action.nargs == 0 else [SAMPLES[action.dest]]
+            argument = [] if action.nargs == 0 else [sample(action)]
             lines.append([action.option_strings[-1], *argument])
     return lines
 

@@ -1,78 +1,88 @@
-"""slabratetop against a program that knows which objects of the kernel it needs."""
+"""slabratetop against a program that makes the kernel allocate a known number of objects."""
 from __future__ import annotations
 
 import json
-import os
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from support import Tool, python_child, run_tool
+from file_work import folder, worker
+from support import Tool, in_fork, needs_btf, run_tool
 
-NAMES, FILES = 3000, 500
-# Each name that is not there needs a dentry, each eventfd(2) a dentry and some memory of kmalloc().
-CHILD = f"""
-import ctypes, os, sys
-libc = ctypes.CDLL(None)
-names = [f"/dev/shm/pytools-{{os.getpid()}}-{{number}}" for number in range({NAMES})]
-print("ready", flush=True)
-sys.stdin.readline()
-for name in names:
-    try:
-        os.stat(name)
-    except FileNotFoundError:
-        pass
-for _ in range({FILES}):
-    libc.close(libc.eventfd(0, 0))
-print("done", flush=True)
-sys.stdin.readline()
+pytestmark = needs_btf
+
+COUNT = 3000
+# What Python and the kernel allocate beside it for the same process.
+BESIDE = 100
+
+# A new name that is not there takes a dentry each.
+NAMES = f"""
+for i in range({COUNT}):
+    os.access(f"{{i}}-{{os.getpid()}}", os.F_OK)
+"""
+# An epoll takes an open file, and a structure of its own by kmalloc().
+POLLS = f"""
+import select
+for i in range({COUNT}):
+    select.epoll().close()
 """
 
 
-def slab_sizes() -> dict[str, int]:
-    """The bytes of an object, by the name of the cache."""
-    with open("/proc/slabinfo") as lines:
-        return {line.split()[0]: int(line.split()[3]) for line in list(lines)[2:]}
+def object_size(cache: str) -> int:
+    """The bytes of an object of a cache, as the kernel says it."""
+    lines = Path("/proc/slabinfo").read_text().splitlines()
+    return next(int(words[3]) for words in map(str.split, lines) if words[0] == cache)
 
 
-def test_objects_of_known_number() -> None:
-    with python_child(CHILD) as child:
-        assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
-        with Tool("slabratetop", "--json", "-r", "1000", "-p", str(child.pid), "1000") as tool:
-            child.stdin.write(b"\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == b"done\n"
-            output = tool.stop()
-    rows: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
-    found = {row["cache"]: row for row in rows if "cache" in row}
-    # What interrupts allocate meanwhile is counted, too; what is missed is said.
-    missed = sum(row.get("lost", 0) for row in rows)
-    dentries = NAMES + FILES
-    assert dentries - missed <= found["dentry"]["allocs"] <= dentries + 100
-    assert found["dentry"]["bytes"] == found["dentry"]["allocs"] * slab_sizes()["dentry"]
-    of_kmalloc = [row for name, row in found.items() if name.startswith("kmalloc-")]
-    assert sum(row["allocs"] for row in of_kmalloc) >= FILES - missed
-    assert [row["bytes"] for row in rows if "cache" in row] == sorted(
-        (row["bytes"] for row in found.values()), reverse=True
-    )
+def allocated(*steps: str) -> list[dict[str, tuple[int, int]]]:
+    """Of each step that a process does, the objects and bytes by cache."""
+    found = []
+    with folder("slabratetop") as path, worker(path) as program:
+        program.do("import select")
+        for step in steps:
+            arguments = ["--json", "-r", "1000", "-p", str(program.pid), "1000"]
+            with Tool("slabratetop", *arguments) as tool:
+                program.do(step)
+                lines = tool.stop().splitlines()
+            rows = [json.loads(line) for line in lines]
+            sizes = [row["bytes"] for row in rows]
+            assert sizes == sorted(sizes, reverse=True)
+            found.append({row["cache"]: (row["allocs"], row["bytes"]) for row in rows})
+            assert len(found[-1]) == len(rows)
+    return found
+
+
+def test_objects_and_bytes_of_caches_and_of_kmalloc() -> None:
+    names, polls, nothing = allocated(NAMES, POLLS, "pass")
+    for cache, rows in (("dentry", names), ("filp", polls), ("dentry", polls)):
+        objects, size = rows[cache]
+        assert COUNT <= objects <= COUNT + BESIDE
+        assert size == objects * object_size(cache)
+    # No cache that could be one of another size.
+    kmalloc = {cache: row for cache, row in polls.items() if cache.startswith("kmalloc-")}
+    several = [cache for cache, (objects, _) in kmalloc.items() if objects >= COUNT]
+    assert several
+    for cache in several:
+        objects, size = kmalloc[cache]
+        assert objects <= COUNT + BESIDE and size == objects * object_size(cache)
+    assert all(objects <= BESIDE for objects, _ in nothing.values())
+
+
+def test_a_table_has_the_columns_of_bcc_and_as_many_rows_as_asked_for() -> None:
+    with folder("slabratetop") as path, worker(path) as program:
+        arguments = ["-C", "-r", "2", "-s", "count", "-p", str(program.pid), "1000"]
+        with Tool("slabratetop", *arguments) as tool:
+            program.do(POLLS)
+            head, *lines = tool.stop().splitlines()
+    assert head.split() == ["CACHE", "ALLOCS", "BYTES"]
+    assert len([line for line in lines if line]) == 2
+    assert all(int(line.split()[1]) >= COUNT for line in lines[:2])
 
 
 @pytest.mark.host_only
-def test_names_are_those_of_slabinfo() -> None:
-    result = run_tool("slabratetop", "--json", "-s", "name", "-r", "1000", "0.5", "1")
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
-    names = [row["cache"] for row in rows if "cache" in row]
-    assert names == sorted(names)
-    known = {*slab_sizes(), "kmalloc-large"}
-    if os.path.isdir("/sys/kernel/slab"):  # the names of merged caches, too
-        known |= set(os.listdir("/sys/kernel/slab"))
-    assert set(names) <= known
-
-
-@pytest.mark.host_only
-def test_few_rows_and_another_order() -> None:
-    result = run_tool("slabratetop", "-C", "-r", "3", "-s", "count", "0.5", "1")
-    lines = result.stdout.splitlines()
-    assert lines[0].split() == ["CACHE", "ALLOCS", "BYTES"] and len(lines) == 5
-    counts = [int(line.split()[1]) for line in lines[1:4]]
-    assert counts == sorted(counts, reverse=True)
+def test_names_come_in_their_order() -> None:
+    result = run_tool("slabratetop", "--csv", "-s", "name", "-r", "1000", "0.2", "1")
+    names = [line.split(",")[1] for line in result.stdout.splitlines()[1:]]
+    assert names and names == sorted(names) and result.stderr == ""
+    result = in_fork("slabratetop", "-s", "bytes", "--ebpf")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1

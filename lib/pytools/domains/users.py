@@ -1,14 +1,30 @@
 """Users by name: here, or as a process knows them, in its own root directory and user namespace."""
 from __future__ import annotations
 
+import functools
 import os
 
 from pytools.base.errors import Usage
 from pytools.base.process_files import open_in_root
 
-__all__ = ["user_number"]
+__all__ = ["user_name", "user_number"]
 
 MOST_BYTES = 1 << 20  # of a process's /etc/passwd
+
+
+@functools.lru_cache(maxsize=1024)
+def user_name(number: int) -> str:
+    """The name of a user here; the number where there is none.
+
+    >>> user_name(0), user_name(0xFFFFFFFE)
+    ('root', '4294967294')
+    """
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):
+        return str(number)
 
 
 def user_number(name: str, pids: list[int] | None) -> int:

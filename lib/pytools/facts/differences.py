@@ -1016,24 +1016,44 @@ def NODE_ALLOCATIONS(kernel: Kernel) -> str:
     )
 
 
+_ALLOCATES = """
+%s)
+{
+	return %s;
+}
+"""
+_KMALLOC_NODE = """
+RAW_TRACEPOINT(kmalloc_node, long unsigned int call_site, const void *ptr,
+	       long unsigned int bytes_req, long unsigned int bytes_alloc)
+{
+	return ptr ? allocates_bytes(bytes_alloc) : 0;
+}
+"""
+
+
 def SLAB_PROGRAMS(kernel: Kernel) -> str:
-    """The programs for objects of the kernel's caches. The tracepoint has the cache since Linux
-    commit 2c1d697fb8ba (v6.1), which is there for all nodes of the memory; before, the functions
-    have it."""
-    if not NODE_ALLOCATIONS(kernel):
-        return (
-            "RAW_TRACEPOINT(kmem_cache_alloc, long unsigned int call_site, const void *ptr, "
-            "struct kmem_cache *cache)\n{\n\treturn ptr ? allocates_from(cache) : 0;\n}\n"
+    """The programs that run when objects are allocated from a slab cache, and when kmalloc_node()
+    is called. Since Linux commit 2c1d697fb8ba (v6.1) the tracepoint tells the cache; before, the
+    functions do. The tracepoints of allocations on a node are gone since commit 11e9734bcb6a
+    (v6.1). Those of many objects at a time have none."""
+    if not kernel.has_btf:
+        raise Failure(
+            "slab caches (struct kmem_cache) are known from type information (BTF) only, "
+            "which this kernel lacks"
         )
-    return (
-        "RAW_TRACEPOINT(kmalloc_node, long unsigned int call_site, const void *ptr, "
-        "long unsigned int asked, long unsigned int bytes)\n{\n"
-        "\treturn ptr ? allocates_bytes(bytes) : 0;\n}\n\n"
-    ) + "\n".join(
-        f"FUNCTION_RETURN({name}, void *result, struct kmem_cache *s)\n{{\n"
-        "\treturn result ? allocates_from(s) : 0;\n}\n"
-        for name in ("kmem_cache_alloc", "kmem_cache_alloc_node")
-    )
+    function = "FUNCTION(%s, struct kmem_cache *s"
+    many = "OPTIONAL " + function % "kmem_cache_alloc_bulk" + ", long unsigned int size"
+    text = _ALLOCATES % (many, "allocates(s, size)") if kernel.has_kprobes else ""
+    arguments = kernel.btf.raw_tracepoint("kmem_cache_alloc") or []
+    if arguments[2:3] == ["struct kmem_cache *"]:
+        traced = (
+            "RAW_TRACEPOINT(kmem_cache_alloc, long unsigned int call_site, const void *ptr,\n"
+            "\t       struct kmem_cache *s"
+        )
+        return text + _ALLOCATES % (traced, "ptr ? allocates(s, 1) : 0")
+    for name in ("kmem_cache_alloc", "kmem_cache_alloc_node"):
+        text += _ALLOCATES % (function % name, "allocates(s, 1)")
+    return text + _KMALLOC_NODE
 
 
 def MM_COUNTER(kernel: Kernel) -> str:

@@ -207,6 +207,18 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("With --verbose, ours also says on standard error what is compiled and attached."),
     ],
+    "cachetop": [
+        _output(
+            "A hit or a miss is a page that a read or a page fault asks for, and WRITE_HIT% is of "
+            "the pages that become dirty, as in cachestat(8). bcc's tool has one sum of accesses "
+            "for reads and writes, and its two percentages are parts of that."
+        ),
+        _output(
+            "The table is printed anew, also into a pipe. The keys of bcc's tool (<, >, r and q) "
+            "are --sort and Ctrl-C here. The time, the order and the sizes of the cache are not "
+            "shown above the table; cachestat(8) has the sizes."
+        ),
+    ],
     "cpudist": [
         _CGROUP,
         _output(
@@ -221,6 +233,18 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "d_lookup() has not found, which most look-ups do not pass any more."
         ),
         _output("HIT% is 0.00 where nothing was looked up. bcc's tool prints -%."),
+    ],
+    "dirtop": [
+        _output(
+            "R_Kb and W_Kb are what was read and written. bcc's tool adds up what was asked for, "
+            "which is more where a read meets the end of the file."
+        ),
+        _output(
+            "There may be 16,384 directories, of which the innermost counts. In bcc's tool there "
+            "may be 15, of which the outermost counts; it also counts for any other directory "
+            "whose inode has the same number on another file system."
+        ),
+        _output("The load averages are not shown above the table."),
     ],
     "drsnoop": [
         Difference("-P PID", "--pid", "bcc's examples have it, though its tool refuses it."),
@@ -507,8 +531,8 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "slabratetop": [
         Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
         _output(
-            "What kmalloc() allocates is counted by its size, on all kernels. bcc's tool, which "
-            "counts calls of kmem_cache_alloc(), misses it."
+            "Objects that are allocated on a node or many at a time, and those of kmalloc(), are "
+            "counted. bcc's tool and libbpf-tools' miss them; bcc's refuses Linux 6.8 and newer."
         ),
         _output("The load averages are not shown above the table."),
     ],

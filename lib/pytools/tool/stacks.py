@@ -156,7 +156,7 @@ class StackTool(Tool):
             raise Usage(f"argument --{options.form}: not allowed with argument -f/--folded")
         names = StackNames(
             not options.kernel_stacks_only, options.offset, options.address, self.innermost,
-            self.state_words, not options.user_stacks_only,
+            self.state_words, kernel=not options.user_stacks_only,
         )  # fmt: skip
         try:
             names.watch(options.pid or [])  # its child loads bcc while the program is compiled

@@ -60,7 +60,10 @@ host_only = pytest.mark.host_only
 @functools.lru_cache(maxsize=None)
 def summarises(tool: str) -> bool:
     """Whether a tool prints summaries (otherwise: events)."""
-    return any(action.dest == "interval" for action in capture.load(tool).parser._actions)
+    return any(
+        action.dest == "interval" and not action.option_strings
+        for action in capture.load(tool).parser._actions
+    )
 
 
 def has_timestamp(tool: str) -> bool:
@@ -378,6 +381,8 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
     """Without an event or an interval's end to be written."""
     before = program_ids()
     silent = ["1000000"] if summarises(tool) else ["-p", str(os.getpid())]
+    if "-i" in capture.load(tool).parser._option_string_actions:
+        silent = ["-i", "1000000"]
     reading, writing = os.pipe()
     with Tool(tool, *options, *silent, stdout=writing) as running:
         os.close(writing)

@@ -381,8 +381,8 @@ def test_a_reader_that_leaves_before_anything_is_printed_ends_a_tool(
     """Without an event or an interval's end to be written."""
     before = program_ids()
     silent = ["1000000"] if summarises(tool) else ["-p", str(os.getpid())]
-    if "-i" in capture.load(tool).parser._option_string_actions:
-        silent = ["-i", "1000000"]
+    if not summarises(tool) and "--interval" in capture.load(tool).parser._option_string_actions:
+        silent = ["--interval", "1000000"]
     reading, writing = os.pipe()
     with Tool(tool, *options, *silent, stdout=writing) as running:
         os.close(writing)

@@ -122,6 +122,13 @@ def on_host_only(*values: Any) -> list[Any]:
     return [pytest.param(value, marks=pytest.mark.host_only) for value in values]
 
 
+# What a tool may say of a machine that was busy before it started, and is, or that is slow.
+MISSING = re.compile(
+    rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost|calls missed)\b"
+    rb"|(at|de)tached (to|from) \d+ of).*\n?"
+)
+
+
 def one_in_matrix(tools: Iterable[str]) -> list[Any]:
     """The tools as a test's parameters: all of them on the host, the first in the matrix."""
     return [parameter(tool, in_matrix=not number) for number, tool in enumerate(tools)]

@@ -26,6 +26,7 @@ from programs import program_ids, wait_until_detached
 from pytools import __version__
 from support import (
     EMULATED,
+    MISSING,
     PATIENCE,
     TOOLS,
     Tool,
@@ -190,11 +191,6 @@ def activity(tool: str) -> Iterator[None]:
 
 # Arguments with which a tool shows what it leaves out without.
 EVERYTHING = {"runqslower": ["1"], "memleak": ["-o", "0"]}
-# What a tool may say of a machine that was busy before it started, and is, or that is slow.
-MISSING = re.compile(
-    rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost)\b"
-    rb"|(at|de)tached (to|from) \d+ of).*\n?"
-)
 
 
 def seconds(tool: str) -> str:

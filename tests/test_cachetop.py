@@ -47,7 +47,8 @@ def test_each_process_has_what_it_asks_for_and_makes_dirty() -> None:
                 again = rows(tool.stop())
     assert list(found) == [reader.pid, writer.pid]
     read, written, rewritten = found[reader.pid], found[writer.pid], again[writer.pid]
-    assert read["misses"] == PAGES and PAGES <= read["hits"] <= PAGES + OWN
+    assert PAGES <= read["misses"] <= PAGES + OWN
+    assert 2 * PAGES <= read["hits"] + read["misses"] <= 2 * PAGES + OWN
     assert 49 < read["read_hit"] < 52 and read["dirties"] <= BESIDE
     assert written["misses"] == rewritten["misses"] == 0
     for row in (written, rewritten):
@@ -69,8 +70,10 @@ def test_a_table_has_the_columns_of_bcc_and_names_users() -> None:
     assert head.split() == COLUMNS and not any(rest)
     cells = line.split()
     assert (cells[0], cells[1]) == (str(program.pid), "nobody")
-    assert PAGES <= int(cells[3]) <= PAGES + OWN and cells[4:6] == ["0", "0"]
-    assert cells[6:] == ["100.0%", "0.0%"]
+    hits, misses, dirties = map(int, cells[3:6])
+    # A page of the file system's own may have the time of the access.
+    assert PAGES <= hits <= PAGES + OWN and misses == 0 and dirties <= OWN
+    assert cells[6] == "100.0%"
 
 
 @pytest.mark.host_only

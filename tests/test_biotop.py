@@ -112,10 +112,12 @@ def test_the_time_on_the_disk_and_before_it() -> None:
 # Writes to a file when it is told to, and to the disk only what it has written itself.
 WRITER = """
 import os, sys
-file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
 print("ready", flush=True)
 for line in sys.stdin:
+    # A file is written back for whom it was first written by.
+    file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.pwrite(file, b"x" * int(line), 0)
+    os.close(file)
     print("done", flush=True)
 """
 
@@ -146,6 +148,9 @@ def test_write_back_is_that_of_the_cgroup_that_wrote() -> None:
         paths = [folder / f"biotop-{number}" for number in range(2)]
         for path in paths:
             stack.callback(path.unlink)
+        # The memory's controller knows whose a page is: the io controller asks it.
+        for folder in (groups[0].parent.parent, groups[0].parent):
+            (folder / "cgroup.subtree_control").write_text("+memory")
         writers = [stack.enter_context(python_child(WRITER, str(path))) for path in paths]
         for writer, group in zip(writers, groups):
             assert writer.stdout and writer.stdout.readline() == b"ready\n"

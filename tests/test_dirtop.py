@@ -88,7 +88,7 @@ def test_calls_and_bytes_below_each_directory() -> None:
             found = rows(tool.stop())
             assert b"lost" not in tool.messages
     assert amounts(found) == {"a": INTO_A, "b": INTO_B}
-    assert [row["path"] for row in found] == [f"{path}/b", f"{path}/a"]
+    assert [row["path"] for row in found] == [f"{path}/a", f"{path}/b"]
 
 
 @needs_functions

@@ -18,8 +18,9 @@ HARD, SOFT = "hard interrupt", "soft interrupt"
 _ENTRIES = re.compile(
     r"asm_(common_interrupt|spurious_interrupt|sysvec_\w+)|el[01][th]?(_64|_32)?_(irq|fiq)"
 )
-# What runs the handlers of soft interrupts (kernel/softirq.c): the latter in Linux v5.10.
-_HANDLERS = {"handle_softirqs", "__do_softirq"}
+# What runs the handlers of soft interrupts (kernel/softirq.c): in Linux v5.10 the second one, whose
+# address has the third name, too.
+_HANDLERS = {"handle_softirqs", "__do_softirq", "__softirqentry_text_start"}
 
 
 def interruption(functions: Sequence[str]) -> tuple[str | None, int]:

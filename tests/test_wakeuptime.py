@@ -42,12 +42,13 @@ def test_two_that_wake_each_other_up_are_each_other_s_wakers() -> None:
             assert row["waker_comm"] == "ponger" and "write" in row["waker_kernel_stack"]
             assert row["interrupt"] is None and row["waker_user_stack"]
         assert row["waker_kernel_stack"].endswith("try_to_wake_up")
-    # What a timer wakes up, no task does.
-    (timer,) = [row for row in found if row["waker_comm"] is None]
-    assert timer["pid"] == seen.ponger and "hrtimer" in timer["waker_kernel_stack"]
-    assert (timer["interrupt"], timer["waker_pid"]) == ("hard interrupt", None)
-    assert timer["waker_user_stack"] is None
-    assert timer["usecs"] / 1e6 >= 0.95 * ROUNDS * LENGTH
+    # What a timer wakes up, no task does. It may interrupt the kernel at several places.
+    timers = [row for row in found if row["waker_comm"] is None]
+    for timer in timers:
+        assert timer["pid"] == seen.ponger and "hrtimer" in timer["waker_kernel_stack"]
+        assert (timer["interrupt"], timer["waker_pid"]) == ("hard interrupt", None)
+        assert timer["waker_user_stack"] is None
+    assert sum(timer["usecs"] for timer in timers) / 1e6 >= 0.95 * ROUNDS * LENGTH
 
 
 # Sends packets, each when the one before has been taken in.

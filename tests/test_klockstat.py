@@ -119,7 +119,7 @@ def test_waits_of_known_length_by_caller() -> None:
     (pipe,) = of_pipes(found)
     (file,) = [row for row in found if row["type"] == "rwsem:W" and "write_iter+" in row["caller"]]
     for row, count, (least, most, longest) in zip((pipe, file), (PIPES * TIMES, 10), expected):
-        assert row["count"] == count
+        assert row["count"] == count, [(r["type"], r["caller"], r["count"]) for r in found]
         assert least <= row["total_ns"] <= most
         assert longest <= row["max_ns"] <= row["total_ns"]
         assert row["avg_ns"] == row["total_ns"] // count

@@ -116,14 +116,18 @@ def test_waits_of_known_length_by_caller() -> None:
     with fighters() as (child, waiter), Tool("klockstat", "--json", "-p", str(child.pid)) as tool:
         expected = fight(child)
         found = rows(tool)
-    (pipe,) = of_pipes(found)
-    (file,) = [row for row in found if row["type"] == "rwsem:W" and "write_iter+" in row["caller"]]
-    for row, count, (least, most, longest) in zip((pipe, file), (PIPES * TIMES, 10), expected):
-        assert row["count"] == count, [(r["type"], r["caller"], r["count"]) for r in found]
-        assert least <= row["total_ns"] <= most
-        assert longest <= row["max_ns"] <= row["total_ns"]
-        assert row["avg_ns"] == row["total_ns"] // count
-        assert row["max_tid"] == waiter and row["max_thread"].startswith("python3")
+    # In 7.3 a write takes the lock at two places.
+    pipes = [row for row in found if row["type"] == "mutex" and "pipe_" in row["caller"]]
+    files = [row for row in found if row["type"] == "rwsem:W" and "write_iter+" in row["caller"]]
+    for callers, count, (least, most, longest) in zip(
+        (pipes, files), (PIPES * TIMES, 10), expected
+    ):
+        assert sum(row["count"] for row in callers) == count
+        assert least <= sum(row["total_ns"] for row in callers) <= most
+        assert longest <= max(row["max_ns"] for row in callers) <= most
+        assert all(row["avg_ns"] == row["total_ns"] // row["count"] for row in callers)
+        for row in callers:
+            assert row["max_tid"] == waiter and row["max_thread"].startswith("python3")
 
 
 @pytest.mark.any_types

@@ -23,7 +23,8 @@ static inline void take_stacks(struct stack_key *key, void *ctx)
 	current_process_name(key->comm);
 	if ($THREADS)
 		bpf_get_current_comm(key->thread, sizeof(key->thread));
-	key->user_id = $USER_STACKS ? take_stack(ctx, USER_STACK) : NO_STACK;
+	/* An idle CPU's task has no stack of a process; newer kernels say EPERM if asked for it. */
+	key->user_id = $USER_STACKS && key->pid ? take_stack(ctx, USER_STACK) : NO_STACK;
 	key->kernel_id = $KERNEL_STACKS ? take_stack(ctx, 0) : NO_STACK;
 }
 

@@ -125,7 +125,7 @@ sys.stdin.readline()
 # Two processes with names of their own that wake each other up: one writes, and waits for the
 # answer of the other, which sleeps before it writes. Says how long the first waited that way, and
 # for how long it neither ran nor waited for a CPU.
-PING_PONG = r"""
+PINGER_AND_PONGER = r"""
 import os, sys, time
 
 def rename(name):
@@ -159,8 +159,8 @@ sys.stdin.readline()
 
 
 class PingPong(NamedTuple):
-    """What a tool printed of PING_PONG, the two processes, how long the first waited for the second
-    in seconds, and how long it was blocked by what the kernel counts."""
+    """What a tool printed of PINGER_AND_PONGER, the two processes, how long the first waited for the
+    second in seconds, and how long it was blocked by what the kernel counts."""
 
     printed: str
     pinger: int
@@ -170,8 +170,8 @@ class PingPong(NamedTuple):
 
 
 def ping_pong(tool: str, *options: str, rounds: int = 100, length: float = 0.005) -> PingPong:
-    """Have a tool watch PING_PONG."""
-    with python_child(PING_PONG, str(rounds), str(length)) as child:
+    """Have a tool watch PINGER_AND_PONGER."""
+    with python_child(PINGER_AND_PONGER, str(rounds), str(length)) as child:
         assert child.stdin and child.stdout
         pids = [int(word) for word in child.stdout.readline().split()]
         with Tool(tool, *options, "-p", ",".join(map(str, pids))) as traced:

@@ -159,8 +159,8 @@ sys.stdin.readline()
 
 
 class PingPong(NamedTuple):
-    """What a tool printed of PINGER_AND_PONGER, the two processes, how long the first waited for the
-    second in seconds, and how long it was blocked by what the kernel counts."""
+    """What a tool printed of PINGER_AND_PONGER, the two processes, how long the first waited for
+    the second in seconds, and how long it was blocked by what the kernel counts."""
 
     printed: str
     pinger: int

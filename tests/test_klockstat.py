@@ -127,7 +127,9 @@ def test_waits_of_known_length_by_caller() -> None:
         assert longest <= max(row["max_ns"] for row in callers) <= most
         assert all(row["avg_ns"] == row["total_ns"] // row["count"] for row in callers)
         for row in callers:
-            assert row["max_tid"] == waiter and row["max_thread"].startswith("python3")
+            assert row["max_tid"] == waiter
+            # Python 3.14 gives the kernel the names of its threads.
+            assert row["max_thread"].startswith(("python3", "Thread-"))
 
 
 @pytest.mark.any_types

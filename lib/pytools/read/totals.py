@@ -20,14 +20,11 @@ class Total(NamedTuple):
 
 
 class Totals:
-    """The totals of a program that has ``#include "totals.h"``. ``named`` says that it has a map
-    ``names``, with the same keys."""
+    """The totals of a program that has ``#include "totals.h"``."""
 
-    def __init__(self, program: Program, named: bool = False) -> None:
+    def __init__(self, program: Program) -> None:
         self._totals = program.maps["totals"]
-        self._names = program.maps["names"] if named else None
         self._generations = Generations(program)
-        self.names: dict[tuple[int, int], bytes] = {}  # of those that were read last
 
     def since_last(self) -> dict[tuple[int, int], Total]:
         """Those since the last call, by id and kind, the CPUs' together."""
@@ -36,9 +33,4 @@ class Totals:
         for (id_, kind), values in self._generations.drain(self._totals):
             numbers, sums, maxima = zip(*values)
             found[id_, kind] = Total(sum(numbers), sum(sums), max(maxima))
-        if self._names is not None:
-            self.names = {
-                (id_, kind): name.partition(b"\0")[0]
-                for (id_, kind), name in self._generations.drain(self._names)
-            }
         return found

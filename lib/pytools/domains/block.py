@@ -156,7 +156,7 @@ class Strays:
     """What is in no histogram and in no line, and why. ``say`` is told of the latter in words."""
 
     def __init__(self, program: Program, say: Callable[[str], None]) -> None:
-        self._say = say
+        self._program, self._say = program, say
         self._growth = Growth(program.maps["strays"])
 
     def since_last(self) -> tuple[int, Mapping[str, int]]:
@@ -172,3 +172,7 @@ class Strays:
                 found[name] = counts[number]
                 self._say(f"{counts[number]} requests {name}: {why}")
         return counts.get(_NO_ROOM, 0), found
+
+    def lost(self) -> int:
+        """How many requests were lost since the last call, with those for which no program ran."""
+        return self.since_last()[0] + self._program.missed_since_last()

@@ -6,7 +6,7 @@ import re
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.facts.differences import sees_spinlocks
-from pytools.read.symbols import DATA, Symbol, call_site, kernel_symbols
+from pytools.read.symbols import DATA, FUNCTIONS, Symbol, call_site, kernel_symbols
 
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Sequence
@@ -101,13 +101,13 @@ class KernelNames:
         """Look up what ``callers`` and ``lock`` will be asked for."""
         places = {address for stack in stacks for address in call_site(stack)}
         for known, wanted, kinds in (
-            (self._functions, places, ""),
+            (self._functions, places, FUNCTIONS),
             (self._locks, set(locks), DATA),
         ):
             new = wanted - known.keys()
             if not new:
                 continue
-            found = kernel_symbols(new, **({"kinds": kinds} if kinds else {}))
+            found = kernel_symbols(new, kinds=kinds)
             if found is None:
                 self._tell(
                     "no names of the kernel's functions and locks: it hides their addresses "

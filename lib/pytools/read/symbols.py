@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     # Where the child says what it found, by pid, then by address.
     Answer = Mapping[int, Mapping[int, "Symbol"]]
 
-__all__ = ["DATA", "KernelTable", "Symbol", "Symbols", "UNKNOWN", "call_site", "kernel_symbols"]
+__all__ = [
+    "DATA", "FUNCTIONS", "KernelTable", "Symbol", "Symbols", "UNKNOWN", "call_site",
+    "kernel_symbols",
+]  # fmt: skip
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 KALLSYMS = "/proc/kallsyms"

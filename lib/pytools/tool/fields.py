@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMM", "CONTAINER", "CURRENT_TASK", "Context", "Field", "Form", "PID", "PPID",
-    "PROCESS_OR_THREAD", "TEXT_ONLY", "THREAD", "THREAD_IF_ASKED", "TID", "TIME", "TIME_OF_DAY",
+    "PROCESS_OR_THREAD", "SECONDS", "TEXT_ONLY", "THREAD", "THREAD_IF_ASKED", "TID", "TIME",
+    "TIME_OF_DAY",
     "UID",
     "by_context", "bytes_or_error",
     "columns", "error_name", "in_words", "kept", "known", "milliseconds", "schema", "since_start",
@@ -216,6 +217,11 @@ def error_name(number: int) -> str | None:
 
 # What many tools have.
 
+# Of a table: how long its interval was.
+SECONDS = Field(
+    "", "The length of the interval.", key="seconds", type="number", unit="s",
+    raw=lambda seconds: round(seconds, 6),
+)  # fmt: skip
 TIME = Field(
     "TIME", "The time of day, where the machine is.", 8,
     key=TEXT_ONLY, of="ts", people=by_context(lambda context: context.clock.local), type="string",

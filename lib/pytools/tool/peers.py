@@ -71,6 +71,13 @@ _EXEC = Difference(
     "With --exec, the children of the command are traced as well, and the tool ends when all have "
     "ended. bcc's tool traces the process of the command alone.", OUTPUT,
 )  # fmt: skip
+_NO_LOADS = _output("The load averages are not shown above the table.")
+_ROWS = Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS)
+_WAKER = _output(
+    "The waker is whoever makes the other able to run (sched_waking). bcc's tool takes "
+    "whoever puts it on a run queue (sched_wakeup), which may be a task that another CPU "
+    "interrupts for that."
+)
 _DEPTH = Difference(
     "--perf-max-stack-depth DEPTH", "", "A stack always has up to 127 functions.", IGNORED,
     LIBBPF_TOOLS,
@@ -155,7 +162,7 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
     ],
     "biotop": [
-        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _ROWS,
         _output(
             "The order is by bytes, I/O or time. libbpf-tools' tool has all, the sum of them, too.",
             LIBBPF_TOOLS,
@@ -166,7 +173,7 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("QUEms is the time that requests waited before their driver got them."),
         _output("D has letters for flushes, discards and others. bcc's tool has R for them."),
-        _output("The load averages are not shown above the table."),
+        _NO_LOADS,
     ],
     "bitesize": [
         Difference("-c COMM", "--comm", of=LIBBPF_TOOLS),
@@ -244,7 +251,7 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "may be 15, of which the outermost counts; it also counts for any other directory "
             "whose inode has the same number on another file system."
         ),
-        _output("The load averages are not shown above the table."),
+        _NO_LOADS,
     ],
     "drsnoop": [
         Difference("-P PID", "--pid", "bcc's examples have it, though its tool refuses it."),
@@ -311,13 +318,13 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     ],
     "filetop": [
         Difference("--all", "--all-files", of=LIBBPF_TOOLS),
-        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _ROWS,
         _output(
             "R_Kb and W_Kb are what was read and written. bcc's tool adds up what was asked for, "
             "which is more where a read meets the end of the file."
         ),
         _output("FILE is the whole path of the file. bcc's tool shows its last component."),
-        _output("The load averages are not shown above the table."),
+        _NO_LOADS,
     ],
     "fsdist": [*_DIST[1:]],
     "fsslower": [
@@ -441,11 +448,7 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
     ],
     "offwaketime": [
-        _output(
-            "The waker is whoever makes the other able to run (sched_waking). bcc's tool takes "
-            "whoever puts it on a run queue (sched_wakeup), which may be a task that another CPU "
-            "interrupts for that."
-        ),
+        _WAKER,
         _output(
             "If an interrupt ends a wait, it is named in the place of the waker, as in [hard "
             "interrupt]. bcc's tool names the task that was interrupted."
@@ -529,12 +532,12 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
     ],
     "slabratetop": [
-        Difference("--rows ROWS", "--maxrows", of=LIBBPF_TOOLS),
+        _ROWS,
         _output(
             "Objects that are allocated on a node or many at a time, and those of kmalloc(), are "
             "counted. bcc's tool and libbpf-tools' miss them; bcc's refuses Linux 6.8 and newer."
         ),
-        _output("The load averages are not shown above the table."),
+        _NO_LOADS,
     ],
     "softirqs": [
         Difference("--distributed", "--dist", of=LIBBPF_TOOLS),
@@ -630,11 +633,7 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "wakeuptime": [
         Difference("--useronly", "--user-threads-only"),
         _DEPTH,
-        _output(
-            "The waker is whoever makes the other able to run (sched_waking). bcc's tool takes "
-            "whoever puts it on a run queue (sched_wakeup), which may be a task that another CPU "
-            "interrupts for that."
-        ),
+        _WAKER,
         _output(
             "If an interrupt ends a sleep, it is named in the place of the waker, as in [hard "
             "interrupt]. bcc's tool names the task that was interrupted."

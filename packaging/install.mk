@@ -9,6 +9,7 @@ MAN8 := $(SHARE)/man/man8
 BASH_COMPLETIONS := $(SHARE)/bash-completion/completions
 ZSH_COMPLETIONS := $(SHARE)/zsh/site-functions
 DOC := $(SHARE)/doc/pytools
+CACHE := /var/cache/pytools
 # no: a package's own scripts compile to bytecode what it installs
 BYTECODE := yes
 
@@ -52,4 +53,6 @@ uninstall:
 		rm -f '$(DESTDIR)$(MAN8)'/$$name.8 '$(DESTDIR)$(MAN8)'/$$name.8.gz \
 			'$(DESTDIR)$(BASH_COMPLETIONS)'/$$name; done
 	rm -f '$(DESTDIR)$(ZSH_COMPLETIONS)/_pytools' '$(DESTDIR)$(SBIN)/pytools'
-	rm -rf '$(DESTDIR)$(COLLECTION)' '$(DESTDIR)$(DOC)' '$(DESTDIR)/var/cache/pytools'
+	rm -rf '$(DESTDIR)$(COLLECTION)' '$(DESTDIR)$(DOC)'
+# A tool that still runs may put a file there at this moment.
+	-rm -rf '$(DESTDIR)$(CACHE)'

@@ -205,5 +205,5 @@ def test_installed_by_a_user_in_a_folder_of_its_own(tmp_path: Path) -> None:
     make("install", f"PREFIX={tmp_path}/my own", "BYTECODE=no")
     result = run(tmp_path / "my own/sbin/pytools", "runqlen", "--version")
     assert result.stdout.startswith("pytools ")
-    make("uninstall", f"PREFIX={tmp_path}/my own")
+    make("uninstall", f"PREFIX={tmp_path}/my own", f"CACHE={tmp_path}/cache")
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]

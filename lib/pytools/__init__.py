@@ -25,7 +25,7 @@ def limit_of(error: BaseException) -> str:
 
 
 def _hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-    # While the tool is still importing its modules: Ctrl-C, and limits.
+    # While the tool is still importing its modules: limits.
     why = limit_of(error)
     if why:
         sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {why}\n")
@@ -33,4 +33,16 @@ def _hook(kind: type[BaseException], error: BaseException, at: TracebackType | N
         sys.__excepthook__(kind, error, at)
 
 
+def _let_interrupts_end() -> None:
+    """Until a tool has something to take down, and waits (tool/waiting.py), Ctrl-C ends it as it
+    ends any program. Python's exception would be lost where Python must not raise one: in what it
+    calls when an object goes, such as the lock of an import."""
+    import signal  # which imports much: not before the hook is there
+
+    ours = os.path.exists(os.path.join(os.path.dirname(sys.argv[0]), "pytools"))
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 sys.excepthook = _hook
+_let_interrupts_end()

@@ -31,6 +31,15 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def c_text(data: bytes) -> str:
+    """The same of a C string: up to its NUL.
+
+    >>> c_text(b"cat\\0\\0")
+    'cat'
+    """
+    return text_of(data.partition(b"\0")[0])
+
+
 def escape(text: str) -> str:
     r"""Text that does nothing but appear, in the place that it is given: control and other
     invisible characters, marks without a character that they are on, bytes that are not UTF-8, and

@@ -8,7 +8,7 @@ import struct
 import sys
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
-from pytools.base.text import text_of
+from pytools.base.text import c_text
 from pytools.facts.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _pmus() -> dict[int, str]:
 
 def _c_string(data: bytes) -> str | None:
     """A C string as text; None if it is empty."""
-    return text_of(data.partition(b"\0")[0]) or None
+    return c_text(data) or None
 
 
 def _signed(argument: int) -> int:

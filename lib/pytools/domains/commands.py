@@ -5,7 +5,7 @@ import re
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Usage
-from pytools.base.text import text_of
+from pytools.base.text import c_text, text_of
 from pytools.domains.signals import signal_name
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def matching(name: str | None, line: str | None) -> Callable[[Any], Any]:
     plain = command_line()
 
     def matches(record: Any) -> Any:
-        if in_name and not in_name(text_of(record.comm.partition(b"\0")[0])):
+        if in_name and not in_name(c_text(record.comm)):
             return False
         return not in_line or in_line(plain(record.args))
 

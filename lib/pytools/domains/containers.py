@@ -11,7 +11,7 @@ import os
 import re
 
 from pytools.base import system
-from pytools.base.text import text_of
+from pytools.base.text import c_text
 
 __all__ = ["Cgroups", "Containers", "container_of"]
 
@@ -89,4 +89,4 @@ class Cgroups:
             if len(self._paths) >= MOST_REMEMBERED:
                 self._paths.clear()
             self._paths[cgroup] = self._containers.path(cgroup)
-        return (cgroup and self._paths[cgroup]) or text_of(name.partition(b"\0")[0])
+        return (cgroup and self._paths[cgroup]) or c_text(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.comm import comm
-from pytools.base.text import text_of
+from pytools.base.text import c_text, text_of
 from pytools.facts.kernel import in_first_pid_namespace
 from pytools.load.program import Program
 
@@ -24,7 +24,7 @@ def names_now(program: Program) -> Callable[[int], str | None]:
 
     def name(pid: int) -> str | None:
         if pid in ended:
-            return text_of(ended[pid].partition(b"\0")[0])
+            return c_text(ended[pid])
         if not in_proc:
             return None
         now = comm(f"/proc/{pid}")

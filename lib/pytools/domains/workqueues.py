@@ -6,7 +6,7 @@ import os
 import struct
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.base.text import text_of
+from pytools.base.text import c_text
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -88,8 +88,7 @@ def names(program: Program) -> Callable[[int], str]:
     def name(number: int) -> str:
         if number not in known:
             known.update(
-                (number, text_of(text.partition(b"\0")[0]))
-                for text, number in program.maps["workqueues"].items()
+                (number, c_text(text)) for text, number in program.maps["workqueues"].items()
             )
         return known.get(number, "[unknown]")
 

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import process_files, system
 from pytools.base.errors import Failure, error_text
-from pytools.base.text import text_of
+from pytools.base.text import c_text, text_of
 
 if TYPE_CHECKING:
     from typing import Iterator
@@ -236,7 +236,7 @@ class File:
                     loads.append((address, offset, size, bool(flags & 1)))
                 elif kind == PT_INTERP and 0 < size <= 4096:
                     path = self._read(offset, size, "interpreter")
-                    self.interpreter = text_of(path.partition(b"\0")[0])
+                    self.interpreter = c_text(path)
         self._loads = sorted(loads)
         self._starts = [load[0] for load in self._loads]
         self._sections = self._read_sections(sections, section_size, section_count)

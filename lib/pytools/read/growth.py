@@ -8,10 +8,12 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.load.maps import Map
 
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Sequence
+    from typing import Any, Callable, Iterable, Sequence
+
+    from pytools.load.program import Program
 
 
-__all__ = ["Growth", "MappedGrowth", "RowsGrowth", "percent"]
+__all__ = ["Growth", "MappedGrowth", "RowsGrowth", "losses", "percent"]
 
 
 def percent(part: int, rest: int) -> float:
@@ -49,6 +51,13 @@ class Growth:
     def total_since_last(self) -> int:
         """What all counters together have grown by since the last call."""
         return sum(self.since_last().values())
+
+
+def losses(program: Program) -> Callable[[], int]:
+    """What gives how much a program has lost since the last call: what it counted in its map
+    ``lost``, and how often the kernel did not run it."""
+    lost = Growth(program.maps["lost"])
+    return lambda: lost.total_since_last() + program.missed_since_last()
 
 
 class RowsGrowth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import struct
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
-from pytools.base.text import text_of
+from pytools.base.text import c_text
 from pytools.read.growth import Growth
 from pytools.read.stacks import Counted, StackMaps
 from pytools.load.program import Program
@@ -128,7 +128,7 @@ class Outstanding:
     def names(self) -> dict[tuple[int, int], str]:
         """The names of the processes, by pid and program."""
         return {
-            process: text_of(comm.partition(b"\0")[0])
+            process: c_text(comm)
             for process, comm in (self._names.items() if self._names is not None else ())
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.read.growth import Growth
 from pytools.read.symbols import Symbol
-from pytools.base.text import text_of
+from pytools.base.text import c_text
 from pytools.load.program import Program
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Stacks(StackMaps):
         """An amount, and whose it is: the members of a struct stack_key (bpf/stack_key.h), or of
         two, as in struct wake_key (bpf/wakes.h)."""
         (pid, tid, user, kernel, state, comm, thread), waker = key[:KEY_MEMBERS], key[KEY_MEMBERS:]
-        process, name = (text_of(each.partition(b"\0")[0]) for each in (comm, thread))
+        process, name = (c_text(each) for each in (comm, thread))
         stacks = self.stack(user), self.stack(kernel)
         by = self.counted(waker, amount) if waker and waker[0] != NOBODY and not ongoing else None
         whose = pid, tid, state, process, name

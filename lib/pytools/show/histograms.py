@@ -9,7 +9,7 @@ from pytools.read.histogram import PERCENTILES, Bucket, Histogram, Summary
 from pytools.show.output import Output
 
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Iterator, Mapping
+    from typing import Any, Callable, Iterable, Iterator, Mapping
 
 
 __all__ = ["HistogramWriter"]
@@ -59,21 +59,33 @@ def text(histogram: Histogram, unit: str, width: int, counted: str = "count") ->
     return "\n".join(lines) + "\n"
 
 
+def _names_and_values(key: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in key.items():
+        yield f"{name} = {escape(value) if isinstance(value, str) else value}\n"
+
+
 class HistogramWriter:
     """Writes a tool's histograms in the form that the user asked for.
 
     ``unit`` is the unit of the values; ``label`` heads them in text, and
-    ``counted`` their counts.
+    ``counted`` their counts. ``heading`` gives the lines of text above a histogram, by its key.
     """
 
     def __init__(
-        self, output: Output, form: str, unit: str, label: str = "", counted: str = "count"
+        self,
+        output: Output,
+        form: str,
+        unit: str,
+        label: str = "",
+        counted: str = "count",
+        heading: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
     ) -> None:
         self.output = output
         self.form = form
         self.unit = unit
         self.label = label or unit
         self.counted = counted
+        self._heading = heading or _names_and_values
         self._headed = False
 
     def write(
@@ -92,8 +104,7 @@ class HistogramWriter:
 
     def _text(self, keyed: list[tuple[Mapping[str, Any], Histogram]]) -> Iterator[str]:
         for key, histogram in keyed:
-            for name, value in key.items():
-                yield f"{name} = {escape(value) if isinstance(value, str) else value}\n"
+            yield from self._heading(key)
             yield text(histogram, self.label, self.output.width, self.counted)
             if histogram.summary is not None and histogram.samples:
                 yield from self._summary_lines(histogram.samples, histogram.summary)

@@ -5,7 +5,7 @@ from operator import getitem, itemgetter
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.show.output import Output
-from pytools.base.text import csv_field, escape, json_text, text_of
+from pytools.base.text import csv_field, escape, json_text, c_text
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -217,5 +217,5 @@ def plain(value: Any, form: Callable[[Any], Any] | None) -> Any:
     if form is not None:
         value = form(value)
     if isinstance(value, bytes):
-        return text_of(value.partition(b"\0")[0]) if value else None
+        return c_text(value) if value else None
     return value

@@ -16,7 +16,7 @@ from pytools.tool.definition import Tool, Trace
 from pytools.tool.waiting import Waiting, announce, intervals
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Collection, Mapping, Sequence
+    from typing import Any, Callable, Collection, Iterable, Mapping, Sequence
 
     Keyed = list[tuple[dict[str, Any], Histogram]]  # the key says what tells one from the others
 
@@ -179,7 +179,8 @@ class HistogramTrace(Trace):
     how many samples were lost. ``unit`` is that of the values, ``label`` heads them, and
     ``counted`` their counts. ``losses`` are more of them: how many samples, and by reason what
     JSON names apart. ``whole`` says that what is still traced is in none, so that the program is
-    detached before they are read for the last time. ``attach`` attaches the program if
+    detached before they are read for the last time. ``heading`` is that of HistogramWriter.
+    ``attach`` attaches the program if
     ``Program.attach`` without arguments does not."""
 
     kind = "histograms"
@@ -197,8 +198,10 @@ class HistogramTrace(Trace):
         whole: bool = True,
         attach: Callable[[Program], None] = Program.attach,
         doing: str = "",
+        heading: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
     ) -> None:
         super().__init__(tool, options, traced)
+        self._heading = heading
         self._histograms = histograms
         self._unit, self._label, self._counted = unit, label, counted
         self._losses = losses(traced) if losses else None
@@ -221,7 +224,8 @@ class HistogramTrace(Trace):
     def print(self, output: Output, waiting: Waiting) -> None:
         options = self.options
         announce(options, self._doing)
-        writer = HistogramWriter(output, options.form, self._unit, self._label, self._counted)
+        form, label = options.form, self._label
+        writer = HistogramWriter(output, form, self._unit, label, self._counted, self._heading)
         for last in intervals(options, waiting):
             if last and self._whole:
                 self.stop()

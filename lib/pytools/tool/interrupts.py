@@ -7,7 +7,7 @@ import argparse
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
 from pytools.facts.kernel import possible_cpus
-from pytools.read.growth import Growth, RowsGrowth
+from pytools.read.growth import RowsGrowth, losses
 from pytools.read.totals import ENTRIES, Total, Totals
 from pytools.tool import arguments
 from pytools.tool.definition import Trace
@@ -146,7 +146,7 @@ class InterruptTool(TableTool):
     def _table(
         self, options: argparse.Namespace, program: Program, totals: Counted, names: Names
     ) -> Trace:
-        lost, name = Growth(program.maps["lost"]), names(program)
+        name = names(program)
 
         def rows() -> list[tuple[Any, ...]]:
             found = sorted(
@@ -160,7 +160,7 @@ class InterruptTool(TableTool):
         values = [field.value for field in self._named]
         return self.trace(
             options, program, rows, values=[*values, "cpu", "time_ns", "count", "maximum_ns"],
-            lost=lambda: lost.total_since_last() + program.missed_since_last(), what="interrupts",
+            lost=losses(program), what="interrupts",
         )  # fmt: skip
 
     def _histograms(

@@ -16,7 +16,7 @@ from pytools.tool.definition import Tool
 from pytools.tool.events import EventTool
 from pytools.tool.fields import Field
 from pytools.tool.tables import TableTrace
-from pytools.tool.waiting import Waiting, announce, intervals
+from pytools.tool.waiting import Ticking, Waiting, announce, intervals
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Mapping, Sequence
@@ -137,7 +137,7 @@ class OutstandingTrace(TableTrace):
         self._names.close()
 
     def print(self, output: Output, waiting: Waiting) -> None:
-        ticking: Any = _Ticking(waiting, self._tick, self._tick_seconds)
+        ticking = Ticking(waiting, self._tick, self._tick_seconds)
         if self.options.form != "text":
             return super().print(output, ticking)
         announce(self.options, self._doing)
@@ -150,23 +150,3 @@ class OutstandingTrace(TableTrace):
             output.write(shown.text(self._leaks(), self.options.top, moment, whose))
             for what, count in self._outstanding.lost().items():
                 output.message(f"{count} {what}")
-
-
-class _Ticking:
-    """Waits as ``waiting`` does, and calls ``tick`` meanwhile, every so many seconds."""
-
-    def __init__(self, waiting: Waiting, tick: Callable[[], None], seconds: float) -> None:
-        self._waiting, self._tick, self._seconds = waiting, tick, seconds
-
-    @property
-    def ended(self) -> bool:
-        return self._waiting.ended
-
-    def until(self, deadline: float | None) -> None:
-        while not self._waiting.ended:
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                return
-            step = now + self._seconds
-            if self._waiting.until(step if deadline is None else min(step, deadline)):
-                self._tick()

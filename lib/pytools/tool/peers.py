@@ -341,6 +341,22 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("Several patterns may be given. bcc's tool takes one."),
     ],
+    "futexctn": [
+        _DEPTH,
+        _output(
+            "How a wait ended and what was asked for tell histograms apart. libbpf-tools' tool has "
+            "waits that timed out or were interrupted among the others, and those of futex_waitv "
+            "and futex_wait not at all.", LIBBPF_TOOLS,
+        ),
+        _output(
+            "With -s, a table is printed. libbpf-tools' tool prints histograms without stacks.",
+            LIBBPF_TOOLS,
+        ),
+        _output(
+            "The number behind the name is that of the process. libbpf-tools' tool prints the "
+            "thread's, and tells threads apart.", LIBBPF_TOOLS,
+        ),
+    ],
     "gethostlatency": [
         Difference(
             "-l, --libc FILE", "", "The C libraries of all processes are traced without it.",

@@ -12,12 +12,12 @@ from pytools.base.annotations import TYPE_CHECKING
 from pytools.show.output import complain
 
 if TYPE_CHECKING:
-    from typing import Iterator
+    from typing import Callable, Iterator
 
     from pytools.tool.family import Family
 
 
-__all__ = ["LATEST_SECONDS", "Progress", "Waiting", "announce", "intervals", "wait"]
+__all__ = ["LATEST_SECONDS", "Progress", "Ticking", "Waiting", "announce", "intervals", "wait"]
 
 # An event is on standard output at most so long after it happened.
 LATEST_SECONDS = 0.1
@@ -131,6 +131,25 @@ class Waiting:
                 family.reap()
         if family is not None and family.seconds is not None and family.has_ended():
             self.ended = True
+
+
+class Ticking(Waiting):
+    """Waits as ``waiting`` does, and calls ``tick`` meanwhile, every so many seconds."""
+
+    def __init__(self, waiting: Waiting, tick: Callable[[], None], seconds: float) -> None:
+        self._waiting, self._tick, self._seconds = waiting, tick, seconds
+        self.ended = waiting.ended
+
+    def until(self, deadline: float | None) -> bool:
+        while not self._waiting.ended:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return True
+            step = now + self._seconds
+            if self._waiting.until(step if deadline is None else min(step, deadline)):
+                self._tick()
+        self.ended = True
+        return False
 
 
 def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:

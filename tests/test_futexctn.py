@@ -100,21 +100,20 @@ def futexes():
     total = timed(3, 0, priority)
     tell(4, "FUTEX_LOCK_PI", "woken", 6, 0.006, total)
 
-    def several(number, end):
+    def several(number):
         waiters = ctypes.create_string_buffer(b"".join(
             struct.pack("=QQII", 0, address(each), PRIVATE | U32, 0) for each in (5, 6)
         ))
         until = moment(time.monotonic() + 0.002) if number is None else None
         thread = None if number is None else woken_by(wake, number)
         result = call(WAITV, at(waiters), 2, 0, at(until) if until else 0, time.CLOCK_MONOTONIC)
-        if result == -errno.ENOSYS and thread:
-            threading.Thread(target=futex, args=(number, 0, 0)).start()  # whom it wakes
         if thread:
             thread.join()
         return result
-    tell(5, "futex_waitv", "timeout", 5, 0.009,
-         timed(5, -errno.ETIMEDOUT, lambda: several(None, "timeout")))
-    tell(6, "futex_waitv", "woken", 7, 0, timed(7, 1, lambda: several(6, "woken")))
+    total = timed(5, -errno.ETIMEDOUT, lambda: several(None))
+    tell(5, "futex_waitv", "timeout", 5, 0.009, total)
+    if total is not None:  # this kernel has the call
+        tell(6, "futex_waitv", "woken", 7, 0, timed(7, 1, lambda: several(6)))
 
     def newest():
         until = moment(time.monotonic() + 0.002)

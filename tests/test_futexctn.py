@@ -8,7 +8,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from support import Tool, host_only, python_child, run_tool
+from support import Tool, python_child, run_tool
 
 # Each part prints what it did: the futex, the call, how it ended, how often, the least and the most
 # time that this took together.
@@ -248,7 +248,7 @@ def test_text() -> None:
     assert all(len(each) <= 80 for each in lines)
 
 
-@host_only
+@pytest.mark.host_only
 def test_what_has_no_room_is_counted() -> None:
     program, (number,), printed, _ = traced("many", "--json", "-s")
     rows = [json.loads(line) for line in printed.splitlines()]
@@ -262,7 +262,7 @@ def test_what_has_no_room_is_counted() -> None:
     assert any(row["key"]["user_stack"] == "[lost]" for row in rows_of(printed, program))
 
 
-@host_only
+@pytest.mark.host_only
 @pytest.mark.parametrize("text", ["0xfoo", "-1", "0x1" + "0" * 16])
 def test_an_address_that_is_none(text: str) -> None:
     result = run_tool("futexctn", f"-l{text}")

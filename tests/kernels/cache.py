@@ -59,21 +59,25 @@ def manifest(entry: Path) -> dict[str, list[object]]:
     return {str(path.relative_to(entry)): [path.stat().st_size, digest(path)] for path in files}
 
 
-def load(entry: Path) -> Path | None:
-    """``entry`` if it is whole, byte for byte; otherwise None, and what is there is removed."""
-    if not entry.exists():
-        return None
+def is_whole(entry: Path) -> bool:
+    """Whether an entry is there, byte for byte."""
     try:
         recorded = json.loads((entry / "manifest.json").read_text())
         # Sizes first: most damage shows there, in no time.
-        if (
+        return (
             all((entry / name).stat().st_size == size for name, (size, _) in recorded.items())
             and manifest(entry) == recorded
-        ):
-            return entry
+        )
     except (OSError, ValueError, AttributeError, TypeError):
-        pass
-    shutil.rmtree(entry)
+        return False
+
+
+def load(entry: Path) -> Path | None:
+    """``entry`` if it is whole; otherwise None, and what is there is removed."""
+    if is_whole(entry):
+        return entry
+    if entry.exists():
+        shutil.rmtree(entry)
     return None
 
 
@@ -103,6 +107,8 @@ def entry(
     place = cache / f"{kind}-{name}-{key(*inputs)}"
     building = cache / "building-entry"
     scratch = cache / "building-scratch"
+    if is_whole(place):  # who only uses it does not wait for who builds another one
+        return place
     try:
         with sole_builder(cache):
             if found := load(place):

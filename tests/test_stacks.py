@@ -64,6 +64,29 @@ def test_kernel_symbols_are_those_that_begin_at_or_before_an_address(tmp_path: P
 
 
 @pytest.mark.rendering
+def test_what_lies_far_behind_a_module_is_no_part_of_it(tmp_path: Path) -> None:
+    """Such as a program that has been detached, whose symbol has gone with it."""
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_text(
+        "ffffffff81000000 T first\n"
+        "ffffffffc0001000 t one\t[module]\n"
+        "ffffffffc0008000 t two\t[module]\n"
+        "ffffffffc0020000 t three\t[other]\n"
+    )
+    module = 0xFFFFFFFFC0000000
+    found = kernel_symbols(
+        [0xFFFFFFFF81000FFF, 0xFFFFFFFF81001000, module + 0x7FFF, module + 0x8FFF, module + 0x9000,
+         module + 0x21000],
+        str(kallsyms),
+    )  # fmt: skip
+    assert found == {
+        0xFFFFFFFF81000FFF: Symbol("first", "", 0xFFF),
+        module + 0x7FFF: Symbol("one", "[module]", 0x6FFF),
+        module + 0x8FFF: Symbol("two", "[module]", 0xFFF),
+    }
+
+
+@pytest.mark.rendering
 def test_a_kernel_that_hides_its_addresses_has_no_symbols(tmp_path: Path) -> None:
     kallsyms = tmp_path / "kallsyms"
     kallsyms.write_text("0000000000000000 T first\n0000000000000000 t second\t[module]\n")

@@ -38,6 +38,10 @@ CHUNK_BYTES = 1 << 20
 # does not answer).
 PATIENCE_SECONDS = 30.0
 MOST_REMEMBERED = 65536
+# How far behind the start of a module's last symbol an address may be. What is further away is not
+# the module's: programs and trampolines of BPF, whose own symbols go when they are detached, lie
+# between modules.
+MOST_BEHIND_LAST = 4096
 
 
 class Symbol(NamedTuple):
@@ -121,7 +125,12 @@ def _symbol(lines: list[bytes], address: int) -> Symbol | None:
     if not place:
         return None
     start, _, name, *module = lines[place - 1].split()
-    return Symbol(text_of(name), text_of(module[0]) if module else "", address - int(start, 16))
+    offset = address - int(start, 16)
+    if offset >= MOST_BEHIND_LAST:
+        following = lines[place].split()[3:] if place < len(lines) else None
+        if module != following:
+            return None
+    return Symbol(text_of(name), text_of(module[0]) if module else "", offset)
 
 
 # Processes.

@@ -123,7 +123,7 @@ def test_all_tools_at_once_collect_and_print_nothing(
     assert silent <= {
         "bashreadline", "biolatency", "biopattern", "biosnoop", "biotop", "bitesize", "bpfsnoop",
         "capable", "cputhrottle", "drsnoop", "fileslower", "fsslower", "gethostlatency",
-        "killsnoop", "klockstat", "mountsnoop", "oomkill", "syncsnoop",
+        "hardirqs", "killsnoop", "klockstat", "mountsnoop", "oomkill", "syncsnoop",
     }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def test_each_of_two_waits_for_the_other_in_its_own_stack() -> None:
     assert {row["tid"] for row in by_other} == {seen.pinger}
     # Until it runs again: the wait for a CPU is in it.
     assert ROUNDS * LENGTH <= seconds(by_other) <= seen.waited
-    assert EMULATED or seconds(by_other) == pytest.approx(seen.waited, rel=0.03)
+    assert EMULATED or seconds(by_other) == pytest.approx(seen.waited, rel=0.05)
     for row in by_other:
         assert row["state"] == "interruptible sleep"
         assert (row["comm"], row["waker_comm"]) == ("pinger", "ponger")

@@ -35,7 +35,7 @@ def test_two_that_wake_each_other_up_are_each_other_s_wakers() -> None:
     assert seconds(found, pid=seen.pinger) == pytest.approx(by_other)
     # Until it is woken up: neither the time on a CPU nor that on its run queue is in it.
     assert 0.97 * ROUNDS * LENGTH <= by_other <= seen.waited
-    assert EMULATED or by_other == pytest.approx(seen.blocked, rel=0.03)
+    assert EMULATED or by_other == pytest.approx(seen.blocked, rel=0.05)
     for row in found:
         assert row["comm"] == {seen.pinger: "pinger", seen.ponger: "ponger"}[row["pid"]]
         if row["waker_pid"] == seen.ponger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.facts.differences import call_function
 
 if TYPE_CHECKING:
     from pytools.facts.kernel import Kernel
@@ -62,7 +63,7 @@ TRACEPOINT(syscalls, sys_enter_%s)
 
 TRACEPOINT(syscalls, sys_exit_%s)
 {
-	return wait_ends(args, args->ret);
+	return wait_ends(%s, args->ret);
 }
 """
 
@@ -72,4 +73,8 @@ def programs(kernel: Kernel) -> tuple[str, str]:
     ``wait_begins(futex, futexes, call)``, in which one of the addresses is 0, and
     ``wait_ends(ctx, result)``."""
     calls = kernel.traced_calls(_ENTRIES)
-    return _ENDED, "".join(_PROGRAMS % (name, _ENTRIES[name], name) for name in calls)
+    # A program at the function that makes a call has its arguments in a copy.
+    contexts = ["args" if call_function(name, kernel) is None else "ctx" for name in calls]
+    return _ENDED, "".join(
+        _PROGRAMS % (name, _ENTRIES[name], name, context) for name, context in zip(calls, contexts)
+    )

@@ -192,10 +192,13 @@ def _arguments(
         if type_id is None:
             raise Failure(f"No matches for rawtracepoint {target}.")
         result, parameters = btf.prototype(type_id)
-        # The names are those of the function that calls the programs.
-        callers = btf.ids(f"__traceiter_{name}", kinds.FUNC)
-        if callers and len(btf.prototype(callers[0])[1]) == len(parameters):
-            parameters = btf.prototype(callers[0])[1]
+        # The names are those of the functions that call the programs. A kernel's types may leave
+        # one of the two out.
+        for caller in ("__traceiter_", "__bpf_trace_"):
+            for function in btf.ids(caller + name, kinds.FUNC)[:1]:
+                named = btf.prototype(function)[1]
+                if len(named) == len(parameters) and not any(label for label, _ in parameters):
+                    parameters = named
         parameters = parameters[1:]
     else:
         ids = btf.ids(name, kinds.FUNC)

@@ -9,7 +9,7 @@ import sys
 import time
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.show.output import complain
+from pytools.show.output import PLAIN_WIDTH, complain
 
 if TYPE_CHECKING:
     from typing import Callable, Iterator
@@ -27,7 +27,12 @@ AGAIN_SECONDS = 0.5  # after which Ctrl-C is a second one
 def announce(options: argparse.Namespace, text: str) -> None:
     """Say to a person that the tool is at work, once it is attached."""
     if options.verbose or sys.stderr is not None and sys.stderr.isatty():
-        complain(f"{text}... Hit Ctrl-C to end.")
+        begin, end = f"{text}...", "Hit Ctrl-C to end."
+        if len(begin) + 1 + len(end) > PLAIN_WIDTH:
+            complain(begin)
+            complain(end)
+        else:
+            complain(f"{begin} {end}")
 
 
 class Progress:

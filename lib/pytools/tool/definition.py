@@ -167,8 +167,8 @@ class Tool:
     then. ``try_with`` are arguments without which it does not start, for whoever tries it.
     ``duration`` are the names of that option: bcc's tool may have its letter for something else.
     ``csv`` says whether what it prints are rows.
-    ``under_way`` is asked where nothing was seen, of a tool that shows what has ended: what has
-    begun and has not ended, in words, or nothing."""
+    ``under_way`` is asked where nothing was seen. It says in words what has begun and not ended, of
+    a tool that shows what has ended; or what is missing of what its own options ask for."""
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ __all__ = ["LATEST_SECONDS", "Progress", "Ticking", "Waiting", "announce", "inte
 
 # An event is on standard output at most so long after it happened.
 LATEST_SECONDS = 0.1
+LONGEST_SECONDS = 86400.0  # poll(2) takes milliseconds as an int: 24 days
 AGAIN_SECONDS = 0.5  # after which Ctrl-C is a second one
 
 
@@ -120,12 +121,12 @@ class Waiting:
         self._poll.register(fd, select.POLLIN)
 
     def once(self, seconds: float | None) -> None:
-        """Wait once, for at most so long."""
+        """Wait once, for at most so long, and at most for LONGEST_SECONDS."""
         family = self._family
         if family is not None and family.seconds is not None:
             seconds = family.seconds if seconds is None else min(seconds, family.seconds)
         # Rounded up: a wait that is too short would spin to the deadline.
-        timeout = None if seconds is None else int(seconds * 1000) + 1
+        timeout = None if seconds is None else int(min(seconds, LONGEST_SECONDS) * 1000) + 1
         for fd, event in self._poll.poll(timeout):
             if fd == 1 and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
                 raise BrokenPipeError

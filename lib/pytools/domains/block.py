@@ -184,7 +184,7 @@ class Strays:
         counts = self._growth.since_last()
         found = {}
         for number, name, why in (
-            (_UNMATCHED, "unmatched", "they began unseen, most likely before the start"),
+            (_UNMATCHED, "unmatched", "they began unseen, likely before the start"),
             (_NEGATIVE, "negative", "they ended before they began"),
         ):
             if counts.get(number):

@@ -131,6 +131,8 @@ def test_percentiles_of_known_latencies() -> None:
     [
         (["-p", "50,101", "8:0"], "'50,101' are not numbers from 0 to 100 with commas between"),
         (["-p", "nan", "8:0"], "'nan' are not numbers from 0 to 100 with commas between"),
+        (["-p", "1_0", "8:0"], "'1_0' are not numbers from 0 to 100 with commas between"),
+        (["-i", "1000000001", "8:0"], "is no number of seconds to 1000000000, nor 0, nor -1"),
         (["-i", "-2", "8:0"], "'-2' is no number of seconds, nor 0, nor -1"),
         (["-i", "1.5", "8:0"], "'1.5' is no number of seconds, nor 0, nor -1"),
     ],

@@ -12,6 +12,7 @@ from pytools.tool.filters import EVERY_TASK, Filter
 from pytools.domains import block
 from pytools.facts import differences
 from pytools.base.errors import Usage
+from support import run_tool
 
 pytestmark = pytest.mark.rendering
 
@@ -87,3 +88,20 @@ def test_differences_by_kernel(
     assert differences.REQUEST_ORIGIN(kernel) == origin
     assert differences.REQUEST_STARTS(kernel).count("RAW_TRACEPOINT(") == starts
     assert ("struct request_queue" in differences.REQUEST_STARTS(kernel)) == (release == "5.10")
+
+
+@pytest.mark.host_only
+def test_a_disk_that_can_have_no_requests_is_no_silent_zero(tmp_path: Path) -> None:
+    for tool, *arguments in (["biosnoop", "-d", "4095:1"], ["biolatpcts", "4095:1"]):
+        result = run_tool(tool, "--duration", "0", *arguments)
+        said = f"{tool}: nothing was seen: there is no disk 4095:1\n"
+        assert (result.returncode, result.stderr) == (0, said)
+    (tmp_path / "8:0" / "mq").mkdir(parents=True)
+    (tmp_path / "8:1" / "partition").mkdir(parents=True)
+    (tmp_path / "md0").mkdir()
+    (tmp_path / "9:0").symlink_to("md0")
+    assert block.idle("8:0", str(tmp_path)) == ""
+    words = "8:1 is a partition: the I/O is that of the disk"
+    assert block.idle("8:1", str(tmp_path)) == words
+    words = "md0 has no requests of its own, but disks below it may"
+    assert block.idle("9:0", str(tmp_path)) == words

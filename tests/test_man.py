@@ -2,12 +2,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 
 import pytest
 
 import capture
+from pytools.show.output import Clock, Output
+from pytools.show.stream import EventWriter
+from pytools.tool import fields
+from pytools.tool.events import EventTool
+from pytools.tool.fields import Context
 from support import ROOT, all_tools
 
 pytestmark = [
@@ -91,6 +97,38 @@ def test_the_examples_are_valid(tool: str) -> None:
     for line in lines:
         command = re.split(r"\s{2,}| [|>] ", line)[0].split()
         module.parser.parse_args(command[1:])
+
+
+class Heads(Output):
+    """What would be written to standard output."""
+
+    def __init__(self) -> None:
+        self.terminal, self.width, self.written = True, 80, ""
+
+    def write(self, text: str) -> None:
+        self.written += text
+
+
+@every_tool
+def test_the_samples_have_the_headings_of_today(tool: str) -> None:
+    """Those of tools that print a line for each event: their columns are known before."""
+    declared = getattr(capture.load(tool), "tool", None)
+    if not isinstance(declared, EventTool):
+        return
+    samples = re.findall(
+        rf"^     # ({tool}(?: [^|>\n]*)?)\n     ([A-Z][A-Z].*)$", section(tool, "EXAMPLES"), re.M
+    )
+    for command, heading in samples:
+        options = declared.parser.parse_args(shlex.split(command)[1:])
+        if getattr(options, declared.table_option.lstrip("-"), False):
+            continue
+        if tool == "killsnoop":
+            options.kill = True
+        context = Context(options, Clock(), 0)
+        columns = fields.columns(declared.fields, declared.keys, "text", context)
+        output = Heads()
+        EventWriter(output, "text", columns).head()
+        assert f"{heading}\n" == output.written, command
 
 
 def test_the_commands_for_users_of_bpftrace_are_valid() -> None:

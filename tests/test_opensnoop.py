@@ -12,11 +12,13 @@ import subprocess
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterator, NamedTuple
 
 import pytest
 
 from pytools.domains import open_files
+from pytools.facts.differences import call_function
 
 from support import (
     EMULATED, HAS_KPROBES, PATIENCE, Tool, needs_functions, python_child, run_tool,
@@ -1118,3 +1120,10 @@ def test_the_functions_that_called_open(tmp_path: Path, filtered: bool) -> None:
     assert lines[0].split() == ["PID", "COMM", "FD", "ERR", "PATH"]
     at = next(number for number, line in enumerate(lines) if line.endswith(str(path)))
     assert lines[at + 1 : at + 3] == [f"{' ' * 8}opening", f"{' ' * 8}calling\\x1b[2J"]
+
+
+@pytest.mark.host_only
+def test_a_start_before_linux_7_0_does_not_read_btf() -> None:
+    """It would take the time and the memory to read all types, at each start."""
+    without_types = SimpleNamespace(version=(6, 18))
+    assert call_function("openat", without_types) is None  # type: ignore[arg-type]

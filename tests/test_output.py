@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pytools.tool import arguments
-from pytools.tool.waiting import intervals
+from pytools.tool.waiting import Waiting, intervals
 from pytools.base.errors import Failure
 from pytools.show.output import Clock, Output
 from support import ROOT
@@ -233,10 +233,47 @@ def test_no_text_makes_a_number_type_fail_in_another_way(text: str) -> None:
         assert 0 <= value < 2**63
 
 
-@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e10", "", "x", "0x10", "-0.1"])
+@pytest.mark.parametrize(
+    "text", ["-1", "nan", "inf", "1e10", "", "x", "0x10", "-0.1", "1_0", " 1", "１"]
+)
 def test_a_duration_is_a_number_from_zero_on(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         arguments.not_negative(text)
+
+
+def test_a_number_that_is_too_large_is_told_how_large_it_may_be() -> None:
+    for kind, text, words in (
+        (arguments.not_negative, "1e10", "'1e10' is not a number from 0 to 1000000000"),
+        (arguments.not_negative, "1e400", "'1e400' is not a number from 0 to 1000000000"),
+        (
+            arguments.number_from(1),
+            str(2**63),
+            f"'{2**63}' is not a whole number from 1 to {2**63 - 1}",
+        ),
+        (arguments.number_from(1), "0", "'0' is not a whole number from 1 on"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(words)):
+            kind(text)
+
+
+def test_a_wait_may_be_longer_than_poll_takes() -> None:
+    """30 years, which are more milliseconds than an int has."""
+    ready, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            waiting = Waiting()
+            waiting.watch(ready)
+            waiting.once(arguments.MOST_SECONDS)
+            status = 0
+        finally:
+            os._exit(status)
+    os.write(end, b"x")
+    status = os.waitpid(child, 0)[1]
+    for descriptor in (ready, end):
+        os.close(descriptor)
+    assert status == 0
 
 
 class Time:

@@ -183,6 +183,17 @@ def test_what_is_no_signal_is_refused(text: str) -> None:
 
 
 @pytest.mark.host_only
+def test_a_signal_or_process_that_is_not_there_is_no_silent_zero() -> None:
+    for arguments, said in (
+        (["-s", "0"], "signal 0 only asks whether a process is there: -k shows it"),
+        (["-T", "4194303"], "there is no process 4194303"),
+    ):
+        result = run_tool("sigsnoop", "--duration", "0", *arguments)
+        assert (result.returncode, result.stderr) == (0, f"sigsnoop: nothing was seen: {said}\n")
+        result = run_tool("killsnoop", "--duration", "0", "--uid", "nobody", *arguments)
+        assert (result.returncode, said in result.stderr) == (0, False)
+
+
 def test_every_signal_has_a_name_of_its_own() -> None:
     names = [signal_name(number) for number in range(1, 65)]
     assert len(set(names)) == 64

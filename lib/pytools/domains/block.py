@@ -127,6 +127,25 @@ def device(name: str) -> int:
     return int(major) << MINOR_BITS | int(minor)
 
 
+def idle(name: str, devices: str = "/sys/dev/block") -> str:
+    """Why there can be no request of the disk that was named so, in words; empty if there can.
+    Devices that hand what they get to other disks, or to none, have no queue of requests
+    (Documentation/ABI/stable/sysfs-block has /sys/block/DISK/mq)."""
+    try:
+        number = device(name)
+    except Usage as gone:
+        return str(gone)
+    folder = "{}/{}:{}".format(devices, *numbers(number))
+    if not os.path.exists(folder):
+        return f"there is no disk {name}"
+    if os.path.exists(f"{folder}/partition"):
+        return f"{name} is a partition: the I/O is that of the disk"
+    if not os.path.exists(f"{folder}/mq"):
+        disk = os.path.basename(os.path.realpath(folder))
+        return f"{disk} has no requests of its own, but disks below it may"
+    return ""
+
+
 def in_flight() -> int:
     """How many requests there can be at a time, and as many again."""
     requests = 0
@@ -165,7 +184,7 @@ class Strays:
         counts = self._growth.since_last()
         found = {}
         for number, name, why in (
-            (_UNMATCHED, "unmatched", "they began unseen, most likely before the start"),
+            (_UNMATCHED, "unmatched", "they began unseen, likely before the start"),
             (_NEGATIVE, "negative", "they ended before they began"),
         ):
             if counts.get(number):

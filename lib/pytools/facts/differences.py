@@ -239,8 +239,9 @@ def links_functions(kernel: Kernel) -> bool:
     be in a function whose return is traced. In fentry and fexit a task may be preempted where
     the kernel lets any task be, which is so since commit 7dadeaa6e851 (v7.0), and for other
     tasks that come there on that CPU, the kernel leaves the program out meanwhile."""
-    known = kernel.has_btf and kernel.btf.struct("fprobe_hlist_node") is not None
-    return known and kernel.version >= (7, 0)
+    if kernel.version < (7, 0) or not kernel.has_btf:
+        return False  # without a look at BTF, which takes a start 9 MiB
+    return kernel.btf.struct("fprobe_hlist_node") is not None
 
 
 # What the names of the functions that make system calls begin with
@@ -254,7 +255,7 @@ _CALL_FUNCTIONS = {
 def call_function(call: str, kernel: Kernel) -> str | None:
     """The function that makes a system call, where a program is run each time that it is
     called or returns, but not at the call's tracepoints (_preempts_programs)."""
-    if not _preempts_programs(kernel) or not links_functions(kernel):
+    if not links_functions(kernel) or not _preempts_programs(kernel):
         return None
     return kernel.attachable(_CALL_FUNCTIONS.get(os.uname().machine, "sys_") + call)
 

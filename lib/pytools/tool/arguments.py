@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 
 from pytools import __version__
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Formatter", "Parser", "add_failed", "add_filters", "add_sockets",
-    "add_summary", "error_number", "not_negative", "number_from", "parser", "pid", "pids",
-    "positive", "user",
+    "Formatter", "MOST_SECONDS", "Parser", "add_failed", "add_filters", "add_sockets",
+    "add_summary", "decimal", "error_number", "not_negative", "number_from", "parser", "pid",
+    "pids", "positive", "user",
 ]  # fmt: skip
 
 
 DURATION = ("-d", "--duration")
 EXEC = "--exec"
+MOST_SECONDS = 10**9  # some 30 years
 
 
 class Parser(argparse.ArgumentParser):
@@ -320,7 +322,8 @@ def number_from(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
     def number(text: str) -> int:
         value = int(text) if text.isascii() and text.lstrip("+-").isdigit() else None
         if value is None or not least <= value <= most:
-            limit = f"from {least} on" if most == 2**63 - 1 else f"from {least} to {most}"
+            any_more = most == 2**63 - 1 and (value is None or value < least)
+            limit = f"from {least} on" if any_more else f"from {least} to {most}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limit}")
         return value
 
@@ -365,11 +368,16 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
-    """An argument that is a number, zero or more; at most some 30 years."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    """An argument that is a number, zero or more; at most MOST_SECONDS."""
+    value = decimal(text)
+    if value is None or not 0 <= value <= MOST_SECONDS:
+        limit = f"to {MOST_SECONDS}" if value is not None and value > 0 else "on"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 {limit}")
     return value
+
+
+def decimal(text: str) -> float | None:
+    """The number that a text is, as C and JSON write it; None if it is none. Python's float()
+    takes blanks, underscores, "nan" and the digits of other scripts as well."""
+    number = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+    return float(text) if re.fullmatch(number, text, re.ASCII) else None

@@ -261,8 +261,8 @@ class EventTrace(Trace):
     def print(self, output: Output, waiting: Waiting) -> None:
         form = self.options.form
         writer = EventWriter(output, form, self._columns(form, output.width), self.values)
-        writer.head()
         announce(self.options, self._doing)
+        writer.head()
         for records in self._batches(waiting):
             writer.records(self._shown(records))
             writer.flush()

@@ -9,6 +9,7 @@ import time
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.comm import comm
 from pytools.base.process_files import users_of
+from pytools.domains import block
 from pytools.domains.containers import Containers
 from pytools.load.pinned import keys as pinned_keys
 
@@ -50,16 +51,21 @@ def threads(options: argparse.Namespace) -> list[Thread]:
 def reasons(options: argparse.Namespace) -> list[str]:
     """Why nothing may come through the filters that were given: none where something that is there
     passes them."""
-    if options.family is not None:  # it has ended
+    given = vars(options)
+    if given.get("family") is not None:  # it has ended
         return []
+    if given.get("disk") is not None:
+        idle = block.idle(options.disk)
+        if idle:
+            return [idle]
     found = []
-    filters = _filters(options) if "pid" in vars(options) else []
+    filters = _filters(options) if "pid" in given else []
     if filters:
         there = list(_threads(None))
         found = [each.why for each in filters if not any(map(each.passes, there))]
         if not found and not any(all(f.passes(each) for f in filters) for each in there):
             found = ["no process passes all the filters"]
-    return found + (_ports(options) if "ip" in vars(options) else [])
+    return found + (_ports(options) if "ip" in given else [])
 
 
 # What has begun and has not ended (Tool.under_way).

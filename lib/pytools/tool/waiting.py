@@ -9,7 +9,7 @@ import sys
 import time
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.show.output import complain
+from pytools.show.output import PLAIN_WIDTH, complain
 
 if TYPE_CHECKING:
     from typing import Callable, Iterator
@@ -21,13 +21,19 @@ __all__ = ["LATEST_SECONDS", "Progress", "Ticking", "Waiting", "announce", "inte
 
 # An event is on standard output at most so long after it happened.
 LATEST_SECONDS = 0.1
+LONGEST_SECONDS = 86400.0  # poll(2) takes milliseconds as an int: 24 days
 AGAIN_SECONDS = 0.5  # after which Ctrl-C is a second one
 
 
 def announce(options: argparse.Namespace, text: str) -> None:
     """Say to a person that the tool is at work, once it is attached."""
     if options.verbose or sys.stderr is not None and sys.stderr.isatty():
-        complain(f"{text}... Hit Ctrl-C to end.")
+        begin, end = f"{text}...", "Hit Ctrl-C to end."
+        if len(begin) + 1 + len(end) > PLAIN_WIDTH:
+            complain(begin)
+            complain(end)
+        else:
+            complain(f"{begin} {end}")
 
 
 class Progress:
@@ -115,12 +121,12 @@ class Waiting:
         self._poll.register(fd, select.POLLIN)
 
     def once(self, seconds: float | None) -> None:
-        """Wait once, for at most so long."""
+        """Wait once, for at most so long, and at most for LONGEST_SECONDS."""
         family = self._family
         if family is not None and family.seconds is not None:
             seconds = family.seconds if seconds is None else min(seconds, family.seconds)
         # Rounded up: a wait that is too short would spin to the deadline.
-        timeout = None if seconds is None else int(seconds * 1000) + 1
+        timeout = None if seconds is None else int(min(seconds, LONGEST_SECONDS) * 1000) + 1
         for fd, event in self._poll.poll(timeout):
             if fd == 1 and event & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
                 raise BrokenPipeError

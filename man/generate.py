@@ -281,7 +281,7 @@ and
 .Va percentiles .
 It has
 .Va lost
-if samples were lost.
+if samples were lost: how many, of all histograms of the interval together.
 """
 # What opens a manual page elsewhere: open(2).
 REFERENCE = re.compile(r"\s*\b([a-z_]\w*)\((\d)\)([.,;:]*)\s*")

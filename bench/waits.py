@@ -96,7 +96,10 @@ def _compared(place: Place, watched: Watched, paths: dict[str, str]) -> list[Row
     tool, options, event, load, times, peers, counted, walk, shows = watched
     times = place.times(times)
     cpus = sorted(os.sched_getaffinity(0)) if load == ON_EACH_CPU else [load_cpu()]
-    program = [str(place.load(load.split()[0])), *filter(None, [paths.get(load)]), str(times)]
+    # A batch process lets the one that it wakes up wait: of each switch there is one wake-up.
+    alike = ["chrt", "--batch", "0"] if load == "switches" else []
+    program = [*alike, str(place.load(load.split()[0])), *filter(None, [paths.get(load)])]
+    program.append(str(times))
 
     def run() -> None:
         run_on(cpus, lambda cpu: [*program, str(cpu)])

@@ -111,6 +111,10 @@ def _peer(place: Place, tool: str) -> tuple[str, list[str]]:
     name = f"bcc {tool}"
     try:
         command = _once(installed.bcc(tool, *TOOLS[tool]))
+    except Trouble as error:
+        installed.note(f"{error}.")
+        return "", []
+    try:
         _wall(place, name, command)
         return name, command
     except Trouble as error:

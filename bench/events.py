@@ -96,7 +96,7 @@ def measure(place: Place) -> Iterator[Row]:
 
 def _events(place: Place, watched: Watched) -> list[Row]:
     load = _load(place, watched)
-    name, peer = _peer(place, watched)
+    name, peer = place.first_or_none(*watched.peers)
     ours = installed.ours(watched.tool, "-v", *watched.options)
     commands = {"ours": ours, **({name: peer} if peer else {})}
     inside: dict[str, list[float]] = {kind: [] for kind in commands}
@@ -128,15 +128,6 @@ def _events(place: Place, watched: Watched) -> list[Row]:
             )
         )  # fmt: skip
     return rows
-
-
-def _peer(place: Place, watched: Watched) -> tuple[str, list[str]]:
-    """The first peer that runs here: what it is, and its command, or nothing."""
-    try:
-        return place.first_of(*watched.peers) if watched.peers else ("", [])
-    except Trouble as error:
-        installed.note(f"{error}.")
-        return "", []
 
 
 def _load(place: Place, watched: Watched) -> Callable[[], object]:

@@ -34,6 +34,7 @@ WATCHED = (
     Watched("fsslower", ["-t", "ext4"], "ext4slower", []),
     Watched("fsdist", ["-t", "ext4"], "ext4dist", []),
     Watched("cachestat", ["1000"], "cachestat", ["1000"]),
+    Watched("cachetop", ["1000"], "cachetop", ["1000"]),
     Watched("filetop", ["-C", "1000"], "filetop", ["-C", "1000"]),
     Watched("dirtop", ["-C", "-d", "/", "1000"], "dirtop", ["-C", "-d", "/", "1000"]),
     Watched("fileslower", ["0"], "fileslower", ["0"]),
@@ -48,6 +49,8 @@ def measure(place: Place) -> Iterator[Row]:
     for watched in WATCHED:
         ours, theirs = f"our {watched.tool}", f"bcc {watched.peer}"
         peer = installed.bcc(watched.peer, *watched.of_peer)
+        if watched.peer == "cachetop":
+            peer = [str(installed.BENCH / "peers" / "terminal"), *peer]
         commands = {
             ours: installed.ours(watched.tool, *watched.arguments),
             theirs: installed.with_tracefs(peer),

@@ -1,7 +1,7 @@
 """What the tools that attach to kernel functions take in their programs, by the
 kernel's own clock: vfsstat for each call that it counts, filelife for each file that
-is created and deleted. Kernels without kprobes run neither these nor bcc's:
-``make bench-kernels`` measures them in a machine.
+is created and deleted, capable for each check. Kernels without kprobes run neither
+these nor bcc's: ``make bench-kernels`` measures them in a machine.
 """
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ PLACES = [
 # A tool that sees less of the files than this does not do what it is measured by.
 ENOUGH = 0.95
 NAME = "short-lived"
+# What a tool prints of each event, if it prints them.
+PRINTED = {"filelife": NAME, "capable": "CAP_SYS_ADMIN"}
 EMPTY = "an empty program"
 
 
@@ -30,7 +32,7 @@ def measure(place: Place) -> Iterator[Row]:
     """The rows of the table on functions. Ours and bcc's take turns; of many short
     loads the least time counts: what else the host of a machine does can only add, and
     falls into the time of programs."""
-    for tool, event in (("vfsstat", "call"), ("filelife", "file")):
+    for tool, event in (("vfsstat", "call"), ("filelife", "file"), ("capable", "check")):
         taken: dict[str, list[float]] = {f"our {tool}": [], f"bcc {tool}": []}
         commands = [installed.ours(tool), installed.with_tracefs(installed.bcc(tool))]
         if tool == "vfsstat":
@@ -47,11 +49,14 @@ def measure(place: Place) -> Iterator[Row]:
 
 
 def _each(place: Place, name: str, command: list[str]) -> list[float]:
-    """Nanoseconds that a tool's programs take for each call or each file, in each load,
+    """Nanoseconds that a tool's programs take for each call, file or check, in each load,
     which all CPUs make at once: what they share, they wait for."""
-    load = str(place.load("files"))
+    tool = name.split()[-1]
+    load = str(place.load("checks" if tool == "capable" else "files"))
 
     def on(cpu: int) -> list[str]:
+        if tool == "capable":
+            return [load, str(FILES), str(cpu)]
         folder = place.folder / f"cpu{cpu}"
         folder.mkdir(exist_ok=True)
         return [load, str(folder / NAME), str(FILES), str(cpu)]
@@ -71,13 +76,13 @@ def _each(place: Place, name: str, command: list[str]) -> list[float]:
             if runs < ENOUGH * files:
                 raise Trouble(f"{name} ran {runs:,} times for {files:,} files")
             # Each run of vfsstat's programs counts a call.
-            each.append(time / (files if "filelife" in name else runs))
+            each.append(time / (files if tool in PRINTED else runs))
         running.stop()
-    if "filelife" in name:
-        seen = running.output.read_text(errors="replace").count(NAME)
+    if tool in PRINTED:
+        seen = running.output.read_text(errors="replace").count(PRINTED[tool])
         if seen < ENOUGH * LOADS * files:
             said = running.messages.strip().splitlines() or ["nothing"]
-            few = f"{name} printed {seen:,} of {LOADS * files:,} files, and said: {said[-1]}"
+            few = f"{name} printed {seen:,} of {LOADS * files:,} events, and said: {said[-1]}"
             if name.startswith("our") or not seen:
                 raise Trouble(few)
             installed.note(f"{few}.")

@@ -92,7 +92,7 @@ def _first(*paths: str) -> str:
     for path in paths:
         if os.access(path, os.X_OK):
             return path
-    raise Trouble(f"{paths[0]} is not installed (make bench installs it)")
+    raise Trouble(f"{paths[0]} is not installed (make bench installs what there is)")
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -93,6 +93,16 @@ class Place:
             return name, found
         raise Trouble("; ".join(refused))
 
+    def first_or_none(
+        self, *peers: Peer, sees: Callable[[Tool], bool] = lambda tool: True
+    ) -> tuple[str, list[str]]:
+        """The first peer that runs here, or nothing if none does, which a note then says."""
+        try:
+            return self.first_of(*peers, sees=sees) if peers else ("", [])
+        except Trouble as error:
+            installed.note(f"{error}.")
+            return "", []
+
 
 def progress(text: str) -> None:
     """Say on a terminal what is being measured, over what was said before."""

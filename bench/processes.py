@@ -198,9 +198,14 @@ def run_on_all_cpus(command: Callable[[int], Sequence[str]]) -> int:
     """Run a load on each CPU, all of them at once: how many there were. ``command`` is
     told the CPU."""
     cpus = sorted(os.sched_getaffinity(0))
+    run_on(cpus, command)
+    return len(cpus)
+
+
+def run_on(cpus: Sequence[int], command: Callable[[int], Sequence[str]]) -> None:
+    """Run a load on each of these CPUs, all of them at once."""
     with ThreadPoolExecutor(len(cpus)) as pool:
         list(pool.map(run_load, map(command, cpus)))
-    return len(cpus)
 
 
 @contextlib.contextmanager

@@ -73,10 +73,10 @@ def test_what_is_no_disk_is_bad_usage(name: str) -> None:
 @pytest.mark.parametrize(
     "release, disk, status, origin, starts",
     [
-        ("5.10", "rq_disk", "int", "request->bio", 3),
-        ("6.1", "q->disk", "unsigned char", "request->bio", 3),
-        ("6.12", "q->disk", "unsigned char", "request", 1),
-        ("7.3", "q->disk", "unsigned char", "request", 1),
+        ("5.10", "READ(request, request, rq_disk)", "int", "request->bio", 3),
+        ("6.1", "READ(request_queue, queue, disk)", "unsigned char", "request->bio", 3),
+        ("6.12", "READ(request_queue, queue, disk)", "unsigned char", "request", 1),
+        ("7.3", "READ(request_queue, queue, disk)", "unsigned char", "request", 1),
     ],
 )
 def test_differences_by_kernel(

@@ -723,9 +723,12 @@ def IO_OPEN_PREPARATIONS(kernel: Kernel) -> str:
 
 
 def REQUEST_DISK(kernel: Kernel) -> str:
-    """The gendisk of a struct request. Since Linux commit f3fa33acca9f (v5.17) only
-    its queue has it, since commit d152c682f03c (v5.15); before, the request too."""
-    return "rq_disk" if _has(kernel, "request", "rq_disk", (5, 17), before=True) else "q->disk"
+    """The gendisk of a struct request, of which ``queue`` is the queue. Since Linux commit
+    f3fa33acca9f (v5.17) only that has it, since commit d152c682f03c (v5.15); before, the
+    request too."""
+    if _has(kernel, "request", "rq_disk", (5, 17), before=True):
+        return "READ(request, request, rq_disk)"
+    return "READ(request_queue, queue, disk)"
 
 
 def REQUEST_ARGUMENTS(kernel: Kernel) -> str:

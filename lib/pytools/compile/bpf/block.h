@@ -23,9 +23,10 @@ BPF_PERCPU_ARRAY(strays, u64, 3);
 
 static inline u64 disk_of(struct request *request)
 {
-	struct gendisk *disk = request->$REQUEST_DISK;
+	struct request_queue *queue = (struct request_queue *)READ(request, request, q);
+	struct gendisk *disk = (struct gendisk *)$REQUEST_DISK;
 
-	return (u64)disk->major << 20 | disk->first_minor;
+	return (u64)READ(gendisk, disk, major) << 20 | READ(gendisk, disk, first_minor);
 }
 
 static inline u32 operation_of(struct request *request)

@@ -167,8 +167,8 @@ class Tool:
     then. ``try_with`` are arguments without which it does not start, for whoever tries it.
     ``duration`` are the names of that option: bcc's tool may have its letter for something else.
     ``csv`` says whether what it prints are rows.
-    ``under_way`` is asked where nothing was seen, of a tool that shows what has ended: what has
-    begun and has not ended, in words, or nothing."""
+    ``under_way`` is asked where nothing was seen: in words, what has begun and has not ended, of a
+    tool that shows what has ended, or which of its own options nothing has matched; or nothing."""
 
     def __init__(
         self,
@@ -333,8 +333,6 @@ class Tool:
     def _say_why(self, options: argparse.Namespace, traced: Program | None) -> None:
         """Nothing was seen: say why, if that is known. Zero is never silent where it could be a
         mistake."""
-        if "wanted" not in vars(options):
-            return
         from pytools.tool import present  # not where something was seen
 
         why = present.reasons(options)

@@ -77,10 +77,13 @@ def futexes():
     tell(2, "FUTEX_WAIT_BITSET", "woken", 10, 0, timed(10, 0, bitset))
 
     def interrupted():
-        signal.setitimer(signal.ITIMER_REAL, 0.005)
-        return futex(3, 0, 0)
+        # Again and again: the first may come before it waits.
+        signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+        result = futex(3, 0, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return result
     signal.signal(signal.SIGALRM, lambda number, frame: None)
-    tell(3, "FUTEX_WAIT", "signal", 4, 0.016, timed(4, -errno.EINTR, interrupted))
+    tell(3, "FUTEX_WAIT", "signal", 4, 0, timed(4, -errno.EINTR, interrupted))
 
     def priority():
         held, done = threading.Event(), threading.Event()
@@ -134,6 +137,15 @@ def two():
         found.append([hex(address(number)), threading.get_native_id(), times])
     for number, times in ((8, 11), (9, 13)):
         woken_by(waits, number, times).join()
+
+def stuck():
+    threading.Thread(target=futex, args=(10, 0), daemon=True).start()
+    while not any(
+        open(f"/proc/self/task/{task}/syscall").read().startswith(f"{FUTEX} {address(10):#x} ")
+        for task in os.listdir("/proc/self/task")
+    ):
+        time.sleep(0.001)
+    found.append(hex(address(10)))
 
 print(json.dumps([hex(address(number)) for number in range(16)]), flush=True)
 for line in sys.stdin:
@@ -263,7 +275,24 @@ def test_what_has_no_room_is_counted() -> None:
 
 
 @pytest.mark.host_only
-@pytest.mark.parametrize("text", ["0xfoo", "-1", "0x1" + "0" * 16])
+@pytest.mark.parametrize("text", ["0xfoo", "-1", "0", "0x1" + "0" * 16])
 def test_an_address_that_is_none(text: str) -> None:
     result = run_tool("futexctn", f"-l{text}")
     assert result.returncode == 2 and "argument -l/--lock" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.any_types
+def test_waits_that_have_not_ended_and_a_futex_of_nobody_are_no_silent_zero() -> None:
+    def said(*options: str) -> str:
+        result = run_tool("futexctn", "-d", "0.1", "-p", str(program.pid), *options)
+        assert result.returncode == 0 and not result.stdout.strip()
+        return result.stderr
+
+    with waiter() as program:
+        futex = program.do("stuck")[0]
+        waits = "futexctn: nothing was seen: 1 thread still waits for a futex\n"
+        assert said() == said("-l", futex) == waits
+        other = program.addresses[0]
+        assert said("-l", other) == (
+            f"futexctn: nothing was seen: no thread has waited for the futex {other}\n"
+        )

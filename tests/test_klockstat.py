@@ -259,8 +259,18 @@ def test_what_there_is_no_room_for_is_said() -> None:
 
 @pytest.mark.host_only
 @pytest.mark.parametrize(
-    "options", [["-S", "max"], ["-S", "acq_max,x"], ["-L", "no such"], ["-L", "0x"], ["-s", "0"]]
+    "options",
+    [["-S", "max"], ["-S", "acq_max,x"], ["-L", "no such"], ["-L", "0x"], ["-L", ""], ["-s", "0"]],
 )
 def test_what_is_not_there_is_refused(options: Sequence[str]) -> None:
     result = run_tool("klockstat", *options)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_filters_of_its_own_that_nothing_passes_are_no_silent_zero() -> None:
+    for options, why in (
+        (["-c", "nobody_"], "no function whose name begins with nobody_ has waited for a lock"),
+        (["-L", "0xfff0"], "no task has waited for the lock 0xfff0"),
+    ):
+        result = run_tool("klockstat", "-d", "0", *options)
+        assert result.stderr == f"klockstat: nothing was seen: {why}\n"

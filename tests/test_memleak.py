@@ -369,9 +369,24 @@ def test_allocators_in_place_of_the_c_library_s(name: str) -> None:
         (["-O", "nonesuch", "-p", str(os.getpid())], 2, "no library nonesuch"),
         (["-O", "/bin/true", "-p", str(os.getpid())], 1, "/bin/true has no function malloc"),
         (["-c", "nonesuch-command"], 1, "there is no such program"),
+        (["-c", ""], 2, "argument -c/--command: the command is empty"),
+        (["-c", "'"], 2, '"\'" is no command: no closing quotation'),
     ],
 )
 def test_mistakes(arguments: list[str], status: int, message: str) -> None:
     result = run_tool("memleak", "--duration", "0", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.host_only
+def test_options_that_can_do_nothing_are_said() -> None:
+    def messages(*options: str) -> str:
+        result = run_tool("memleak", "--duration", "0", *options)
+        assert result.returncode == 0
+        return result.stderr
+
+    own = "-p", str(os.getpid())
+    assert "memleak: -P has no effect" in messages("-P", *own)
+    assert "no effect without -p" in messages("-O", "c", "--min-size", str(2**62))
+    assert "memleak: no function zz_malloc was found" in messages("-S", "zz_", *own)

@@ -339,6 +339,7 @@ def test_thousands_of_switches_cost_no_time_and_no_stack() -> None:
         (["-u", "-k"], "not allowed with argument"),
         (["--state", "-2"], "is not a whole number"),
         (["-m", "x"], "is not a whole number"),
+        (["-m", "11", "-M", "10"], "it is more than that of -M"),
     ],
 )
 def test_mistakes_are_bad_usage(arguments: list[str], message: str) -> None:

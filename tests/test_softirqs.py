@@ -68,3 +68,11 @@ def test_text_has_bcc_s_columns() -> None:
     for options in (["-C", "-d"], ["-C", "-N"], ["-C", "--summary"]):
         result = run_tool("softirqs", *options)
         assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+@pytest.mark.host_only
+def test_a_cpu_that_is_not_there_is_no_silent_zero() -> None:
+    for tool in ("softirqs", "hardirqs"):
+        result = run_tool(tool, "-c", str(1 << 20), "--duration", "0")
+        why = f"CPU {1 << 20} is not online"
+        assert (result.returncode, result.stderr) == (0, f"{tool}: nothing was seen: {why}\n")

@@ -89,7 +89,8 @@ def labels(
 class Allocators:
     """The allocators of processes, to which a program is attached. ``objects`` are open files, if
     only these are to be attached to; ``prefix`` is what the names of their functions begin with.
-    ``complain`` is told what cannot be attached to.
+    ``complain`` is told what cannot be attached to; ``found`` is whether anything is attached to
+    that allocates.
 
     A probe that is for all processes delays all that have the file. So each process has probes of
     its own, unless all are meant."""
@@ -113,6 +114,7 @@ class Allocators:
         self._queued: list[tuple[File, int, _Offsets]] = []
         self._attached: set[int] = set()
         self._too_many = False
+        self.found = False
 
     def attach(self, pids: Iterable[int], starting: str = "") -> None:
         """Attach to what these processes have mapped. If they are about to execute a program,
@@ -239,6 +241,7 @@ class Allocators:
         """Attach to the functions of all files, last to those that allocate: what is allocated then
         is not outstanding because nobody saw it freed."""
         queued, self._queued = self._queued, []
+        self.found = self.found or any(RETURNED in offsets for _, _, offsets in queued)
         try:
             for label in (RETURNED, "free", "munmap", "new", *ALLOCATES):
                 for file, pid, offsets in queued:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytools.facts.kernel import Kernel
 
 
-__all__ = ["CALLS", "ENDS", "programs"]
+__all__ = ["CALLS", "ENDS", "FUNCTIONS", "programs"]
 
 # What futex(2) is asked to do (include/uapi/linux/futex.h), where that is to wait.
 _FUTEX = {
@@ -56,6 +56,7 @@ _ENTRIES = {
     "futex_waitv": f"\n\treturn wait_begins(0, (u64)args->waiters, {_WAITV});",
     "futex_wait": f"\n\treturn wait_begins((u64)args->uaddr, 0, {_WAIT});",
 }
+FUNCTIONS = tuple(_ENTRIES)
 _PROGRAMS = """
 TRACEPOINT(syscalls, sys_enter_%s)
 {%s

@@ -333,8 +333,6 @@ class Tool:
     def _say_why(self, options: argparse.Namespace, traced: Program | None) -> None:
         """Nothing was seen: say why, if that is known. Zero is never silent where it could be a
         mistake."""
-        if not {"wanted", "disk"} & vars(options).keys():
-            return
         from pytools.tool import present  # not where something was seen
 
         why = present.reasons(options)

@@ -260,7 +260,8 @@ def process_exists(pid: int) -> None:
 def thread_exists(tid: int) -> None:
     """Raise Usage where no thread has that id. /proc has a folder for every
     thread, though it lists only those of processes."""
-    process_exists(tid)
+    if not os.path.isdir(f"/proc/{tid}"):
+        raise Usage(f"there is no thread {tid}")
 
 
 def _cgroup(path: str | None) -> Filter | None:

@@ -6,7 +6,7 @@ import argparse
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
-from pytools.facts.kernel import possible_cpus
+from pytools.facts.kernel import online_cpus, possible_cpus
 from pytools.read.growth import RowsGrowth, losses
 from pytools.read.totals import ENTRIES, Total, Totals
 from pytools.tool import arguments
@@ -55,6 +55,11 @@ def _times(heading: str, key: str, added: str, about: str) -> list[Field]:
     ]  # fmt: skip
 
 
+def _no_cpu(options: argparse.Namespace, program: Program) -> str:
+    there = options.cpu is None or options.cpu in online_cpus()
+    return "" if there else f"CPU {options.cpu} is not online"
+
+
 class InterruptTool(TableTool):
     """A tool that counts interrupts. ``named`` are the fields that name a handler, the first one
     with what tells it from all others. ``counting`` is the long name of the option -C.
@@ -82,7 +87,9 @@ class InterruptTool(TableTool):
             ),
             *_times("MAX", "maximum_ns", "max", "The longest time of one; MAX_nsecs with -N."),
         ]  # fmt: skip
-        super().__init__(text, table=table, duration=["--duration"], **declared)
+        super().__init__(
+            text, table=table, duration=["--duration"], under_way=_no_cpu, **declared
+        )  # fmt: skip
         self._named = named
         self.set_defaults(unit="usecs")
         add = self.add_argument

@@ -14,7 +14,7 @@ from pytools.domains.containers import Containers
 from pytools.load.pinned import keys as pinned_keys
 
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Iterator
+    from typing import Callable, Container, Iterable, Iterator
 
     from pytools.load.maps import Map
 
@@ -41,7 +41,10 @@ class _Filter(NamedTuple):
 
 
 def threads(options: argparse.Namespace) -> list[Thread]:
-    """The threads that pass all the filters of tasks (``arguments.add_filters``) now."""
+    """The threads that pass all the filters of tasks (``arguments.add_filters``) now: none of a
+    command that the tool has run, which has ended."""
+    if options.family is not None:
+        return []
     filters = _filters(options)
     return [
         each for each in _threads(options.pid) if all(wanted.passes(each) for wanted in filters)
@@ -97,15 +100,20 @@ def off_cpu(options: argparse.Namespace) -> list[Thread]:
     return [thread for thread in threads(options) if thread.state != "R"]
 
 
-def in_calls(options: argparse.Namespace) -> list[Thread]:
-    """The threads that pass the filters, and sleep in a system call."""
+def in_calls(
+    options: argparse.Namespace, numbers: Container[int] | None = None, first: int = 0
+) -> list[Thread]:
+    """The threads that pass the filters, and sleep in a system call: in any, or in one of those
+    with these ``numbers``, with any ``first`` argument, or with that one."""
     found = []
     for thread in off_cpu(options):
         try:
             with open(f"/proc/{thread.pid}/task/{thread.tid}/syscall", "rb") as file:
-                if file.read().split()[0].isdigit():
+                number, *rest = file.read().split()
+            if number.isdigit() and (numbers is None or int(number) in numbers):
+                if not first or int(rest[0], 16) == first:
                     found.append(thread)
-        except (OSError, IndexError):
+        except (OSError, ValueError):
             continue
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import Usage
 from pytools.domains.ongoing_waits import ongoing_waits
 from pytools.domains.task_states import BITS, state_words
 from pytools.read.named_stacks import NamedStack
@@ -105,6 +106,8 @@ class WaitTool(StackTool):
         trace: type[StackTrace] | None = None,
         **more: Any,
     ) -> StackTrace:
+        if options.min_block_time > options.max_block_time:
+            raise Usage("argument -m/--min-block-time: it is more than that of -M/--max-block-time")
         shortest, longest = 1000 * options.min_block_time, 1000 * options.max_block_time + 999
         settings = {"SHORTEST": shortest, "LONGEST": longest, **settings}
         if self._off_cpu:

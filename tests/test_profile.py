@@ -239,6 +239,7 @@ def test_what_does_not_fit_is_counted_by_kind() -> None:
     "arguments, status, message",
     [
         (["--duration", "1", "1"], 2, "the duration is given twice"),
+        (["--svg", "a", "--speedscope", "a", "1"], 2, "--svg and --speedscope name the same file"),
         (["-U", "-K"], 2, "not allowed with argument"),
         (["-f", "--json"], 2, "not allowed with argument"),
         (["-C", "4096", "--duration", "0"], 1, "CPU 4096 is not online"),

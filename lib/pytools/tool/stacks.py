@@ -154,6 +154,8 @@ class StackTool(Tool):
             options.duration = options.seconds
         if options.folded and options.form != "text":
             raise Usage(f"argument --{options.form}: not allowed with argument -f/--folded")
+        if options.svg is not None and options.svg == options.speedscope:
+            raise Usage("--svg and --speedscope name the same file")
         names = StackNames(
             not options.kernel_stacks_only, options.offset, options.address, self.innermost,
             self.state_words, kernel=not options.user_stacks_only,

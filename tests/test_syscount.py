@@ -307,6 +307,42 @@ def test_list_and_names() -> None:
 
 
 @pytest.mark.host_only
+def test_calls_that_are_newer_than_what_is_installed_have_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = [(number, syscalls.name(number)) for number in range(424, 472)]
+    for source in ("_of_libseccomp", "_of_headers", "_of_bcc"):
+        monkeypatch.setattr(syscalls, source, lambda compat: {})
+    syscalls._by_number.cache_clear()
+    syscalls._by_name.cache_clear()
+    try:
+        # What is installed has no other name for any of them.
+        assert [(number, syscalls.name(number)) for number, _ in known] == known
+        assert dict(known)[471] == "rseq_slice_yield"
+        assert syscalls.number_of_function("mseal") == 462
+        assert syscalls.numbers("mseal") == [462, 462 + syscalls.COMPAT]
+        assert syscalls.name(462 + syscalls.COMPAT) == "mseal (32-bit)"
+    finally:
+        syscalls._by_number.cache_clear()
+        syscalls._by_name.cache_clear()
+
+
+MSEAL = r"""
+told = []
+for _ in range(1000):
+    libc.syscall(462, 1, 0, 0)  # fails: 1 is not at the beginning of a page
+"""
+
+
+@pytest.mark.host_only
+def test_counts_a_call_of_linux_6_10_by_its_name() -> None:
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 10):
+        pytest.skip("mseal is a call of Linux 6.10")
+    _, _, found = traced(MSEAL, "--syscall", "mseal")
+    assert counts(found) == {"mseal": 1000}
+
+
+@pytest.mark.host_only
 def test_names_without_libseccomp_and_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscalls, "_of_libseccomp", lambda compat: {})
     monkeypatch.setattr(syscalls, "_of_headers", lambda compat: {})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -81,22 +82,24 @@ class Histogram(NamedTuple):
 class Tool:
     """A tool, bcc's or ours, that has attached; it ends by Ctrl-C or by itself."""
 
+    environment: dict[str, str] = {}
+
     def __init__(self, side: str, name: str, *options: str) -> None:
         self.side = side
-        place = shutil.which(f"{name}-bpfcc") if side == "bcc" else str(ROOT / "tools" / name)
-        if place is None:
-            raise Failed(f"{name}-bpfcc isn't installed")
-        options = options if side == "bcc" else ("-v", "--json", *options)
+        command = self.command(name, *options)
         self.directory = tempfile.TemporaryDirectory(prefix="compare-")
         self.printed = Path(self.directory.name) / "printed"
         self.said = Path(self.directory.name) / "said"
         with self.printed.open("wb") as printed, self.said.open("wb") as said:
-            # -u: bcc's tools don't all flush.
+            # bcc's tools don't all flush.
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "-u", place, *options], stdout=printed, stderr=said
+                command,
+                stdout=printed,
+                stderr=said,
+                env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
             )
         deadline = time.monotonic() + PATIENCE
-        while not ATTACHED.search(self.printed.read_bytes() + b"\n" + self.said.read_bytes()):
+        while not self.attached():
             if self.process.poll() is not None:
                 raise Failed(self.reason())
             if time.monotonic() > deadline:
@@ -105,6 +108,19 @@ class Tool:
             time.sleep(0.1)
         # opensnoop-bpfcc prints its head before it opens its buffers.
         time.sleep(1)
+
+    def command(self, name: str, *options: str) -> list[str]:
+        """What is run."""
+        place = shutil.which(f"{name}-bpfcc") if self.side == "bcc" else str(ROOT / "tools" / name)
+        if place is None:
+            raise Failed(f"{name}-bpfcc isn't installed")
+        own = () if self.side == "bcc" else ("-v", "--json")
+        return ["/usr/bin/python3", place, *own, *options]
+
+    def attached(self) -> bool:
+        """Whether the tool says so."""
+        said = self.printed.read_bytes() + b"\n" + self.said.read_bytes()
+        return ATTACHED.search(said) is not None
 
     def reason(self) -> str:
         """The line that says best why the tool failed: the compiler's first, or the last."""

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHECKS", "Compared", "page", "read_comparison"]
+__all__ = ["CHECKS", "Compared", "code", "page", "read_comparison", "table", "with_section"]
+
+# Between these is what `make compare-here` wrote.
+MARKS = ("<!-- make compare-here -->", "<!-- the end of make compare-here -->")
 
 TOOLS = ("runqlen", "runqlat", "opensnoop")
 
@@ -155,8 +158,20 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
 
 
-def page(kernels: Sequence[Compared]) -> str:
-    """The page, in Markdown."""
+def section(text: str) -> str:
+    """What stands between the marks on a page, with them; nothing if they don't."""
+    begin, end = text.find(MARKS[0]), text.find(MARKS[1])
+    return "" if begin < 0 or end < begin else text[begin : end + len(MARKS[1])]
+
+
+def with_section(text: str, lines: Sequence[str]) -> str:
+    """A page with these lines between the marks."""
+    rest = text.replace(section(text), "").rstrip("\n") if section(text) else text.rstrip("\n")
+    return "\n".join([rest, "", MARKS[0], "", *lines, "", MARKS[1], ""])
+
+
+def page(kernels: Sequence[Compared], before: str = "") -> str:
+    """The page, in Markdown, with the section of `make compare-here` that it had ``before``."""
     text = [
         "# Compared with bcc's own tools",
         "",
@@ -212,7 +227,8 @@ def page(kernels: Sequence[Compared]) -> str:
             text += ["", REASONS["lost"]]
     if any(kernel.starts(tool, "bcc") != "yes" for kernel in kernels for tool in TOOLS):
         text += ["", "### Tools that don't start", "", REASONS["start"]]
-    return "\n".join(text) + "\n"
+    kept = section(before)
+    return "\n".join([*text, *(["", kept] if kept else [])]) + "\n"
 
 
 def cells(finding: dict[str, Any]) -> tuple[str, str]:

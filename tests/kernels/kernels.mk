@@ -3,7 +3,7 @@
 
 KERNELS_RUN := $(PYTHON) tests/kernels/run.py
 
-.PHONY: test-kernels test-packages-kernels compare-kernels bench-kernels kernel-images vm
+.PHONY: test-kernels test-packages-kernels compare-kernels compare-here bench-kernels kernel-images vm
 
 # make test-kernels  the tests on all kernels, or KERNELS=6.12,7.3; TESTS='opensnoop and not json'
 test-kernels:
@@ -14,6 +14,11 @@ test-kernels:
 compare-kernels:
 	@packaging/install-packages kernels
 	@$(KERNELS_RUN) compare
+
+# make compare-here  the same of tools that need no kernel functions, on this machine; BESIDE=memleak
+compare-here:
+	@packaging/install-packages run test bench
+	@$(SUDO) $(PYTHON) -B tests/kernels/compare_here.py $(BESIDE)
 
 # make bench-kernels KERNELS=6.12  what of the bench needs kernel functions; PARTS='functions starts'
 bench-kernels:

@@ -474,7 +474,7 @@ def compare(rows: list[Row], every: list[Row], jobs: int, timeout: float) -> int
                 )
             )
     if len(kernels) == len(every):
-        COMPARED.write_text(page(kernels))
+        COMPARED.write_text(page(kernels, COMPARED.read_text()))
         say(f"written: {COMPARED}")
     elif kernels:
         print(page(kernels), flush=True)

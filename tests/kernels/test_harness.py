@@ -30,7 +30,7 @@ import fork_server  # noqa: E402
 import inputs  # noqa: E402
 import proved  # noqa: E402
 from arm64 import Arm64Tools  # noqa: E402
-from comparison import CHECKS, Compared, page, read_comparison  # noqa: E402
+from comparison import CHECKS, Compared, page, read_comparison, with_section  # noqa: E402
 from debian import ImageError  # noqa: E402
 from images import needed_modules  # noqa: E402
 from inputs import Asked, Checkout, unit_key  # noqa: E402
@@ -1292,6 +1292,15 @@ def test_the_page_has_a_line_for_each_kernel_and_tool(tmp_path: Path) -> None:
     assert "| 7.3 | 7.3.4 | 0.37 | 3.14 |" in text and "7.3: a note." in text
     # Reasons stand only where there is something to explain.
     assert "#3093" in text and "255 bytes" not in text and "clang" in text
+
+
+def test_each_part_of_the_page_is_kept_when_the_other_is_written() -> None:
+    first = with_section(page([]), ["## Here", "", "one"])
+    assert first.startswith(page([])) and "\none\n" in first
+    second = with_section(first, ["## Here", "", "another"])
+    assert second == first.replace("\none\n", "\nanother\n")
+    assert page([], first) == first
+    assert page([], page([])) == page([])
 
 
 # The command.

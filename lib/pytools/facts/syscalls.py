@@ -3,8 +3,9 @@
 libseccomp knows them, which systemd brings to nearly every system; its names come
 first. What a kernel has that is newer than the library is looked up in the C
 library's headers, if those are installed, and then in bcc's own table, which is of
-x86-64. Each of them may be missing, or be another than expected: then a number
-stands in place of the name.
+x86-64. Each of them may be missing, be older than the kernel, or be another than
+expected. The newest calls have the same number everywhere, and stand here. For what
+nobody knows, a number stands in place of the name.
 
 A 32-bit program on a 64-bit kernel has numbers of its own: here those have
 COMPAT added, and " (32-bit)" behind their names.
@@ -40,6 +41,19 @@ _GENERIC = ("aarch64", "riscv64")
 _GENERIC_HEADER = "/usr/include/asm-generic/unistd.h"
 _NO_CALLS = ("arch_specific_syscall", "syscalls")  # which that file has as well
 _ONLY_32_BIT = range(403, 424)  # those with 64-bit times
+# Linux 5.1 and later give a new call one number for all architectures, and for 32-bit programs
+# (scripts/syscall.tbl). These are as of Linux 7.0.
+_FIRST_NEW = 424
+_NEW = """
+    pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen
+    fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2
+    process_madvise epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset
+    landlock_add_rule landlock_restrict_self memfd_secret process_mrelease futex_waitv
+    set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait
+    futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal
+    setxattrat getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr
+    listns rseq_slice_yield
+""".split()
 # Results by which the kernel asks itself to make a call again (include/linux/errno.h).
 _RESTARTS = {
     512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 514: "ERESTARTNOHAND", 516: "ERESTART_RESTARTBLOCK",
@@ -115,7 +129,7 @@ def _by_name() -> dict[str, int]:
 def _by_number(compat: bool) -> dict[int, str]:
     found: dict[int, str] = {}
     # The first one that knows a number is believed.
-    for source in (_of_libseccomp, _of_headers, _of_bcc):
+    for source in (_of_libseccomp, _of_headers, _of_bcc, _of_all_architectures):
         # Whatever is the matter with a library or a file of others, a name is not worth a tool.
         with contextlib.suppress(Exception):
             for number, known in source(compat).items():
@@ -186,3 +200,7 @@ def _of_bcc(compat: bool) -> dict[int, str]:
                 found = re.findall(r'^\s*(\d+): *b"(\w+)",$', file.read(), re.M)
             return {int(number): known for number, known in found}
     return {}
+
+
+def _of_all_architectures(compat: bool) -> dict[int, str]:
+    return dict(enumerate(_NEW, _FIRST_NEW))

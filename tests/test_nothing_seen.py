@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 import time
 from types import SimpleNamespace
@@ -34,7 +35,9 @@ def why(tool: str, *arguments: str) -> list[str]:
 def test_a_name_that_nobody_has_is_no_silent_zero(tool: str) -> None:
     result = run_tool(tool, "--duration", "0", "--comm", NAME)
     assert result.returncode == 0
-    assert result.stderr == f"{tool}: nothing was seen: no process is called {NAME}\n"
+    # Before it, memleak says what it missed of what others did.
+    said = re.sub(r"(?m)^memleak: \d+ calls missed: .*\n", "", result.stderr)
+    assert said == f"{tool}: nothing was seen: no process is called {NAME}\n"
 
 
 @pytest.mark.any_types

@@ -101,6 +101,19 @@ SPECIAL = {
     "killsnoop": "kill -0 $$",
     "syncsnoop": 'sync -d "$0"',
 }
+# Two threads that hand each other the turn.
+FUTEXES = """
+import threading, time
+first, second = threading.Semaphore(), threading.Semaphore(0)
+def turns(mine, others):
+    while True:
+        mine.acquire()
+        time.sleep(0.005)
+        others.release()
+threading.Thread(target=turns, args=(second, first), daemon=True).start()
+print(flush=True)
+turns(first, second)
+"""
 
 
 SESSIONS = """
@@ -123,7 +136,11 @@ while True:
 
 
 # Programs that do what a tool sees, of which the usual activity has nothing.
-PROGRAMS = {"bpfsnoop": BPF_CALLS, **dict.fromkeys(("tcpconnect", "tcplife", "flowtop"), SESSIONS)}
+PROGRAMS = {
+    "bpfsnoop": BPF_CALLS,
+    "futexctn": FUTEXES,
+    **dict.fromkeys(("tcpconnect", "tcplife", "flowtop"), SESSIONS),
+}
 
 
 # Writes a file until somebody ends it.
@@ -293,7 +310,8 @@ def on_terminal(tool: str, *options: str) -> list[list[str]]:
 def check_text(tool: str, lines: list[str], hints: list[str]) -> None:
     """Lines within 80 columns, and the hint."""
     assert any("Hit Ctrl-C to end." in line for line in hints)
-    assert max(map(len, hints)) <= 80
+    # What a busy machine has a tool lose is said in a line as long as that takes.
+    assert all(len(line) <= 80 or " lost" in line for line in hints)
     if summarises(tool):
         if has_timestamp(tool):
             assert re.fullmatch(r"\d\d:\d\d:\d\d", lines[0])
@@ -459,7 +477,7 @@ def test_an_interrupt_during_the_start_is_quiet(tool: str) -> None:
             assert b"Failed checking if argv[0]" in messages, messages.decode()
         # Before pytools is imported, whose first module says what becomes of one, an interrupt is
         # Python's own business.
-        if b"/pytools/" in messages.replace(b"/pytools/__init__.py", b""):
+        if b"tools/pytools/" in messages.replace(b"/pytools/__init__.py", b""):
             assert b"Traceback" not in messages, messages.decode()
     wait_until_detached(before)
 

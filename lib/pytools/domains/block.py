@@ -165,7 +165,11 @@ _UNMATCHED, _NEGATIVE, _NO_ROOM = range(3)
 
 
 def under_way(options: argparse.Namespace, program: Program) -> str:
-    """How many requests their disks have not done yet, in words."""
+    """Why there can be no request of the disk that was asked for, or how many requests their disks
+    have not done yet, in words."""
+    why = idle(options.disk) if options.disk is not None else ""
+    if why or "flights" not in program.maps:
+        return why
     issued = sum(flight["issued"] > 0 for flight in program.maps["flights"].named_values())
     what = "request has not ended" if issued == 1 else "requests have not ended"
     return f"{issued} {what}" if issued else ""

@@ -9,7 +9,6 @@ import time
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.comm import comm
 from pytools.base.process_files import users_of
-from pytools.domains import block
 from pytools.domains.containers import Containers
 from pytools.load.pinned import keys as pinned_keys
 
@@ -57,12 +56,8 @@ def reasons(options: argparse.Namespace) -> list[str]:
     given = vars(options)
     if given.get("family") is not None:  # it has ended
         return []
-    if given.get("disk") is not None:
-        idle = block.idle(options.disk)
-        if idle:
-            return [idle]
     found = []
-    filters = _filters(options) if "pid" in given else []
+    filters = _filters(options) if "wanted" in given else []
     if filters:
         there = list(_threads(None))
         found = [each.why for each in filters if not any(map(each.passes, there))]

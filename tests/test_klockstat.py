@@ -143,10 +143,12 @@ def test_by_lock_and_by_thread() -> None:
             for options in (["--by-lock", "--json"], ["-P", "--json", "-s", "3"], ["-n1", "-s2"])
         )
         fight(child)
-        locks, threads = of_pipes(rows(by_lock)), of_pipes(rows(by_thread))
+        locks, threads = rows(by_lock), of_pipes(rows(by_thread))
         head, first, second, *rest = all_of_it.stop().splitlines()
-    assert len({row["lock"] for row in locks}) == PIPES
-    assert [row["count"] for row in locks] == [TIMES] * PIPES
+    locks = [row for row in locks if row["type"] == "mutex" and "pipe_" in row["caller"]]
+    assert len({row["lock"] for row in locks}) == PIPES == len(locks)
+    # Who reads what was written may have to wait once more.
+    assert all(TIMES <= row["count"] <= 2 * TIMES for row in locks)
     assert {(row["tid"], row["count"]) for row in threads} == {(waiter, PIPES * TIMES)}
     assert [len(row["kernel_stack"].split(";")) for row in threads] == [3]
     assert threads[0]["kernel_stack"].split(";")[-1] == threads[0]["caller"]

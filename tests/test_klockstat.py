@@ -109,23 +109,25 @@ def rows(tool: Tool) -> list[dict[str, Any]]:
 
 
 def of_pipes(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # In 7.3 a write takes the lock at two places. Who reads may have to wait for who writes.
-    return [
-        row for row in found
-        if row["type"] == "mutex" and "pipe_" in row["caller"] and "read" not in row["caller"]
-    ]  # fmt: skip
+    # In 7.3 a write takes the lock at two places.
+    return [row for row in found if row["type"] == "mutex" and "pipe_" in row["caller"]]
+
+
+def is_right(seen: int, fought: int) -> bool:
+    """The program also writes to a pipe that the test reads: now and then, that is a wait."""
+    return fought <= seen <= fought + 4
 
 
 def test_waits_of_known_length_by_caller() -> None:
     with fighters() as (child, waiter), Tool("klockstat", "--json", "-p", str(child.pid)) as tool:
         expected = fight(child)
         found = rows(tool)
-    pipes = of_pipes(found)
+    pipes = [row for row in of_pipes(found) if row["max_tid"] == waiter]
     files = [row for row in found if row["type"] == "rwsem:W" and "write_iter+" in row["caller"]]
     for callers, count, (least, most, longest) in zip(
         (pipes, files), (PIPES * TIMES, 10), expected
     ):
-        assert sum(row["count"] for row in callers) == count
+        assert is_right(sum(row["count"] for row in callers), count)
         assert least <= sum(row["total_ns"] for row in callers) <= most
         assert longest <= max(row["max_ns"] for row in callers) <= most
         assert all(row["avg_ns"] == row["total_ns"] // row["count"] for row in callers)
@@ -143,13 +145,13 @@ def test_by_lock_and_by_thread() -> None:
             for options in (["--by-lock", "--json"], ["-P", "--json", "-s", "3"], ["-n1", "-s2"])
         )
         fight(child)
-        locks, threads = rows(by_lock), of_pipes(rows(by_thread))
+        locks, threads = of_pipes(rows(by_lock)), of_pipes(rows(by_thread))
         head, first, second, *rest = all_of_it.stop().splitlines()
-    locks = [row for row in locks if row["type"] == "mutex" and "pipe_" in row["caller"]]
-    assert len({row["lock"] for row in locks}) == PIPES == len(locks)
-    # Who reads what was written may have to wait once more.
-    assert all(TIMES <= row["count"] <= 2 * TIMES for row in locks)
-    assert {(row["tid"], row["count"]) for row in threads} == {(waiter, PIPES * TIMES)}
+    fought = [row for row in locks if row["max_ns"] >= 40_000_000]
+    assert len({row["lock"] for row in fought}) == PIPES
+    assert [row["count"] for row in fought] == [TIMES] * PIPES
+    threads = [row for row in threads if row["tid"] == waiter]
+    assert [is_right(row["count"], PIPES * TIMES) for row in threads] == [True]
     assert [len(row["kernel_stack"].split(";")) for row in threads] == [3]
     assert threads[0]["kernel_stack"].split(";")[-1] == threads[0]["caller"]
     columns = re.split(" {2,}", head.strip())

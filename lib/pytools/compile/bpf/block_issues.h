@@ -11,12 +11,15 @@ BPF_ARRAY(requeued, u64, 1);
 
 RAW_TRACEPOINT(block_rq_requeue, $REQUEST_ARGUMENTS)
 {
-	u64 key = (u64)request, sector = READ(request, request, __sector);
+	u64 key = (u64)request, sector = READ(request, request, __sector), *waiting;
+	u32 only = 0;
 
 	if (!READ(request, request, __data_len) || !watched(request))
 		return 0;
 	again.update(&key, &sector);
-	requeued.atomic_increment(0);
+	waiting = requeued.lookup(&only);
+	if (waiting)
+		__sync_fetch_and_add(waiting, 1);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ def test_the_sums_are_those_of_proc() -> None:
     """Of a program that reads and writes files only, on its pipes to the test as well."""
 
     def io() -> tuple[int, int]:
+        # It waits for a line again: the kernel has added up what it wrote.
+        while Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            os.sched_yield()
         lines = Path(f"/proc/{program.pid}/io").read_text().splitlines()
         numbers = dict(line.split(": ") for line in lines)
         return int(numbers["rchar"]), int(numbers["wchar"])

@@ -85,7 +85,7 @@ def test_a_command_its_threads_and_all_that_descend_from_it(tmp_path: Path) -> N
     names = sorted(["process", "thread", "child", "orphan", "program", "subshell"])
     with others(tmp_path):
         for _ in range(3):
-            command = [sys.executable, "-c", FAMILY, str(tmp_path), ""]
+            command = [sys.executable, "-Wignore", "-c", FAMILY, str(tmp_path), ""]
             assert opened(tmp_path, *command) == names
 
 

@@ -10,12 +10,12 @@ from pytools.read.stacks import Counted
 from pytools.read.symbols import Symbol, Symbols, call_site, kernel_symbols
 
 if TYPE_CHECKING:
-    from typing import Callable, Mapping, Sequence
+    from typing import Callable, Iterable, Mapping, Sequence
 
     Names = Mapping[int, Symbol]  # of functions, by addresses in them
 
 
-__all__ = ["Frame", "KERNEL", "LABEL", "NamedStack", "StackNames", "UNNAMED", "USER"]
+__all__ = ["Frame", "KERNEL", "LABEL", "NamedStack", "StackNames", "UNNAMED", "USER", "joined"]
 
 # What the kernel's stack of a waker begins with, above the tracepoint and the program on it.
 WAKES_UP = "try_to_wake_up"
@@ -32,6 +32,11 @@ class Frame(NamedTuple):
 
 
 LOST = Frame("[lost]", UNNAMED)
+
+
+def joined(frames: Iterable[Frame]) -> str | None:
+    """Functions with semicolons between them, the outermost first; None if there is none."""
+    return ";".join(frame.name for frame in frames) or None
 
 
 class NamedStack(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.text import escape
-from pytools.read.named_stacks import KERNEL, LABEL, Frame, NamedStack
+from pytools.read.named_stacks import KERNEL, LABEL, Frame, NamedStack, joined
 
 if TYPE_CHECKING:
     from typing import Iterator, Mapping, Sequence
@@ -66,8 +66,8 @@ class StackForms:
         return flame.speedscope(self._lines(stacks), self._title, self._unit)
 
     def joined(self, frames: Sequence[Frame]) -> str | None:
-        """Functions with semicolons between them, the outermost first; None if there is none."""
-        return ";".join(frame.name for frame in map(self._shown, frames)) or None
+        """Functions as they are shown, with semicolons between them, the outermost first."""
+        return joined(map(self._shown, frames))
 
     def _text(self, stacks: Amounts) -> Iterator[str]:
         for stack, amount in stacks.items():

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.read.named_stacks import StackNames
+from pytools.read.named_stacks import StackNames, joined
 from pytools.read.outstanding import Outstanding, Site, Sum
 from pytools.show import outstanding as shown
 from pytools.show.output import Output
@@ -16,7 +16,7 @@ from pytools.tool.definition import Tool
 from pytools.tool.events import EventTool
 from pytools.tool.fields import Field
 from pytools.tool.tables import TableTrace
-from pytools.tool.waiting import Ticking, Waiting, announce, intervals
+from pytools.tool.waiting import Waiting, announce, intervals
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Mapping, Sequence
@@ -29,9 +29,6 @@ SORTS: Mapping[str, Callable[[Sum], tuple[int, int]]] = {
     "size": lambda both: (both.bytes, both.number),
     "count": lambda both: (both.number, both.bytes),
 }
-# How long a process must live to have names when it has ended, at most; one of --exec's family.
-TICK_SECONDS = 0.25
-FAMILY_TICK_SECONDS = 0.02
 VALUES = (
     "pid", "comm", "bytes", "count", "address", "age", "user_stack", "kernel_stack",
 )  # fmt: skip
@@ -76,7 +73,6 @@ class OutstandingTrace(TableTrace):
         doing: str,
     ) -> None:
         self._outstanding, self._names, self._beside = outstanding, names, beside
-        self._tick_seconds = TICK_SECONDS if options.family is None else FAMILY_TICK_SECONDS
         self._complained: set[str] = set()
         super().__init__(
             tool, tool.table, "", options, traced, self._records, values=VALUES, attach=attach,
@@ -116,14 +112,11 @@ class OutstandingTrace(TableTrace):
         now = self.clock.monotonic()
         for stack, size, number, pieces in self._leaks():
             whose = stack.pid or None, stack.comm or None
-            joined = [
-                ";".join(frame.name for frame in frames) or None
-                for frames in (stack.user, stack.kernel)
-            ]
+            stacks = joined(stack.user), joined(stack.kernel)
             if not self.options.show_allocs:
-                yield (*whose, size, number, None, None, *joined)
+                yield (*whose, size, number, None, None, *stacks)
             for piece in pieces:
-                yield (*whose, piece.size, 1, piece.address, now - piece.since, *joined)
+                yield (*whose, piece.size, 1, piece.address, now - piece.since, *stacks)
 
     def added(self, before: list[Any], rows: list[Any]) -> list[Any]:
         return rows  # what is outstanding now
@@ -137,12 +130,12 @@ class OutstandingTrace(TableTrace):
         self._names.close()
 
     def print(self, output: Output, waiting: Waiting) -> None:
-        ticking = Ticking(waiting, self._tick, self._tick_seconds)
+        waiting.meanwhile(self._tick)
         if self.options.form != "text":
-            return super().print(output, ticking)
+            return super().print(output, waiting)
         announce(self.options, self._doing)
         several = self.options.family is not None or len(self.options.pid or [0]) > 1
-        for last in intervals(self.options, ticking):
+        for last in intervals(self.options, waiting):
             if last:
                 self.stop()
             moment = time.strftime("%H:%M:%S")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import time
 from collections import Counter
 
 from pytools.base.annotations import TYPE_CHECKING
@@ -23,7 +22,7 @@ from pytools.tool import fields
 from pytools.tool.arguments import number_from, positive
 from pytools.tool.definition import Tool, Trace
 from pytools.tool.fields import COMM, PID, THREAD, TID, Context, Field
-from pytools.tool.waiting import Waiting, announce
+from pytools.tool.waiting import Waiting, announce, wait
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, Sequence
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StackTool", "StackTrace"]
 
-# How long a process must live to be looked up when it has ended, at most; one of --exec's family.
-TICK_SECONDS = 0.25
-FAMILY_TICK_SECONDS = 0.02
 FILES = ("svg", "speedscope")
 # The fields that all have, but for what is counted.
 WHO = [PID._replace(heading="", key="pid"), COMM._replace(heading="", key="comm")]
@@ -282,7 +278,9 @@ class StackTrace(Trace):
     def print(self, output: Output, waiting: Waiting) -> None:
         options = self.options
         announce(options, self._doing)
-        self._wait(waiting)
+        if not options.kernel_stacks_only:
+            waiting.meanwhile(lambda: self._names.watch(self._stacks.new_processes()))
+        wait(options, waiting)
         self.stop()
         found = self._since_last(last=True)
         self.seen = bool(found)
@@ -316,19 +314,6 @@ class StackTrace(Trace):
             writer.add([record[place] for place in places], moment)
         writer.head()
         writer.flush()
-
-    def _wait(self, waiting: Waiting) -> None:
-        """Wait until the duration is over, or for Ctrl-C; meanwhile, watch new processes."""
-        duration = self.options.duration
-        end = None if duration is None else time.monotonic() + duration
-        each = TICK_SECONDS if self._family is None else FAMILY_TICK_SECONDS
-        while not waiting.ended:
-            tick = None if self.options.kernel_stacks_only else time.monotonic() + each
-            waiting.until(min((at for at in (tick, end) if at is not None), default=None))
-            if end is not None and time.monotonic() >= end:
-                break
-            if tick is not None:
-                self._names.watch(self._stacks.new_processes())
 
 
 def _none() -> list[Counted]:

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from pytools.tool.family import Family
 
 
-__all__ = ["LATEST_SECONDS", "Progress", "Ticking", "Waiting", "announce", "intervals", "wait"]
+__all__ = ["LATEST_SECONDS", "Progress", "Waiting", "announce", "intervals", "wait"]
 
 # An event is on standard output at most so long after it happened.
 LATEST_SECONDS = 0.1
 LONGEST_SECONDS = 86400.0  # poll(2) takes milliseconds as an int: 24 days
 AGAIN_SECONDS = 0.5  # after which Ctrl-C is a second one
+# How long what is looked at meanwhile must be there, at most; of the processes of --exec.
+TICK_SECONDS = 0.25
+FAMILY_TICK_SECONDS = 0.02
 
 
 def announce(options: argparse.Namespace, text: str) -> None:
@@ -85,6 +88,8 @@ class Waiting:
     def __init__(self, family: Family | None = None) -> None:
         self._interrupted = 0.0  # when
         self._family = family
+        self._tick: Callable[[], None] | None = None
+        self._tick_seconds = TICK_SECONDS if family is None else FAMILY_TICK_SECONDS
         self.ended = False
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
@@ -107,13 +112,24 @@ class Waiting:
         self._interrupted = self._interrupted or now
         self.ended = True
 
+    def meanwhile(self, tick: Callable[[], None]) -> None:
+        """Have ``until`` call this again and again while it waits."""
+        self._tick = tick
+
     def until(self, deadline: float | None) -> bool:
         """Wait until that time.monotonic(); whether it came (False: ended)."""
+        now = time.monotonic()
+        next_tick = None if self._tick is None else now + self._tick_seconds
         while not self.ended:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if deadline is not None and now >= deadline:
                 return True
-            self.once(left)
+            if self._tick is not None and next_tick is not None and now >= next_tick:
+                self._tick()
+                now = time.monotonic()
+                next_tick = now + self._tick_seconds
+            ends = [at for at in (deadline, next_tick) if at is not None]
+            self.once(max(min(ends) - now, 0) if ends else None)
+            now = time.monotonic()
         return False
 
     def watch(self, fd: int) -> None:
@@ -137,25 +153,6 @@ class Waiting:
                 family.reap()
         if family is not None and family.seconds is not None and family.has_ended():
             self.ended = True
-
-
-class Ticking(Waiting):
-    """Waits as ``waiting`` does, and calls ``tick`` meanwhile, every so many seconds."""
-
-    def __init__(self, waiting: Waiting, tick: Callable[[], None], seconds: float) -> None:
-        self._waiting, self._tick, self._seconds = waiting, tick, seconds
-        self.ended = waiting.ended
-
-    def until(self, deadline: float | None) -> bool:
-        while not self._waiting.ended:
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                return True
-            step = now + self._seconds
-            if self._waiting.until(step if deadline is None else min(step, deadline)):
-                self._tick()
-        self.ended = True
-        return False
 
 
 def intervals(options: argparse.Namespace, waiting: Waiting) -> Iterator[bool]:

@@ -194,11 +194,12 @@ def _arguments(
         result, parameters = btf.prototype(type_id)
         # The names are those of the functions that call the programs. A kernel's types may leave
         # one of the two out.
-        for caller in ("__traceiter_", "__bpf_trace_"):
-            for function in btf.ids(caller + name, kinds.FUNC)[:1]:
-                named = btf.prototype(function)[1]
-                if len(named) == len(parameters) and not any(label for label, _ in parameters):
-                    parameters = named
+        for caller in (f"__traceiter_{name}", f"__bpf_trace_{name}"):
+            ids = btf.ids(caller, kinds.FUNC)
+            named = btf.prototype(ids[0])[1] if ids else []
+            if len(named) == len(parameters) and any(label for label, _ in named):
+                parameters = named
+                break
         parameters = parameters[1:]
     else:
         ids = btf.ids(name, kinds.FUNC)

@@ -333,9 +333,11 @@ class Tool:
     def _say_why(self, options: argparse.Namespace, traced: Program | None) -> None:
         """Nothing was seen: say why, if that is known. Zero is never silent where it could be a
         mistake."""
-        from pytools.tool import present  # not where something was seen
+        why = []
+        if "wanted" in vars(options):
+            from pytools.tool import present  # not where something was seen
 
-        why = present.reasons(options)
+            why = present.reasons(options)
         if self.under_way is not None and traced is not None and not why:
             why += filter(None, [self.under_way(options, traced)])
         if why:

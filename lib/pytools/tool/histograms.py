@@ -180,8 +180,7 @@ class HistogramTrace(Trace):
     ``counted`` their counts. ``losses`` are more of them: how many samples, and by reason what
     JSON names apart. ``whole`` says that what is still traced is in none, so that the program is
     detached before they are read for the last time. ``heading`` is that of HistogramWriter.
-    ``attach`` attaches the program if
-    ``Program.attach`` without arguments does not."""
+    ``attach`` attaches the program if ``Program.attach`` without arguments does not."""
 
     kind = "histograms"
 

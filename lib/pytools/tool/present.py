@@ -53,17 +53,16 @@ def threads(options: argparse.Namespace) -> list[Thread]:
 def reasons(options: argparse.Namespace) -> list[str]:
     """Why nothing may come through the filters that were given: none where something that is there
     passes them."""
-    given = vars(options)
-    if given.get("family") is not None:  # it has ended
+    if options.family is not None:  # it has ended
         return []
     found = []
-    filters = _filters(options) if "wanted" in given else []
+    filters = _filters(options) if "pid" in vars(options) else []
     if filters:
         there = list(_threads(None))
         found = [each.why for each in filters if not any(map(each.passes, there))]
         if not found and not any(all(f.passes(each) for f in filters) for each in there):
             found = ["no process passes all the filters"]
-    return found + (_ports(options) if "ip" in given else [])
+    return found + (_ports(options) if "ip" in vars(options) else [])
 
 
 # What has begun and has not ended (Tool.under_way).

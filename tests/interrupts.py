@@ -53,9 +53,13 @@ def rows_beside(
     return rows, least, most
 
 
-def is_right(least: int, count: int, most: int) -> bool:
-    """Whether a count is between these. On 6.18 as a virtual machine's guest, a few events in a
-    hundred pass all programs by, those of perf(1), too (see scheduling.about); tracefs sees them.
+def missed(least: int) -> int:
+    """How many of so many events no program may see. On 6.18 as a virtual machine's guest, a few in
+    a hundred pass all programs by, those of perf(1), too (see scheduling.about); tracefs sees them.
     """
-    missed = 0 if EMULATED else 3 + least // 50
-    return least - missed <= count <= most
+    return 0 if EMULATED else 3 + least // 50
+
+
+def is_right(least: int, count: int, most: int) -> bool:
+    """Whether a count is between these."""
+    return least - missed(least) <= count <= most

@@ -316,6 +316,17 @@ def busy_loops(cpu: int, number: int, cgroups: list[Path] | None = None) -> Iter
         yield [child.pid for child in children]
 
 
+def state_of(pid: int) -> str:
+    """The letter of a process's state."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def wait_for_state(pid: int, state: str) -> None:
+    """Until a process is in the state of that letter."""
+    while state_of(pid) != state:
+        os.sched_yield()
+
+
 def last_cpu() -> int:
     """The online CPU with the highest number; the tests leave the first ones free."""
     from pytools.facts.kernel import online_cpus

@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from file_work import folder, worker
-from support import Tool, in_fork, needs_functions
+from support import Tool, in_fork, needs_functions, wait_for_state
 
 pytestmark = needs_functions
 
@@ -78,8 +77,7 @@ def test_the_sums_are_those_of_proc() -> None:
 
     def io() -> tuple[int, int]:
         # It waits for a line again: the kernel has added up what it wrote.
-        while Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-            os.sched_yield()
+        wait_for_state(program.pid, "S")
         lines = Path(f"/proc/{program.pid}/io").read_text().splitlines()
         numbers = dict(line.split(": ") for line in lines)
         return int(numbers["rchar"]), int(numbers["wchar"])

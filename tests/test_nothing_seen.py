@@ -14,7 +14,10 @@ import capture
 from pytools.base.comm import comm
 from pytools.base.process_files import users_of
 from pytools.tool import present
-from support import cgroups, kinds, one_in_matrix, python_child, run_tool, tool_names
+
+from support import (
+    cgroups, kinds, one_in_matrix, python_child, run_tool, tool_names, wait_for_state,
+)  # fmt: skip
 
 NAME = "pytools-nobody"  # that no command has
 LIVES = "print('', flush=True); input()"
@@ -130,8 +133,7 @@ def test_a_port_that_no_socket_has_is_named() -> None:
 def test_what_has_not_ended_is_no_silent_zero(tool: str, options: list[str], words: str) -> None:
     with python_child(LIVES) as child:
         assert child.stdout and child.stdout.readline() == b"\n"
-        while _state(child.pid) != "S":
-            os.sched_yield()
+        wait_for_state(child.pid, "S")
         result = run_tool(tool, *options, "-p", str(child.pid), "-d", "0.1")
     assert result.returncode == 0
     assert result.stderr == (f"{tool}: nothing was seen: {words}\n" if words else "")
@@ -174,11 +176,6 @@ def test_what_waits_for_a_cpu_a_disk_or_an_answer_is_counted() -> None:
         assert words(tool, "flights", {}) == ""
     assert words("wakeuptime", "asleep_since", waits[1]) == "1 thread still sleeps"
     assert words("gethostlatency", "calls", {1: 1, 2: 1}) == "2 look-ups have not ended"
-
-
-def _state(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
 
 
 def _users() -> set[int]:

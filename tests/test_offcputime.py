@@ -11,7 +11,9 @@ from typing import Any, Iterable
 
 import pytest
 
-from support import EMULATED, SPIN, Tool, last_cpu, on_host_only, python_child, run_tool
+from support import (
+    EMULATED, SPIN, Tool, last_cpu, on_host_only, python_child, run_tool, wait_for_state,
+)  # fmt: skip
 
 pytestmark = pytest.mark.alone
 
@@ -32,21 +34,10 @@ def seconds(found: Iterable[dict[str, Any]]) -> float:
     return sum(int(row["usecs"]) for row in found) / 1e6
 
 
-def state_of(pid: int) -> str:
-    """The letter of a process's state."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def schedstat(pid: int) -> tuple[float, float]:
     """For how many seconds a process ran, and waited for a CPU."""
     ran, queued, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     return int(ran) / 1e9, int(queued) / 1e9
-
-
-def wait_for_state(pid: int, state: str) -> None:
-    """Until a process is in the state of that letter."""
-    while state_of(pid) != state:
-        os.sched_yield()
 
 
 # Sleeps 50 times, says how long that was and how much of all its time it ran.

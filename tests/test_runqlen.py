@@ -23,6 +23,7 @@ from support import (
     needs_btf,
     python_child,
     run_tool,
+    state_of,
 )
 
 pytestmark = pytest.mark.alone
@@ -143,7 +144,7 @@ sys.stdin.readline()
 
 
 def is_runnable(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return state_of(pid) == "R"
 
 
 @pytest.mark.any_types

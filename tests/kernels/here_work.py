@@ -19,7 +19,7 @@ from typing import Any, Union
 
 from compare import tell
 from disks import Io, loop_disk, stat, worker
-from interrupts import softirq_counts
+from interrupts import missed, softirq_counts
 from support import python_child
 from test_bashreadline import Terminal
 
@@ -66,7 +66,7 @@ def datagrams() -> None:
 
 def interrupts(counts: Callable[[], Counter[Any]], work: Callable[[], object]) -> Workload:
     """As many as while the tool was attached for sure, and not more than from its start to its end.
-    As in interrupts.py, a few may pass all programs by."""
+    A few may pass all programs by."""
 
     def workload(folder: Path) -> Generator[Any, None, None]:
         start = sum(counts().values())
@@ -75,7 +75,7 @@ def interrupts(counts: Callable[[], Counter[Any]], work: Callable[[], object]) -
         work()
         least = sum(counts().values()) - attached
         yield None
-        yield {"": (least - 3 - least // 50, sum(counts().values()) - start)}
+        yield {"": (least - missed(least), sum(counts().values()) - start)}
 
     return workload
 

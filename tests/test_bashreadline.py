@@ -79,6 +79,7 @@ def entered(output: str, pid: int) -> list[str]:
     return [event["command"] for event in events(output) if event["pid"] == pid]
 
 
+@pytest.mark.every_kernel
 def test_fifty_lines_of_a_shell_that_was_at_its_prompt_before(tmp_path: Path) -> None:
     lines = [f"echo line {number} 'a b' \"$HOME\" | cat >/dev/null" for number in range(50)]
     lines[7] = ": ünïcode \u20ac"

@@ -23,6 +23,7 @@ def histograms(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+@pytest.mark.every_kernel
 def test_counts_each_io_of_a_disk_as_the_kernel_does(disk: str) -> None:
     with worker(disk) as process, Tool("biolatency", "-j", "-D", "--summary") as tool:
         before = stat(disk), diskstats(disk)
@@ -82,6 +83,7 @@ def test_only_the_process_that_is_asked_for(disk: str) -> None:
     assert not any({"lost", "unmatched", "negative"} & set(record) for record in records)
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_reads_of_a_virtio_disk() -> None:
     """One with a device's own queues, where the kernel matrix has such a disk."""

@@ -56,6 +56,7 @@ def test_counts_each_io_and_its_percentiles_rise(disk: str, which: str) -> None:
         assert values == sorted(values) if row["count"] else True
 
 
+@pytest.mark.every_kernel
 def test_a_disk_that_takes_20_ms() -> None:
     if "PYTOOLS_SCRATCH" not in os.environ:
         pytest.skip(f"{os.uname().release} has no module null_blk")

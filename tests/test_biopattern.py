@@ -26,6 +26,7 @@ def rows(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+@pytest.mark.every_kernel
 def test_in_a_row_all_over_and_both(disk: str) -> None:
     script = [*IN_A_ROW, *ALL_OVER, Io("f", 0, 0), *IN_A_ROW[:500]]
     with worker(disk) as process, Tool("biopattern", "--json", "-d", disk) as tool:

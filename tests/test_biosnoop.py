@@ -58,6 +58,7 @@ def listed(found: list[dict[str, Any]]) -> list[Io]:
     return [Io(one["t"].lower(), one["sector"], one["bytes"]) for one in found]
 
 
+@pytest.mark.every_kernel
 def test_each_io_with_its_process_sector_and_bytes(disk: str) -> None:
     script = mixed(300)
     with worker(disk) as process, Tool("biosnoop", "--json", "--disk", disk) as tool:

@@ -27,6 +27,7 @@ def rows(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+@pytest.mark.every_kernel
 def test_requests_and_bytes_of_each_process(disk: str) -> None:
     """The rows of two processes add up to what the disk and each process itself have counted."""
     with worker(disk) as one, worker(disk) as other:
@@ -137,6 +138,7 @@ def bytes_of_cgroup(cgroup: Path, disk: str) -> int:
     return 0
 
 
+@pytest.mark.every_kernel
 def test_write_back_is_that_of_the_cgroup_that_wrote() -> None:
     """Two cgroups write into the page cache, and the kernel writes it back for each."""
     if "PYTOOLS_SCRATCH" not in os.environ:

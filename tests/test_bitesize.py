@@ -34,6 +34,7 @@ def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
 
 
+@pytest.mark.every_kernel
 def test_sizes_by_name_and_operation(disk: str) -> None:
     script = mixed(200)
     with worker(disk) as process:

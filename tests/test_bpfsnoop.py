@@ -142,6 +142,7 @@ def expected() -> list[dict[str, Any]]:
 DESCRIPTORS = {"array": 0, "sampler": 4, "raw": 5, "clock": 10}
 
 
+@pytest.mark.every_kernel
 def test_every_call_says_what_its_caller_asked_for() -> None:
     with Tool("bpfsnoop", "--json") as tool:
         child = subprocess.Popen(

@@ -79,6 +79,7 @@ def own_maps(text: str, number: int) -> str:
     return re.sub(r"@(\w*)", rf"@\g<1>_{number}", text)
 
 
+@pytest.mark.every_kernel
 def test_prints() -> None:
     probes = "".join(
         f'BEGIN {{ printf("== %d\\n", {number}); {own_maps(body, number)} }} '
@@ -208,6 +209,7 @@ fexit:vfs_read /pid == $1 && args.count == 4093/ { @fx = sum(retval); }
 """
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("program", [KPROBES, FENTRIES], ids=["kprobes", "fentries"])
 def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
     kernel = running()

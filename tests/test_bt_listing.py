@@ -71,6 +71,7 @@ def test_several_patterns_and_what_nothing_matches() -> None:
     assert said[1] == "WARNING: nothing matches no_such.bt on this machine"
 
 
+@pytest.mark.every_kernel
 def test_raw_tracepoints_have_a_module_and_arguments() -> None:
     if not running().has_btf:
         pytest.skip("no types")
@@ -84,6 +85,7 @@ def test_raw_tracepoints_have_a_module_and_arguments() -> None:
     assert not [line for line in shown if "__data" in line]
 
 
+@pytest.mark.every_kernel
 def test_functions() -> None:
     kernel = running()
     if not kernel.has_kprobes:

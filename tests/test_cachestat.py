@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 
+import pytest
+
 from file_work import folder, needs_ext4, worker
 from support import Tool
 
@@ -65,6 +67,7 @@ def counts(path: Path, *steps: str, before: str = WRITE + DROP) -> list[dict[str
     return found
 
 
+@pytest.mark.every_kernel
 def test_a_file_that_is_read_twice() -> None:
     """Each of its pages is a miss, and then a hit."""
     with folder("cachestat") as path:
@@ -75,6 +78,7 @@ def test_a_file_that_is_read_twice() -> None:
     assert cold["hitratio"] < 1 and warm["hitratio"] == 100
 
 
+@pytest.mark.every_kernel
 def test_what_was_written_is_a_hit_and_dirty() -> None:
     """Each page becomes dirty once; the kernel's own count (nr_dirtied) is of the whole machine."""
     with folder("cachestat") as path:

@@ -28,6 +28,7 @@ def rows(output: str) -> dict[int, dict[str, Any]]:
     return {row["pid"]: row for row in map(json.loads, output.splitlines())}
 
 
+@pytest.mark.every_kernel
 @needs_ext4
 @needs_functions
 def test_each_process_has_what_it_asks_for_and_makes_dirty() -> None:

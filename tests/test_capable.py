@@ -89,6 +89,7 @@ def events(output: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.every_kernel
 def test_each_check_with_its_answer_and_its_namespace() -> None:
     with running() as child, Tool("capable", "--json") as tool:
         of_child, its_namespace = ask(child)

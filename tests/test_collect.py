@@ -96,6 +96,7 @@ def test_counts_and_histograms_add_up(workload: Workload) -> None:
             assert (row["syscall"], row["count"], added["count"]) == ("unlink", times, total)
 
 
+@pytest.mark.every_kernel
 def test_all_tools_at_once_collect_and_print_nothing(
     workload: Workload, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ while True:
 """
 
 
+@pytest.mark.every_kernel
 def test_stretches_and_total_agree_with_schedstat_in_one_interval_and_in_many() -> None:
     with python_child(PAIR, str(last_cpu()), "1") as child:
         assert child.stdin and child.stdout
@@ -123,6 +124,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.every_kernel
 def test_time_off_cpu_is_that_of_the_sleeps() -> None:
     with python_child(SLEEPS, "100") as child:
         assert child.stdout and child.stdout.readline() == b"ready\n"

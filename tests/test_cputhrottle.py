@@ -47,6 +47,7 @@ def throttle(cgroup: Path, number: int, *arguments: str) -> tuple[list[int], str
         return children, tool.stop()
 
 
+@pytest.mark.every_kernel
 def test_the_times_are_those_of_cpu_stat() -> None:
     with cgroups(2) as (cgroup, other):
         (other / "cpu.max").write_text("max 50000")

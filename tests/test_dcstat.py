@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from file_work import folder, worker
 from support import Tool, needs_functions
 
@@ -34,6 +36,7 @@ def lookups(*steps: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.every_kernel
 def test_names_are_misses_once() -> None:
     first, again = lookups(STAT, STAT)
     assert first["miss"] == NAMES and again["miss"] == 0

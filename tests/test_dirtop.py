@@ -77,6 +77,7 @@ def arguments(running: Worker, *more: str) -> list[str]:
     return ["--json", "-p", str(running.pid), *more, "1000"]
 
 
+@pytest.mark.every_kernel
 @needs_functions
 def test_calls_and_bytes_below_each_directory() -> None:
     """Of a directory that two paths lead to, one counts; the busiest is first."""

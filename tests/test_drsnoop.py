@@ -59,6 +59,7 @@ def trace(*arguments: str) -> tuple[list[dict[str, Any]], tuple[int, int], int]:
                 return events, given_back(cgroup), child.pid
 
 
+@pytest.mark.every_kernel
 def test_the_pages_of_a_cgroup_at_its_limit() -> None:
     events, (least, most), pid = trace()
     assert not any("lost" in event for event in events)

@@ -407,6 +407,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.every_kernel
 @pytest.mark.usefixtures("either_way")
 def test_calls_and_returns_once_each_by_whatever_name_of_the_file(tmp_path: Path) -> None:
     libc = files_with_symbols()[0]

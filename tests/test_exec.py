@@ -81,6 +81,7 @@ def others(folder: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.every_kernel
 def test_a_command_its_threads_and_all_that_descend_from_it(tmp_path: Path) -> None:
     names = sorted(["process", "thread", "child", "orphan", "program", "subshell"])
     with others(tmp_path):

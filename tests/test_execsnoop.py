@@ -107,6 +107,7 @@ for pid, _ in told:
     assert {tuple(map(event.get, members)) for event in found} == {(0, 0, "/bin/true", 0)}
 
 
+@pytest.mark.every_kernel
 def test_arguments_of_every_size_and_kind_are_whole() -> None:
     code = r"""
 true = "/bin/true"
@@ -200,6 +201,7 @@ wait()
     assert {event["exit_code"] for event in found} == {0}
 
 
+@pytest.mark.every_kernel
 def test_end_and_duration_are_those_that_the_parent_sees() -> None:
     code = r"""
 python = "/usr/bin/python3"

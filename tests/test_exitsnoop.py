@@ -82,6 +82,7 @@ def trace(folder: Any, *arguments: str) -> tuple[int, list[Any], list[dict[str, 
         return child.pid, known, [event for event in events if event["ppid"] == child.pid]
 
 
+@pytest.mark.every_kernel
 def test_says_of_each_end_what_wait_says(tmp_path: Any) -> None:
     parent, known, events = trace(tmp_path)
     assert [event["pid"] for event in events] == [pid for pid, *_ in known]

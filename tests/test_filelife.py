@@ -63,6 +63,7 @@ def trace(folder: Path, number: int, *arguments: str) -> tuple[int, list[Any], l
         return child.pid, done, events
 
 
+@pytest.mark.every_kernel
 def test_a_thousand_files_of_known_age_and_size(tmp_path: Path) -> None:
     pid, done, events = trace(tmp_path, 1000, "-p")
     assert [(event["file"], event["size"]) for event in events] == [
@@ -179,6 +180,7 @@ def test_full_paths(tmp_path: Path) -> None:
     assert said == deleted
 
 
+@pytest.mark.every_kernel
 def test_full_paths_across_mounts_and_within_the_root_of_the_process(tmp_path: Path) -> None:
     """Below a tmpfs in a folder, and below a bind mount of a folder of that."""
     (tmp_path / "outer").mkdir()

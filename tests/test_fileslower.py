@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from file_work import folder, worker
 from support import Tool, needs_functions
 
@@ -32,6 +34,7 @@ thread.join()
 """
 
 
+@pytest.mark.every_kernel
 def test_each_read_and_each_write() -> None:
     with folder("fileslower") as path, worker(path) as program:
         with Tool("fileslower", "--json", "-p", str(program.pid), "0") as tool:

@@ -63,6 +63,7 @@ def amounts(found: list[dict[str, Any]]) -> dict[str, tuple[int, int, int, int]]
     }
 
 
+@pytest.mark.every_kernel
 def test_calls_and_bytes_of_each_file() -> None:
     with folder("filetop") as path:
         found = rows(path, WORK)

@@ -170,6 +170,7 @@ def qdiscs(namespace: str) -> str:
 HEADER = 14  # of Ethernet, which is not counted
 
 
+@pytest.mark.every_kernel
 def test_forwarded_flows_are_what_was_sent_and_what_the_interfaces_count() -> None:
     with network() as (left, middle, right):
         send(left, right)  # so that everybody knows everybody's Ethernet address

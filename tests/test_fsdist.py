@@ -39,6 +39,7 @@ def counts(histograms: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
     return {(each["key"]["fs"], each["key"]["operation"]): each["samples"] for each in histograms}
 
 
+@pytest.mark.every_kernel
 def test_ten_thousand_of_each_operation() -> None:
     found = counts(trace("fsdist", WORK))
     assert found == {("ext4", kind): NUMBER for kind in ("read", "write", "open", "fsync")}

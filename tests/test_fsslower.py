@@ -48,6 +48,7 @@ def trace(path: Path, name: str, work: str, *arguments: str) -> tuple[int, list[
         return program.pid, [json.loads(line) for line in lines]
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("name", ["fsslower", "ext4slower"])
 def test_all_operations_of_a_process(name: str) -> None:
     with folder(name) as path:

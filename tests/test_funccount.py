@@ -82,6 +82,7 @@ def counted_in(code: str, words: Sequence[str], *arguments: str) -> dict[str, in
     return {line["func"]: line["count"] for line in lines}
 
 
+@pytest.mark.every_kernel
 def test_tracepoints_functions_and_probes_of_one_process(tmp_path: Path) -> None:
     found = counted(
         tmp_path, "t:syscalls:sys_enter_getp*id", "t:syscalls:sys_exit_getppid", "t:signal:*",
@@ -243,6 +244,7 @@ def numbered(patterns: Sequence[str]) -> tuple[list[str], list[Target]]:
     return [one.name.rpartition(":")[2] for one in found], targets
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
 def test_each_way_to_attach_counts_the_same(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,7 @@ def rows_of(printed: str, program: Waiter) -> list[dict[str, Any]]:
     return [row for row in rows if row["key"]["futex"] in program.addresses]
 
 
+@pytest.mark.every_kernel
 def test_waits_of_known_number_and_length_by_futex_call_and_end() -> None:
     program, done, printed, messages = traced("futexes", "--json", "-s")
     rows = rows_of(printed, program)

@@ -130,6 +130,7 @@ def test_a_map_that_is_only_drained_loses_counts() -> None:
     assert counted_while(SLOW_CALLS, SLOW, read_from) < SLOW_CALLS
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("keyed", [True, False])
 @pytest.mark.parametrize("summary", [True, *on_host_only(False)])
 def test_every_sample_is_in_one_histogram(keyed: bool, summary: bool) -> None:

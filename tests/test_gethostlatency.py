@@ -102,6 +102,7 @@ for number in range(50):
 """
 
 
+@pytest.mark.every_kernel
 def test_500_look_ups_by_every_function_with_their_results(tmp_path: Path) -> None:
     pid, done, output = traced(tmp_path, EVERY_WAY, "--json")
     events = [json.loads(line) for line in output.splitlines()]

@@ -37,6 +37,7 @@ def by_line(rows: list[dict[str, Any]]) -> dict[Any, Counter[str]]:
     return found
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("options", [[], ["-C"]], ids=["times", "counts"])
 def test_counts_are_those_of_proc_on_each_cpu(options: list[str]) -> None:
     rows, least, most = rows_beside(interrupt_counts, writes, "hardirqs", "--cpus", *options)

@@ -118,6 +118,7 @@ def is_right(seen: int, fought: int) -> bool:
     return fought <= seen <= fought + 4
 
 
+@pytest.mark.every_kernel
 def test_waits_of_known_length_by_caller() -> None:
     with fighters() as (child, waiter), Tool("klockstat", "--json", "-p", str(child.pid)) as tool:
         expected = fight(child)
@@ -137,6 +138,7 @@ def test_waits_of_known_length_by_caller() -> None:
             assert row["max_thread"].startswith(("python3", "Thread-"))
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_by_lock_and_by_thread() -> None:
     with fighters() as (child, waiter), contextlib.ExitStack() as tools:

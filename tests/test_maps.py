@@ -166,6 +166,7 @@ def test_a_read_that_fails_is_a_failure(
         target.items()
 
 
+@pytest.mark.every_kernel
 def test_a_crowded_bucket_gets_more_room(
     create: Callable[..., Map], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ def test_keys_and_values_are_what_the_c_types_say(create: Callable[..., Map]) ->
     assert target.items() == [((-7, 200), -(2**40))]
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("kind", [maps.ARRAY, maps.PERCPU_ARRAY])
 def test_total_adds_up_the_cpus(kind: int, create: Callable[..., Map]) -> None:
     target = create(kind, 3)
@@ -219,6 +221,7 @@ def test_growth_counts_what_came_since_and_nothing_twice(create: Callable[..., M
     assert growth.since_last() == {1: 3, 2: 1}
 
 
+@pytest.mark.every_kernel
 def test_a_stack_that_is_not_there_has_no_frames(create: Callable[..., Map]) -> None:
     target = maps.create(MapSpec("stacks", maps.STACK_TRACE, 4, 127 * 8, 16, 0, None, None))
     try:

@@ -176,6 +176,7 @@ step()
 )
 
 
+@pytest.mark.every_kernel
 @machine_code
 @pytest.mark.any_types
 def test_every_function_of_an_allocator() -> None:
@@ -270,6 +271,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.every_kernel
 def test_the_kernel_s_memory_of_open_files() -> None:
     ways: list[list[str]] = [[], ["-C"]]
     with stepping(EVENTFDS) as (_, go_on), contextlib.ExitStack() as stack:

@@ -47,6 +47,7 @@ def trace(path: Path, work: str, *arguments: str) -> list[dict[str, Any]]:
     return events
 
 
+@pytest.mark.every_kernel
 def test_ten_mounts_by_the_old_calls(tmp_path: Path) -> None:
     work = f"""
 for i in range({TIMES}):
@@ -65,6 +66,7 @@ assert libc.mount(b"none", b"nonesuch", None, 0x1000, None) == -1
     assert [event["error"] for event in events] == [None] * 2 * TIMES + ["ENOENT"]
 
 
+@pytest.mark.every_kernel
 def test_ten_mounts_by_the_new_calls(tmp_path: Path) -> None:
     work = f"""
 for i in range({TIMES}):

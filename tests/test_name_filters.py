@@ -149,5 +149,6 @@ def test_a_name_that_only_threads_have_is_said_to_be_one() -> None:
         assert b"no process has the name" not in tool.messages
 
 
+@pytest.mark.every_kernel
 def test_matches_what_comm_says() -> None:
     assert matches("a*", "abc") and not matches("a", "abc")

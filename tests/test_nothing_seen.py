@@ -34,6 +34,7 @@ def why(tool: str, *arguments: str) -> list[str]:
     return present.reasons(capture.load(tool).tool.options(arguments))
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("tool", one_in_matrix(FILTERED))
 def test_a_name_that_nobody_has_is_no_silent_zero(tool: str) -> None:
     result = run_tool(tool, "--duration", "0", "--comm", NAME)

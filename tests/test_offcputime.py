@@ -77,6 +77,7 @@ SLEPT = 50 * 0.02
 LONG = 0.5
 
 
+@pytest.mark.every_kernel
 def test_sleeps_of_known_length_add_up_by_state(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

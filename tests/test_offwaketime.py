@@ -24,6 +24,7 @@ def seconds(found: list[dict[str, Any]]) -> float:
     return sum(int(row["usecs"]) for row in found) / 1e6
 
 
+@pytest.mark.every_kernel
 def test_each_of_two_waits_for_the_other_in_its_own_stack() -> None:
     seen = ping_pong("offwaketime", "--json")
     found = [row for row in rows(seen.printed) if not row["ongoing"]]

@@ -63,6 +63,7 @@ def unlogged_kib() -> int:
     return 3 * cpus * max(32, 2 * cpus) * (os.sysconf("SC_PAGE_SIZE") >> 10)
 
 
+@pytest.mark.every_kernel
 def test_each_kill_in_a_cgroup_is_a_line() -> None:
     with cgroups(1, "memory") as (cgroup,):
         (cgroup / "memory.max").write_text(str(LIMIT))

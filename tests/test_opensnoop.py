@@ -196,6 +196,7 @@ def test_reports_each_of_many_opens_once_and_in_order(mixed: Any) -> None:
     assert_same(got, wanted)
 
 
+@pytest.mark.every_kernel
 def test_the_mix_has_every_kind_of_call_and_error(mixed: Any) -> None:
     calls, reported = mixed
     errors = Counter(error for _, _, error, _, _, _ in calls)
@@ -431,6 +432,7 @@ def test_full_paths_end_at_the_root_of_a_chroot(walks: dict[str, Walk]) -> None:
     assert paths == ["/inner/name", f"(unreachable){folder}/name"]
 
 
+@pytest.mark.every_kernel
 def test_full_paths_cross_mounts_of_a_private_namespace(walks: dict[str, Walk]) -> None:
     folder, paths = walks["mounts"]
     assert paths == [
@@ -593,6 +595,7 @@ def cgroup_mounts() -> Iterator[str]:
             yield left.split()[4]
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("mount", list(cgroup_mounts()))
 def test_cgroup_and_those_below_it(mount: str) -> None:
     top = Path(mount) / f"pytools-opensnoop-{os.getpid()}"
@@ -903,6 +906,7 @@ def by_way(way: str, folder: Path, *options: str) -> tuple[Any, ...]:
     return calls, [event for event in reported if event["via"] == way]
 
 
+@pytest.mark.every_kernel
 @needs_functions
 @pytest.mark.parametrize(
     "way",

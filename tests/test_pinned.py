@@ -117,6 +117,7 @@ def test_the_cgroups_of_a_map_as_it_is_at_the_moment(bpf: Path, tmp_path: Path, 
         assert names(tool.stop(), tmp_path) == ["one0", "one1", "other1", "other2"]
 
 
+@pytest.mark.every_kernel
 def test_the_mount_namespaces_of_a_map(bpf: Path, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         inside, outside = Opener(stack, "unshare"), Opener(stack)

@@ -127,6 +127,7 @@ def test_runqlat_sees_a_process_of_another_user_without_root(home: Path) -> None
     assert slices > 500 and 0.95 * slices <= samples <= slices + 20
 
 
+@pytest.mark.every_kernel
 def test_opensnoop_sees_every_open_where_it_may_read_tracefs(home: Path, tmp_path: Path) -> None:
     opener = (
         "import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\n"

@@ -167,6 +167,7 @@ def test_a_file_that_is_not_at_its_name_any_more_has_its_own_names(
     assert found[child.pid][START + 1].offset == 1
 
 
+@pytest.mark.every_kernel
 @machine_code
 @pytest.mark.any_types
 def test_profile_names_the_functions_of_a_deleted_program(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ sys.stdin.read()
 RATE = 499
 
 
+@pytest.mark.every_kernel
 @machine_code
 def test_two_functions_have_their_shares_of_an_ended_process(tmp_path: Path) -> None:
     graph, scope = tmp_path / "graph.svg", tmp_path / "scope.json"
@@ -125,6 +126,7 @@ def reading(*options: str) -> list[dict[str, Any]]:
             return rows(tool.stop())
 
 
+@pytest.mark.every_kernel
 def test_the_kernels_functions_and_those_of_an_ended_process_have_names() -> None:
     found = reading()
     total = samples(found)

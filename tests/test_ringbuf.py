@@ -103,6 +103,7 @@ def ring(loaded: Loaded) -> Iterator[Ring]:
     ring.drain()
 
 
+@pytest.mark.every_kernel
 def test_records_come_in_order_and_once(ring: Ring) -> None:
     for number in range(10):
         assert ring.put(number)
@@ -136,6 +137,7 @@ def test_discarded_records_are_passed_over(ring: Ring) -> None:
     assert ring.drain() == [text(7)]
 
 
+@pytest.mark.every_kernel
 def test_a_full_ring_refuses_and_has_room_again_when_it_is_read(ring: Ring) -> None:
     fits = 0
     while ring.put(fits):

@@ -22,6 +22,7 @@ def samples(output: str) -> int:
     return sum(record["samples"] for record in histograms(output))
 
 
+@pytest.mark.every_kernel
 def test_samples_and_total_agree_with_schedstat_for_a_competing_pair() -> None:
     with python_child(PAIR, str(last_cpu()), "1.5") as child:
         assert child.stdin and child.stdout

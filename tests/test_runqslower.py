@@ -26,6 +26,7 @@ def began(wait: dict[str, Any]) -> float:
     return ended.replace(tzinfo=datetime.timezone.utc).timestamp() - waited / 1e6
 
 
+@pytest.mark.every_kernel
 def test_waits_of_a_competing_pair_add_up_to_schedstat_and_name_each_other() -> None:
     with python_child(PAIR, str(last_cpu()), "1") as child:
         assert child.stdin and child.stdout

@@ -104,6 +104,7 @@ CAUSES = {
 TO_A_THREAD = ("tkill", "tgkill", "rt_tgsigqueueinfo")
 
 
+@pytest.mark.every_kernel
 def test_each_way_to_send_a_signal_is_one_line() -> None:
     sender, child, sent, events = trace("sigsnoop")
     reached = [call for call in sent if call[1] and call[3] == 0]

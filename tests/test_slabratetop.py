@@ -52,6 +52,7 @@ def allocated(*steps: str) -> list[dict[str, tuple[int, int]]]:
     return found
 
 
+@pytest.mark.every_kernel
 def test_objects_and_bytes_of_caches_and_of_kmalloc() -> None:
     names, polls, nothing = allocated(NAMES, POLLS, "pass")
     for cache, rows in (("dentry", names), ("filp", polls), ("dentry", polls)):

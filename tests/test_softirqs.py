@@ -23,6 +23,7 @@ def packets() -> None:
             assert end.recv(1) == b"x"
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize("options", [[], ["-C"]], ids=["times", "counts"])
 def test_counts_are_those_of_proc_on_each_cpu(options: list[str]) -> None:
     rows, least, most = rows_beside(softirq_counts, packets, "softirqs", "--cpus", *options)

@@ -53,6 +53,7 @@ def seen(events: list[dict[str, Any]]) -> list[tuple[str, int, int, str]]:
     return [(event["syscall"], event["fd"], event["err"], event["path"]) for event in events]
 
 
+@pytest.mark.every_kernel
 def test_a_thousand_names_of_which_half_are_missing(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     work = f"""

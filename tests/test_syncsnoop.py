@@ -53,6 +53,7 @@ def trace(folder: Path, *arguments: str) -> tuple[list[Any], list[dict[str, Any]
     return made, events
 
 
+@pytest.mark.every_kernel
 def test_each_call_is_a_line_with_its_time_and_error(tmp_path: Path) -> None:
     made, events = trace(tmp_path, "-f")
     assert [(e["call"], e["error"]) for e in events] == [(name, error) for name, _, error in made]

@@ -68,6 +68,7 @@ for _ in range(100_000):
 """
 
 
+@pytest.mark.every_kernel
 @pytest.mark.parametrize(
     "options", [[], ["-L"], *on_host_only(["-E"], ["--syscall", "getppid"], ["0.1"])]
 )
@@ -151,6 +152,7 @@ def test_one_error_alone(error: str) -> None:
     assert counts(found) == {"close": 5000}
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_errors_of_each_process_timed() -> None:
     pid, _, found = traced(FAILURES, "-P", "-E", "-L", "-e", "EBADF", each=False)
@@ -222,6 +224,7 @@ told = [call() for _ in range(1000)]
 """
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 @pytest.mark.parametrize("options", [[], *on_host_only(["-E"], ["-L"])])
 def test_32_bit_calls_are_told_apart(options: list[str], tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ connect(socket.AF_INET, "127.0.0.1", port4)
 """
 
 
+@pytest.mark.every_kernel
 def test_every_connect_with_its_outcome() -> None:
     pid, (told, opens, namespace), events = traced(EVERY_OUTCOME)
 
@@ -324,6 +325,7 @@ for _ in range(7):
     assert Counter(event["daddr"] for event in events) == {"::1": 14, "2001:db8::1": 7}
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_counts_are_what_the_program_did() -> None:
     code = r"""
@@ -453,6 +455,7 @@ connect(socket.AF_INET, "127.0.0.9", 1)
 """
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_names_that_the_process_got_from_dns() -> None:
     _, _, events = traced(NAMES, "--dns")

@@ -186,6 +186,7 @@ def check(
                 assert lossy or end["duration_ns"] <= most * 1e9
 
 
+@pytest.mark.every_kernel
 def test_both_ends_of_every_session_with_its_bytes() -> None:
     code = r"""
 for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -211,6 +212,7 @@ idle = [
 """
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_sessions_from_before_have_process_and_start_and_are_marked() -> None:
     # No data yet when the tool starts: the kernel knows since when.

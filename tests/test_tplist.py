@@ -26,6 +26,7 @@ def listed(*arguments: str) -> list[str]:
     return list(lines)
 
 
+@pytest.mark.every_kernel
 @pytest.mark.any_types
 def test_tracepoints_are_the_folders_of_tracefs() -> None:
     events = Path(running().tracefs) / "events"
@@ -72,6 +73,7 @@ def test_functions_are_those_that_ftrace_lists() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.every_kernel
 @needs_btf
 def test_raw_tracepoints_are_those_of_the_types() -> None:
     found = listed("rawtracepoint:*")

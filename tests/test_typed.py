@@ -47,6 +47,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.every_kernel
 def test_what_is_read_at_once_is_what_a_call_reads() -> None:
     said: list[str] = []
     with python_child(SLEEPS) as child:

@@ -71,6 +71,7 @@ def check(counts: dict[str, Any]) -> None:
     assert found == {kind: EXPECTED[kind] for kind in KINDS if kind != "read"}
 
 
+@pytest.mark.every_kernel
 def test_counts_are_the_program_s_own(tmp_path: Path) -> None:
     _, lines = count(tmp_path)
     assert len(lines) == 1 and lines[0]["seconds"] > 0

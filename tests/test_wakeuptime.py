@@ -28,6 +28,7 @@ def seconds(found: list[dict[str, Any]], **which: Any) -> float:
     )
 
 
+@pytest.mark.every_kernel
 def test_two_that_wake_each_other_up_are_each_other_s_wakers() -> None:
     seen = ping_pong("wakeuptime", "--json")
     found = rows(seen.printed)

@@ -113,6 +113,7 @@ def by_name(items: list[Item]) -> Counter[str]:
     return Counter(item.name for item in items)
 
 
+@pytest.mark.every_kernel
 def test_items_are_those_that_tracefs_records() -> None:
     (row,), least, most = beside("-N")
     assert len(least) >= WRITES

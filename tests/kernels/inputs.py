@@ -74,7 +74,8 @@ class NotCollected(Exception):
 class Asked(NamedTuple):
     """What a run of Python says of a checkout."""
 
-    # By unit: the names of its tests, and of those that only rows with the kernel's types run.
+    # By unit: the names of its tests, those that only rows with the kernel's types run, and those
+    # that rows between the oldest and the newest run.
     units: dict[str, dict[str, list[str]]]
     # By tool and recorded kernel (``"5.10"``, or ``"5.10 headers"``): hash of all that its
     # templates are rendered to.
@@ -387,12 +388,13 @@ def unit_key(checkout: Checkout, asked: Asked, row: Row, packages: Sequence[str]
         kernels = asked.rendered.get(each, {})
         rendered += [(each, name, kernels[name]) for name in stand_ins(row, list(kernels))]
     typed = "no-btf" not in row.options
+    names = asked.units[unit]
     inputs = [
         unit,
         [row.name, sorted(row.options), sorted(packages)],
         checkout.machine(),
-        sorted(asked.units[unit]["tests"]),
-        sorted(asked.units[unit]["typed"]) if typed else [],
+        sorted(names["every"] if row.between else names["tests"]),
+        sorted(names["typed"]) if typed and not row.between else [],
         sorted((path, checkout.digest(path)) for path in files),
         rendered,
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 __all__ = ["MatrixError", "Row", "TABLE", "choose", "read"]
@@ -25,6 +25,8 @@ class Row:
     suite: str
     userland: str
     options: frozenset[str] = frozenset()
+    # Neither the oldest nor the newest of its architecture: only tests of `every_kernel` run there.
+    between: bool = False
 
     @property
     def release(self) -> str:
@@ -62,7 +64,18 @@ def read(text: str) -> list[Row]:
         if any(row.name == name for row in rows):
             raise MatrixError(f"kernel table, line {number}: {name} is there twice")
         rows.append(Row(name, package, suite, userland, frozenset(options)))
-    return rows
+    return [replace(row, between=is_between(row, rows)) for row in rows]
+
+
+def is_between(row: Row, rows: list[Row]) -> bool:
+    """Whether a row stands between the oldest and the newest one of its architecture. Rows without
+    the kernel's types are counted apart: they have few tests."""
+
+    def kind(each: Row) -> tuple[str, bool]:
+        return each.architecture, "no-btf" in each.options
+
+    same = [each for each in rows if kind(each) == kind(row)]
+    return row not in (same[0], same[-1])
 
 
 def choose(rows: list[Row], names: str) -> list[Row]:

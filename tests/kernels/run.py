@@ -242,7 +242,7 @@ def checkout_disk() -> Iterator[Path]:
 
 
 def units_of(asked: Asked, row: Row, tools: Collection[str]) -> list[str]:
-    """The units that a row has.
+    """The units that a row has: between the oldest and the newest, those that every kernel has.
 
     Kernel and userland of a row without types are those of the row with them, which has proved all
     that no type is read for: there only the tools' own tests run, and those of what goes wrong.
@@ -251,7 +251,8 @@ def units_of(asked: Asked, row: Row, tools: Collection[str]) -> list[str]:
     return [
         unit
         for unit, parts in asked.units.items()
-        if "no-btf" not in row.options or unit.split()[0] in modules and parts["tests"]
+        if (parts["every"] or not row.between)
+        and ("no-btf" not in row.options or unit.split()[0] in modules and parts["tests"])
     ]
 
 
@@ -259,12 +260,16 @@ class Proving:
     """What has to run on each row, and what is written down of it.
 
     ``snapshot`` is a copy of the checkout as the machines have it, whatever is edited meanwhile.
+    With ``everything``, rows between the oldest and the newest run all tests as well, proved or not.
     """
 
-    def __init__(self, images: Images, snapshot: Path, tests: str, fresh: bool) -> None:
+    def __init__(
+        self, images: Images, snapshot: Path, tests: str, fresh: bool, everything: bool
+    ) -> None:
         self.images = images
         self.tests = tests
-        self.fresh = fresh
+        self.fresh = fresh or everything
+        self.everything = everything
         self.checkout = Checkout(snapshot)
         self.asked = ask(snapshot)
         self.record = proved.read(proved.RECORD)
@@ -298,7 +303,10 @@ class Proving:
         marks = "not rendering and not host_only"
         if "no-btf" in row.options:
             marks += " and not any_types"
-        modules = sorted({unit.split()[0] for unit in self.left(row)})
+        if row.between and not self.everything:
+            marks += " and every_kernel"
+        units = self.asked.units if self.everything and row.between else self.left(row)
+        modules = sorted({unit.split()[0] for unit in units})
         return {
             "action": "test",
             "tests": self.tests,
@@ -339,14 +347,17 @@ class Proving:
         proved.write(proved.RECORD, proofs)
 
 
-def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) -> int:
+def test(
+    rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool, everything: bool
+) -> int:
     """Run the tests on ``rows`` and print the table; 0 if every row passed.
 
-    What is proved of a row, by the record, runs again only if ``fresh``.
+    What is proved of a row, by the record, runs again only if ``fresh``; with ``everything`` all
+    tests run on all rows.
     """
     images = Images()
     # Those that have fewer tests last: none that takes long runs alone at the end.
-    in_order = sorted(rows, key=lambda row: "no-btf" in row.options)
+    in_order = sorted(rows, key=lambda row: (row.between, "no-btf" in row.options))
     machines = [Machine(row, RESULTS / row.name, timeout) for row in in_order]
     done: dict[str, RowResult] = {}
 
@@ -377,7 +388,7 @@ def test(rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool) ->
         snapshot = disk.with_name("checkout")
         with tarfile.open(disk) as tar:
             tar.extractall(snapshot)
-        proving = Proving(images, snapshot, tests, fresh)
+        proving = Proving(images, snapshot, tests, fresh, everything)
 
         def start(machine: Machine) -> None:
             row = machine.row
@@ -614,6 +625,12 @@ def options(arguments: list[str]) -> argparse.Namespace:
         default=environment.get("FRESH", "") not in ("", "0"),
         help="run what is proved as well (default: $FRESH)",
     )
+    parser.add_argument(
+        "--everything",
+        action="store_true",
+        default=environment.get("EVERYTHING", "") not in ("", "0"),
+        help="run all tests on rows between the oldest and the newest, too (default: $EVERYTHING)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -659,7 +676,14 @@ def act(chosen: argparse.Namespace) -> int:
     if chosen.action == "images":
         Images().require(rows)
         return 0
-    return test(rows, chosen.tests, max(1, chosen.jobs), chosen.timeout, chosen.fresh)
+    return test(
+        rows,
+        chosen.tests,
+        max(1, chosen.jobs),
+        chosen.timeout,
+        chosen.fresh,
+        chosen.everything,
+    )
 
 
 if __name__ == "__main__":

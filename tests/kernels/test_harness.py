@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -617,7 +619,8 @@ def asked(**changed: str) -> Asked:
     }
     for tool, text in changed.items():
         rendered[tool]["6.12"] = text
-    return Asked({unit: {"tests": ["test_it"], "typed": []} for unit in EVERY}, rendered)
+    names = {"tests": ["test_it"], "typed": [], "every": ["test_it"]}
+    return Asked({unit: copy.deepcopy(names) for unit in EVERY}, rendered)
 
 
 @pytest.fixture
@@ -760,6 +763,13 @@ def test_a_test_that_joins_or_leaves_a_unit_reruns_it(small: Path) -> None:
     headers = Row("5.10-headers", "p", "s", "u", frozenset({"headers", "no-btf"}))
     before, after = keys_of(small, row=headers), keys_of(small, more, row=headers)
     assert {unit for unit in EVERY if before[unit] != after[unit]} == {"test_shared alpha"}
+    # Between the oldest and the newest, what every kernel runs counts.
+    between = replace(NEWER, between=True)
+    before, after = keys_of(small, row=between), keys_of(small, more, row=between)
+    assert before == after
+    more.units["test_shared alpha"]["every"].append("test_other")
+    after = keys_of(small, more, row=between)
+    assert {unit for unit in EVERY if before[unit] != after[unit]} == {"test_shared alpha"}
 
 
 def test_the_rows_that_are_recorded_stand_for_those_that_are_not() -> None:
@@ -876,11 +886,14 @@ import subprocess, pytest
 def test_of_each(tool):
     subprocess.run([f"{TOOLS}/{tool}", "--version"], check=True)
 
-@pytest.mark.parametrize("tool", ["pliers"])
+@pytest.mark.parametrize(
+    "tool", ["pliers", pytest.param("nippers", marks=pytest.mark.every_kernel)]
+)
 def test_of_others(tool):
     subprocess.run(["sh", "-c", f"cd {TOOLS}; ./runqlat --version"], check=True)
 
 @pytest.mark.any_types
+@pytest.mark.every_kernel
 def test_of_any_types(): pass
 
 @pytest.mark.host_only
@@ -889,14 +902,17 @@ def test_of_the_host(tool): pass
 """
 
 
-def run_units(folder: Path, *arguments: str, **environment: str) -> str:
+def run_units(
+    folder: Path, *arguments: str, marks: str = "not host_only", **environment: str
+) -> str:
     """Run pytest with the plugin on `TESTS_OF_UNITS`; its JUnit XML."""
     tools = str(HERE.parents[1] / "tools")
     (folder / "test_units.py").write_text(f"TOOLS = {tools!r}\n{TESTS_OF_UNITS}")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    any_types\n    host_only\n")
+    names = "".join(f"    {name}\n" for name in ("any_types", "every_kernel", "host_only"))
+    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers =\n{names}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.kernels.units", *arguments]
     result = subprocess.run(
-        [*command, "-m", "not host_only", f"--rootdir={folder}", f"-c{folder}/pytest.ini"]
+        [*command, "-m", marks, f"--rootdir={folder}", f"-c{folder}/pytest.ini"]
         + [f"--junitxml={folder}/junit.xml", "-o", "junit_family=xunit2", str(folder)],
         cwd=HERE.parents[1],
         env={**os.environ, **environment},
@@ -911,9 +927,13 @@ def run_units(folder: Path, *arguments: str, **environment: str) -> str:
 def test_units_are_collected(tmp_path: Path) -> None:
     run_units(tmp_path, "--collect-only", PYTOOLS_COLLECTED=str(tmp_path / "units"))
     assert json.loads((tmp_path / "units").read_text()) == {
-        "test_units opensnoop": {"tests": ["test_of_each"], "typed": []},
-        "test_units runqlen": {"tests": ["test_of_each"], "typed": []},
-        "test_units": {"tests": ["test_of_others"], "typed": ["test_of_any_types"]},
+        "test_units opensnoop": {"tests": ["test_of_each"], "typed": [], "every": []},
+        "test_units runqlen": {"tests": ["test_of_each"], "typed": [], "every": []},
+        "test_units": {
+            "tests": ["test_of_others"],
+            "typed": ["test_of_any_types"],
+            "every": ["test_of_others", "test_of_any_types"],
+        },
     }
 
 
@@ -924,6 +944,7 @@ def test_units_are_in_the_results_and_proved_ones_are_not_run(tmp_path: Path) ->
     assert [(each.test, each.unit, each.started, each.partial) for each in results] == [
         ("test_units::test_of_each[runqlen]", "test_units runqlen", ("runqlen",), False),
         ("test_units::test_of_others[pliers]", "test_units", ("runqlat",), False),
+        ("test_units::test_of_others[nippers]", "test_units", ("runqlat",), False),
         ("test_units::test_of_any_types", "test_units", (), False),
     ]
     (tmp_path / "proved").write_text("")
@@ -932,6 +953,39 @@ def test_units_are_in_the_results_and_proved_ones_are_not_run(tmp_path: Path) ->
         ("test_units runqlen", False),
         ("test_units", True),
     ]
+
+
+def test_rows_between_run_what_is_for_every_kernel_and_prove_their_units_by_it(
+    tmp_path: Path,
+) -> None:
+    text = run_units(tmp_path, marks="not host_only and every_kernel")
+    results = read_junit(text.encode(), ROW)
+    assert [(each.test, each.unit, each.partial) for each in results] == [
+        ("test_units::test_of_others[nippers]", "test_units", False),
+        ("test_units::test_of_any_types", "test_units", False),
+    ]
+    said = Asked({"a": {"tests": ["x"], "typed": [], "every": []}}, {})
+    said.units["b"] = {"tests": [], "typed": ["y"], "every": ["y"]}
+    assert run.units_of(said, ROW, []) == ["a", "b"]
+    assert run.units_of(said, replace(ROW, between=True), []) == ["b"]
+
+
+def test_the_oldest_and_the_newest_row_of_each_kind_are_between_none() -> None:
+    rows = read(TABLE.read_text())
+    ends = {row.name for row in rows if not row.between}
+    assert ends == {"5.10", "7.3", "5.10-headers", "6.1-headers", "6.12-arm64", "7.3-arm64"}
+
+
+def test_every_tool_has_a_test_that_runs_on_every_kernel() -> None:
+    # A name that is a link is the same tool.
+    tools = {path.resolve().name for path in (HERE.parents[1] / "tools").iterdir()}
+    marked = {
+        tool
+        for tool in tools
+        for path in HERE.parent.glob(f"test_{tool}*.py")
+        if "@pytest.mark.every_kernel" in path.read_text()
+    }
+    assert tools - marked == {"pytools"}
 
 
 # Starts by fork.

@@ -33,6 +33,8 @@ TOOLS = HERE.parents[1] / "tools"
 # What no machine runs, and what a row whose types come from headers doesn't.
 NEVER = ("rendering", "host_only")
 ANY_TYPES = "any_types"
+# All that a row between the oldest and the newest runs.
+EVERY_KERNEL = "every_kernel"
 # Inodes of namespaces and cgroups, which differ from machine to machine.
 NUMBERS = re.compile(r"\b402653\d{4}\b|\b40265\d{5}\b")
 
@@ -68,21 +70,35 @@ class Units:
 
 
 class Unwanted:
-    """Hooks that leave out functions which no machine runs before they become a test for each of
-    their parameters: most of a machine's collection otherwise."""
+    """Hooks that leave out functions which the machine does not run before they become a test for
+    each of their parameters: most of a machine's collection otherwise."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], wanted: str) -> None:
         self.names = set(names)
+        self.wanted = wanted
 
     @pytest.hookimpl(tryfirst=True)  # type: ignore[misc]
-    def pytest_pycollect_makeitem(self, name: str, obj: object) -> list[pytest.Item] | None:
-        marks = getattr(obj, "pytestmark", []) if name.startswith("test") else []
-        return [] if {getattr(mark, "name", "") for mark in marks} & self.names else None
+    def pytest_pycollect_makeitem(
+        self, collector: pytest.Collector, name: str, obj: object
+    ) -> list[pytest.Item] | None:
+        if not name.startswith("test"):
+            return None
+        marks = getattr(obj, "pytestmark", [])
+        names = {mark.name for mark in marks}
+        # A parameter may be marked, and so may the module.
+        may = self.wanted in names or "parametrize" in names
+        may |= collector.get_closest_marker(self.wanted) is not None
+        return [] if names & self.names or self.wanted and not may else None
 
 
 def unwanted_marks(config: pytest.Config) -> list[str]:
     """The marks that pytest's -m leaves out."""
     return [name for name in (*NEVER, ANY_TYPES) if f"not {name}" in config.option.markexpr]
+
+
+def wanted_mark(config: pytest.Config) -> str:
+    """The mark that pytest's -m asks for; empty if there is none."""
+    return EVERY_KERNEL if f"and {EVERY_KERNEL}" in config.option.markexpr else ""
 
 
 class Before:
@@ -95,8 +111,10 @@ class Before:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        unwanted = unwanted_marks(config)
+        unwanted, wanted = unwanted_marks(config), wanted_mark(config)
         for item in items:
+            if wanted and not item.get_closest_marker(wanted):
+                continue
             if not any(item.get_closest_marker(name) for name in unwanted):
                 self.units.all[unit_of(item)] += 1
 
@@ -127,15 +145,18 @@ class After:
 
 
 def collected(items: list[pytest.Item]) -> dict[str, dict[str, Any]]:
-    """By unit: the names of its tests, without parameters, and of those that only rows with the
-    kernel's types run."""
+    """By unit: the names of its tests, without parameters; of those that only rows with the
+    kernel's types run; and of those that every kernel runs, which may be some of both."""
     units: dict[str, dict[str, Any]] = {}
     for item in items:
-        unit = units.setdefault(unit_of(item), {"tests": [], "typed": []})
+        unit = units.setdefault(unit_of(item), {"tests": [], "typed": [], "every": []})
         name = getattr(item, "originalname", None) or item.name
-        part = unit["typed" if item.get_closest_marker(ANY_TYPES) else "tests"]
-        if name not in part:
-            part.append(name)
+        parts = [unit["typed" if item.get_closest_marker(ANY_TYPES) else "tests"]]
+        if item.get_closest_marker(EVERY_KERNEL):
+            parts.append(unit["every"])
+        for part in parts:
+            if name not in part:
+                part.append(name)
     return units
 
 
@@ -188,7 +209,7 @@ def rendered() -> dict[str, dict[str, str]]:
 
 def pytest_configure(config: pytest.Config) -> None:
     units = Units()
-    unwanted = Unwanted(unwanted_marks(config))
+    unwanted = Unwanted(unwanted_marks(config), wanted_mark(config))
     for number, hooks in enumerate((units, unwanted, Before(units), After(units))):
         config.pluginmanager.register(hooks, f"pytools-units-{number}")
     if not config.option.collectonly:

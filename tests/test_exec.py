@@ -81,7 +81,6 @@ def others(folder: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.every_kernel
 def test_a_command_its_threads_and_all_that_descend_from_it(tmp_path: Path) -> None:
     names = sorted(["process", "thread", "child", "orphan", "program", "subshell"])
     with others(tmp_path):
@@ -102,6 +101,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.every_kernel
 def test_no_child_runs_before_it_is_followed(tmp_path: Path) -> None:
     number = 500
     names = opened(tmp_path, sys.executable, "-c", STORM, str(tmp_path), str(number))

@@ -30,6 +30,7 @@ from programs import program_ids, wait_until_detached  # noqa: E402
 from pytools.load import program  # noqa: E402
 
 STALLED_SECONDS = 60
+VERBOSE = (": rewritten for ", ": compiled: ", ": image ")
 LONG = 64 * 1024
 # What somebody may type, or another program may put there.
 NUMBERS = (
@@ -129,6 +130,8 @@ def mistake(tool: str, status: int, output: bytes, messages: bytes) -> str:
     ]
     if status and not failed:
         return "no reason"
+    # With -v, it also says what was compiled before it came to that.
+    lines = [line for line in lines if not line.startswith(VERBOSE, len(tool))]
     if status == 2 and (len(lines) != 1 or output):
         return f"{len(lines)} lines of bad usage"
     if any("Traceback" in line for line in lines):

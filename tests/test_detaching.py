@@ -22,6 +22,9 @@ import runpy, sys
 sys.path.insert(0, {str(TOOLS)!r})
 from pytools.load.maps import Map
 from pytools.load.program import Program
+from pytools.tool import definition
+
+definition.SAID_AFTER_SECONDS = 0.1
 
 def slow(function, applies=lambda each: True):
     def called(self, *arguments):

@@ -320,7 +320,9 @@ def test_a_full_device_is_one_line(tool: str) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     assert result.returncode == 1
-    assert result.stderr == f"{tool}: cannot write to standard output: No space left on device\n"
+    # Another program's I/O may have begun before the tool did.
+    lines = [line for line in result.stderr.splitlines() if "began unseen" not in line]
+    assert lines == [f"{tool}: cannot write to standard output: No space left on device"]
 
 
 @host_only

@@ -348,7 +348,12 @@ class Proving:
 
 
 def test(
-    rows: list[Row], tests: str, jobs: int, timeout: float, fresh: bool, everything: bool
+    rows: list[Row],
+    tests: str,
+    jobs: int,
+    timeout: float,
+    fresh: bool,
+    everything: bool = False,
 ) -> int:
     """Run the tests on ``rows`` and print the table; 0 if every row passed.
 

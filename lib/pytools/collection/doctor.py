@@ -14,6 +14,7 @@ import subprocess
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base import cache
+from pytools.base.beside import Beside
 from pytools.collection import catalogue
 from pytools.facts import kernel
 from pytools.load import loader, program
@@ -25,10 +26,10 @@ from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import Hook, render
 
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Iterable, Iterator
 
 
-__all__ = ["Finding", "machine", "tool"]
+__all__ = ["Finding", "machine", "tools"]
 
 OLDEST = (5, 10)
 FREQUENCY = 49  # samples a second, of a program that does nothing for a moment
@@ -184,11 +185,22 @@ def _cache() -> Finding:
 # The tools.
 
 
-def tool(path: str, running: kernel.Kernel) -> Finding:
-    """Whether a tool would work: what it attaches to, or why it would not."""
+def tools(paths: Iterable[str], running: kernel.Kernel) -> Iterator[Finding]:
+    """Whether each tool would work: what it attaches to, or why it would not. To detach, the kernel
+    takes its time: the next tool does not wait for that, and the end does."""
+    detaching: list[Beside] = []
+    try:
+        for path in paths:
+            yield _tool(path, running, detaching)
+    finally:
+        for each in detaching:
+            each.wait(None)
+
+
+def _tool(path: str, running: kernel.Kernel, detaching: list[Beside]) -> Finding:
     try:
         source = catalogue.source(catalogue.load(path))
-        found = _attachable(source, running) if source else "no BPF program"
+        found = _attachable(source, running, detaching) if source else "no BPF program"
     except Failure as error:
         return Finding(os.path.basename(path), "no", str(error))
     except ImportError as error:
@@ -198,13 +210,13 @@ def tool(path: str, running: kernel.Kernel) -> Finding:
     return Finding(os.path.basename(path), found)
 
 
-def _attachable(source: Unrendered, running: kernel.Kernel) -> str:
+def _attachable(source: Unrendered, running: kernel.Kernel, detaching: list[Beside]) -> str:
     loader.require_permission()
     for fentry in (True, False):
         rendered = render(source, running, fentry, loader.takes_types)
         require_headers(rendered)
         try:
-            _attach_empty(rendered.hooks, running)
+            detaching.append(_attach_empty(rendered.hooks, running))
         except loader.TypesRefused:
             if not fentry:
                 raise
@@ -217,14 +229,15 @@ def _attachable(source: Unrendered, running: kernel.Kernel) -> str:
     return ", ".join(sorted({f"{hook.kind} {hook.target}".strip() for hook in rendered.hooks}))
 
 
-def _attach_empty(hooks: list[Hook], running: kernel.Kernel) -> None:
+def _attach_empty(hooks: list[Hook], running: kernel.Kernel) -> Beside:
+    """Attach empty programs to all hooks; what detaches them."""
     programs = [
         ProgramSpec(hook.program, hook.kind, hook.target, loader.EMPTY, [], [], *hook[3:])
         for hook in hooks
     ]
     loaded = loader.load(Image([], programs))
     try:
-        attach(loaded, running, Sampling(FREQUENCY)).detach()
+        return Beside(attach(loaded, running, Sampling(FREQUENCY)).detach)
     finally:
         for _, descriptor in loaded.programs:
             os.close(descriptor)

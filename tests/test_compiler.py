@@ -17,6 +17,7 @@ from pytools.base.errors import Failure
 from pytools.compile.image import Image
 from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import Rendered, render
+from pytools.load.maps import RINGBUF
 from support import needed, tool_names
 
 PROGRAM = "PERF_EVENT(program)\n{\n\treturn 0;\n}\n"
@@ -73,7 +74,7 @@ def test_an_image_says_the_maps_and_programs_by_name() -> None:
     maps = {spec.name: spec for spec in image.maps}
     assert sorted(maps) == ["counts", "events", "lost"]
     assert maps["counts"][1:5] == (1, 4, 8, 77)
-    assert maps["events"].type == compiler.MAP_RINGBUF
+    assert maps["events"].type == RINGBUF
     assert [name for name, *_ in maps["events"].value[1]] == ["ts", "comm"]
     assert [program.name for program in image.programs] == [
         "perf_event__one",

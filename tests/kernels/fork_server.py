@@ -267,9 +267,9 @@ def read_types() -> None:
     known = identity(kernel.BTF_PATH)
     from_file = btf.Btf.read
 
-    def read_or_known(path: str, index: bytes | None = None) -> Any:
+    def read_or_known(path: str, *given: Any) -> Any:
         same = path == kernel.BTF_PATH and identity(path) == known
-        return read if same else from_file(path, index)
+        return read if same else from_file(path, *given)
 
     btf.Btf.read = read_or_known  # type: ignore[assignment]
 

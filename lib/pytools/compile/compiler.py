@@ -16,24 +16,17 @@ import sys
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base import child
 from pytools.base.errors import Failure
+from pytools.compile.agreed import NO_BCC
 from pytools.compile.image import Image
-from pytools.compile.template import Rendered
 
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pytools.compile.template import Rendered
 
 __all__ = ["Compiler", "require_headers"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # Stands in for the kernel's headers.
 INCLUDE = os.path.join(HERE, "include")
-
-MAP_ARRAY = 2  # BPF_MAP_TYPE_ARRAY
-MAP_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
-LD_IMM64 = 0x18  # BPF_LD | BPF_DW | BPF_IMM: two instructions' room
-PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD, in the source register's place
-LAYOUT = "_layout"  # see template._expand_events
 
 
 class Compiler:
@@ -78,7 +71,6 @@ class Compiler:
             raise Failure("the compiler gave no image", detail) from None
 
 
-NO_BCC = 3  # the child's exit status when it cannot import bcc
 NO_BCC_TEXT = (
     f"bcc is not installed for {sys.executable}: install python3-bpfcc (Debian, Ubuntu) or "
     "python3-bcc (Fedora, openSUSE)"
@@ -99,8 +91,3 @@ def _first_error(messages: str) -> str:
         if "error:" in line:
             return line.replace("/virtual/main.c:", "line ").strip()
     return ""
-
-
-def describe(description: Any) -> Any:
-    """bcc's description of a C type, parsed."""
-    return json.loads(description) if description else None

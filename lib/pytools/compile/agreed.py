@@ -7,7 +7,8 @@ __all__ = ["LAYOUT", "NO_BCC", "SETTING", "setting_number"]
 # A setting in the instructions: this, and its place in the list of all. No
 # number that a program has of its own looks like it.
 SETTING = 0x7E57AB1E5E770000
-LAYOUT = "_layout"  # what the array that describes a ring buffer's records is called behind its name
+# What is behind the name of a ring buffer in that of the array that describes its records.
+LAYOUT = "_layout"
 NO_BCC = 3  # the child's exit status when it cannot load bcc
 
 

@@ -3,14 +3,13 @@
 LLVM takes 130 MiB and bcc cannot give it back, so the process that uses it ends
 when the image is made; a tool whose image is cached never starts one.
 
-The child is started before the template is rendered: bcc is being loaded while
+The child is forked before the template is rendered: bcc is being loaded while
 the kernel's types are being read.
 """
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 from pytools.base.annotations import TYPE_CHECKING
@@ -20,6 +19,8 @@ from pytools.compile.agreed import NO_BCC
 from pytools.compile.image import Image
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from pytools.compile.template import Rendered
 
 __all__ = ["Compiler", "require_headers"]
@@ -37,18 +38,17 @@ class Compiler:
     """
 
     def __init__(self) -> None:
-        self._child = child.start("the compiler", HERE, "compiler_child.py", subprocess.PIPE)
+        self._child = child.Forked("the compiler", _compile)
 
     def __enter__(self) -> Compiler:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._child.poll() is None:
-            self._child.kill()
-            self._child.communicate()
+        self._child.end()
 
-    def compile(self, rendered: Rendered) -> Image:
-        """Compile; raises Failure with the compiler's own messages as detail."""
+    def compile(self, rendered: Rendered, meanwhile: Callable[[], object] = lambda: None) -> Image:
+        """Compile, and call ``meanwhile`` while the child does; raises Failure with the compiler's
+        own messages as detail."""
         require_headers(rendered)
         request = {
             "text": rendered.text,
@@ -57,8 +57,10 @@ class Compiler:
             "hooks": rendered.hooks,
             "settings": rendered.settings,
         }
-        output, messages = self._child.communicate(json.dumps(request).encode())
-        status = self._child.returncode
+        self._child.give(json.dumps(request).encode())
+        meanwhile()
+        output, messages = self._child.wait()
+        status = self._child.returncode or 0
         detail = messages.decode("utf-8", "replace").strip()
         if status == NO_BCC:
             raise Failure(NO_BCC_TEXT, detail)
@@ -69,6 +71,13 @@ class Compiler:
             return Image.parse(output)
         except ValueError:
             raise Failure("the compiler gave no image", detail) from None
+
+
+def _compile() -> None:
+    """What the child does."""
+    from pytools.compile import compiler_child  # which is the child's only
+
+    compiler_child.main()
 
 
 NO_BCC_TEXT = (

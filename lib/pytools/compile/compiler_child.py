@@ -8,18 +8,16 @@ import os
 import struct
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
-
-from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
-from pytools.base import system  # noqa: E402
-from pytools.compile import callbacks  # noqa: E402
-from pytools.compile.agreed import LAYOUT, NO_BCC, setting_number  # noqa: E402
-from pytools.compile.image import Image, MapSpec, ProgramSpec  # noqa: E402
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.base import system
+from pytools.compile import callbacks
+from pytools.compile.agreed import LAYOUT, NO_BCC, setting_number
+from pytools.compile.image import Image, MapSpec, ProgramSpec
 
 if TYPE_CHECKING:
     from typing import Any
 
+HERE = os.path.dirname(os.path.realpath(__file__))
 # bcc's library. Its Python package declares it, and imports all else that bcc can do with it.
 LIBRARY = "libbcc.so.0"
 _MODULE, _NUMBER, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
@@ -165,7 +163,3 @@ def main() -> None:
     output.close()
     # LLVM is not taken apart: the process ends faster than its destructors.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -707,8 +707,10 @@ def _kernel_types(text: str, kernel: Kernel) -> str:
     members = set(re.findall(r"(?:->|\.)\s*([A-Za-z_]\w*)", text))
     members |= set(re.findall(r"\b(?:container_of|offsetof)\s*\(.*?,\s*(\w+)\s*\)", text))
     constants = {w for w in words if w.isupper() or w.endswith("_cgrp_id")}
-    constants = {w for w in constants if not w.startswith("BPF_")}
+    constants = {w for w in constants if not w.startswith("BPF_") and w != "__VA_ARGS__"}
     typedefs = {word for word in words if word.endswith("_t") and not _OWN_TYPEDEFS.fullmatch(word)}
+    if not (constants - defined or structs or typedefs - defined):
+        return ""  # and nothing is read for it
     values = kernel.btf.enumerators(constants - defined)
     declared = ""
     small = {name: value for name, value in values.items() if -(1 << 31) <= value < 1 << 31}

@@ -109,7 +109,9 @@ class Kernel:
     def forget_types(self) -> None:
         """Give back the memory of the types, some 10 MiB; they can be read again. If their index
         had to be made, it is kept."""
-        if self._btf is not None and self._btf.made_index and self.cache:
+        if self._btf is None:
+            return
+        if self._btf.made_index and self.cache:
             self.cache.store(self._index_entry(), self._btf.made_index)
         self._btf = None
         gc.collect()  # functions inside functions refer to each other

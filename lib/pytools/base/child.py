@@ -16,7 +16,7 @@ from pytools.base.errors import Failure
 
 if TYPE_CHECKING:
     import subprocess
-    from typing import Callable, NoReturn
+    from typing import Callable, NoReturn, TextIO
 
 __all__ = ["Forked", "output", "reason", "start"]
 
@@ -88,6 +88,7 @@ class Forked:
 def _be_child(function: Callable[[], None], streams: tuple[int, int, int]) -> NoReturn:
     """What the child does: as good as a process of its own, it calls the function."""
     status = 1
+    own: list[TextIO] = []
     try:
         gc.disable()  # what the parent has left is not this one's to take apart
         os.setsid()
@@ -96,8 +97,8 @@ def _be_child(function: Callable[[], None], streams: tuple[int, int, int]) -> No
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
         os.closerange(len(streams), os.sysconf("SC_OPEN_MAX"))
-        sys.stdin, sys.stdout = open(0), open(1, "w")
-        sys.stderr = open(2, "w", errors="backslashreplace")
+        own += [open(0), open(1, "w"), open(2, "w", errors="backslashreplace")]
+        sys.stdin, sys.stdout, sys.stderr = own
         for name in os.environ.keys() - _environment().keys():
             del os.environ[name]
         function()
@@ -109,9 +110,11 @@ def _be_child(function: Callable[[], None], streams: tuple[int, int, int]) -> No
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(status)
+        try:
+            for stream in own[1:]:
+                stream.flush()
+        finally:
+            os._exit(status)
 
 
 def start(what: str, folder: str, script: str, messages: int) -> subprocess.Popen[bytes]:

@@ -316,9 +316,10 @@ def test_starts_without_a_cache_with_an_empty_and_with_a_full_one(tool: str) -> 
     with in_namespace(EMPTY_CACHE) as run:
         result = run(script)
     bare, first, second, _ = result.stderr.split("then\n")
-    # In the cache: nothing; the image, and the index of the kernel's types.
-    entries = 1 + HAS_BTF
-    assert result.stdout.splitlines() == ["0 0", f"0 {entries}", f"0 {entries}"]
+    # In the cache: nothing; the image, and the index of the kernel's types if it names any.
+    kept = result.stdout.splitlines()
+    assert kept[0] == "0 0" and kept[1] == kept[2]
+    assert kept[1] in ("0 1", f"0 {1 + HAS_BTF}")
     for words in ("rewritten for ", "compiled: ", "attached to "):
         for cold in (bare, first):
             assert re.search(f"^{tool}: {words}", cold, re.M)

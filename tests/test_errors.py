@@ -275,6 +275,10 @@ def test_a_locked_down_kernel_is_named(tool: str) -> None:
     is_one_line(result, tool, "EPERM", "locked down (confidentiality)")
 
 
+# Tools whose programs name nothing of the kernel's: nothing reads its types for them.
+NAMES_NO_TYPES = {"flowtop"}
+
+
 @host_only
 @pytest.mark.parametrize("damaged", ["cut short", "not BTF"])
 @each_kind
@@ -284,7 +288,10 @@ def test_damaged_types_are_named(tool: str, damaged: str, tmp_path: Path) -> Non
     types.write_bytes(whole[:1000] if damaged == "cut short" else b"no BTF at all, but long enough")
     then = f"mount -t tmpfs none /sys/kernel/btf; cp {types} /sys/kernel/btf/vmlinux"
     result = hidden(tool=tool, then=then, options="--no-cache --duration 0")
-    is_one_line(result, tool, "damaged type information")
+    if tool in NAMES_NO_TYPES:
+        assert not result.returncode and not result.stderr
+    else:
+        is_one_line(result, tool, "damaged type information")
 
 
 @pytest.mark.host_only  # the host compiles for the matrix

@@ -14,21 +14,25 @@ import os
 import subprocess
 import sys
 
-CHILD = "/pytools/lib/pytools/compile/compiler_child.py"
-
+LIBRARY = "/pytools/lib"
+COMPILE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pytools.compile import compiler_child as child
+"""
 # bcc of x86-64 asks clang to protect the flow of control, which clang refuses for the processor
 # that ARCH in the environment names. The last word counts.
 FOR_ANOTHER_PROCESSOR = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("compiler_child", sys.argv[1])
-child = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(child)
 compile_text = child.compile_text
 child.compile_text = lambda lib, text, flags: compile_text(
     lib, text, [*flags, b"-fcf-protection=none"]
 )
-child.main()
 """
+
+
+def code() -> str:
+    """What the child that compiles runs."""
+    return COMPILE + (FOR_ANOTHER_PROCESSOR if "ARCH" in os.environ else "") + "child.main()"
 
 
 def answer(line: bytes) -> bytes:
@@ -38,9 +42,8 @@ def answer(line: bytes) -> bytes:
         json.loads(request)
     except ValueError:
         return b""
-    code = ["-c", FOR_ANOTHER_PROCESSOR] if "ARCH" in os.environ else []
     child = subprocess.run(
-        [sys.executable, "-I", "-B", *code, CHILD],
+        [sys.executable, "-I", "-B", "-c", code(), LIBRARY],
         input=request,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -28,7 +28,6 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,8 +35,6 @@ __all__ = ["install"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"
-COMPILER = ROOT / "lib" / "pytools" / "compile" / "compiler_child.py"
-CLIENT = ROOT / "tests" / "kernels" / "compile_client.py"
 PYTHONS = {sys.executable, "/usr/bin/python3"}
 TOOL_NAME = re.compile(rf"(?:(?<!\S)\./|{re.escape(str(TOOLS))}/)([\w-]+)")
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "user", "uts")
@@ -102,12 +99,7 @@ def request_of(call: dict[str, Any], started_with: dict[str, str]) -> dict[str, 
     if not plain or not words or not all(isinstance(word, str) for word in words):
         return None
     path = Path(words[0])
-    last = Path(words[-1])
-    if words[:2] in ([sys.executable, "-I"], [sys.executable, "-IB"]) and len(words) == 3:
-        if last.name != COMPILER.name or last.resolve() != COMPILER or not asks_host():
-            return None
-        kind, words = "script", [str(last)]
-    elif words[0] in PYTHONS and words[1:2] == ["-c"] and len(words) > 2:
+    if words[0] in PYTHONS and words[1:2] == ["-c"] and len(words) > 2:
         kind = "code"
     elif path.parent == TOOLS and path.is_file() and os.access(path, os.X_OK):
         kind = "script"
@@ -139,12 +131,6 @@ def tools_named(words: Any) -> set[str]:
     each = [words] if isinstance(words, (str, bytes, os.PathLike)) else words
     names = {name for word in each for name in TOOL_NAME.findall(os.fsdecode(word))}
     return {name for name in names if (TOOLS / name).is_file()}
-
-
-@lru_cache(maxsize=None)
-def asks_host() -> bool:
-    """Whether what a tool compiles with only asks the host (compile_client.py)."""
-    return COMPILER.exists() and COMPILER.read_bytes() == CLIENT.read_bytes()
 
 
 class Server:
@@ -267,9 +253,9 @@ def read_types() -> None:
     known = identity(kernel.BTF_PATH)
     from_file = btf.Btf.read
 
-    def read_or_known(path: str, index: bytes | None = None) -> Any:
+    def read_or_known(path: str, *given: Any) -> Any:
         same = path == kernel.BTF_PATH and identity(path) == known
-        return read if same else from_file(path, index)
+        return read if same else from_file(path, *given)
 
     btf.Btf.read = read_or_known  # type: ignore[assignment]
 
@@ -348,70 +334,6 @@ def keep_only(numbers: dict[int, int]) -> None:
     for number, given in high.items():
         os.dup2(given, number)
         os.close(given)
-
-
-def fork_compilers() -> None:
-    """Have the children in which a tool compiles start by fork from now on, if they are those that
-    only ask the host (compile_client.py). They are the tool's own."""
-    if not asks_host():
-        return
-    code = compile(CLIENT.read_bytes(), str(COMPILER), "exec", dont_inherit=True)
-    by_exec = subprocess.Popen._execute_child  # type: ignore[attr-defined]
-    signature = inspect.signature(by_exec)
-
-    def execute(self: subprocess.Popen[Any], *given: Any) -> None:
-        call = signature.bind(self, *given).arguments
-        words = call["args"]
-        if not (
-            isinstance(words, list)
-            and len(words) == 3
-            and words[:2] in ([sys.executable, "-I"], [sys.executable, "-IB"])
-            and os.path.realpath(words[2]) == str(COMPILER)
-            and call["preexec_fn"] is None
-        ):
-            by_exec(self, *given)
-            return
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
-        pid = os.fork()
-        if not pid:
-            try:
-                compile_by_host(call, code)
-            finally:
-                os._exit(1)
-        started_as(self, pid, call)
-
-    subprocess.Popen._execute_child = execute  # type: ignore[attr-defined]
-
-
-def compile_by_host(call: dict[str, Any], code: types.CodeType) -> None:
-    """Be the child that asks the host to compile, and end."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    if callable(signal.getsignal(signal.SIGINT)):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    keep_only(
-        {
-            number: call[name] if call[name] >= 0 else number
-            for number, name in enumerate(("p2cread", "c2pwrite", "errwrite"))
-        }
-    )
-    os.chdir(call["cwd"] or ".")
-    open_standard_streams()
-    status = 0
-    try:
-        exec(code, {"__name__": "__main__"})
-    except SystemExit as stopped:
-        status = stopped.code if isinstance(stopped.code, int) else 1
-        if isinstance(stopped.code, str):
-            print(stopped.code, file=sys.stderr)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    end(status)
 
 
 def become(request: dict[str, Any], received: Sequence[int], connection: socket.socket) -> None:
@@ -515,7 +437,6 @@ if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.path[0] = str(TOOLS)
     import_library()
-    fork_compilers()
     read_types()
     # What is there by now is no garbage, of which a child need know nothing.
     gc.collect()

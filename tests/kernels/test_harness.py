@@ -503,7 +503,8 @@ def compiling(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]
     (tmp_path / "child.py").write_text(CHILD)
     ours, port = os.openpty()
     tty.setraw(port)
-    code = "import compile_server as s, sys; s.CHILD = sys.argv[1]; s.main()"
+    code = "import compile_server as s, sys; text = open(sys.argv[1]).read(); "
+    code += "s.code = lambda: text; s.main()"
     server = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "child.py")],
         stdin=ours,

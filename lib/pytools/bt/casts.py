@@ -1,9 +1,7 @@
 """Casts that a script asks for, and what it asks of types: sizeof, offsetof, typeof."""
 from __future__ import annotations
 
-from dataclasses import replace
-
-from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.annotations import TYPE_CHECKING, replace
 from pytools.bt import tree
 from pytools.bt.operators import Operators
 from pytools.bt.promotion import literal_type

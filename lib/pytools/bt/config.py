@@ -1,8 +1,6 @@
 """The config block, and the same by the environment: names, values, defaults."""
 from __future__ import annotations
 
-import difflib
-
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.tree import Wrong
 
@@ -49,6 +47,8 @@ def config_of(program: Program, given: Mapping[str, Any], file: bool = False) ->
         label = name.lower()
         label = label[len("bpftrace_") :] if label.startswith("bpftrace_") else label
         if label not in DEFAULTS:
+            import difflib  # an error has time
+
             near = difflib.get_close_matches(label, DEFAULTS, 1)
             hint = f"did you mean {near[0]}?" if near else ""
             raise Wrong(at, f"{name}: not a known configuration option", hint)

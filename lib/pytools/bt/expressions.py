@@ -1,10 +1,7 @@
 """Types of expressions: names, members, elements, casts, tuples."""
 from __future__ import annotations
 
-import difflib
-from dataclasses import replace
-
-from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.annotations import TYPE_CHECKING, replace
 from pytools.base.errors import Failure
 from pytools.bt import tree
 from pytools.bt.casts import Casts
@@ -18,7 +15,7 @@ from pytools.bt.types import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterable, Optional
 
     from pytools.bt.types import Type
 
@@ -82,8 +79,8 @@ class Expressions(Casts):
         if constant is not None:
             number, kind = constant
             return Typed("number", replace(kind, bytes=8), node.at, (), number)
-        near = difflib.get_close_matches(node.name, CHECKS, 1, 0.75)
-        hint = f"did you mean {near[0]}?" if near else ""
+        near = _near(node.name, CHECKS, 0.75)
+        hint = f"did you mean {near}?" if near else ""
         raise Wrong(node.at, f"Unknown identifier: '{node.name}'", hint)
 
     def _call(self, node: tree.Call) -> Typed:
@@ -96,8 +93,8 @@ class Expressions(Casts):
             return self.argument(node.at, node.name, number)
         check = CHECKS.get(node.name)
         if check is None:
-            near = difflib.get_close_matches(node.name, CHECKS, 1, 0.6)
-            hint = f"did you mean {near[0]}()?" if near else ""
+            near = _near(node.name, CHECKS)
+            hint = f"did you mean {near}()?" if near else ""
             raise Wrong(node.at, f"Unknown function: '{node.name}'", hint)
         return check(self, node)
 
@@ -237,8 +234,8 @@ class Expressions(Casts):
         assert isinstance(kind, Tuple)
         if isinstance(name, str):
             if name not in kind.names:
-                near = difflib.get_close_matches(name, kind.names, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                near = _near(name, kind.names)
+                hint = f"; did you mean {near}?" if near else ""
                 raise Wrong(node.at, f"Record does not have a field named '{name}'{hint}")
             name = kind.names.index(name)
         elif not 0 <= name < len(kind.elements):
@@ -312,3 +309,10 @@ class Expressions(Casts):
         if isinstance(to, Pointer) and not to.space:
             to = replace(to, space="" if space == "own" else space)
         return Typed("pointee", to, at, (pointer,), None, space)
+
+
+def _near(word: str, names: Iterable[str], like: float = 0.6) -> str:
+    """The name that is most like a word, if one is at least so much like it; else nothing."""
+    import difflib  # an error has time
+
+    return "".join(difflib.get_close_matches(word, list(names), 1, like))

@@ -6,8 +6,6 @@ offsets and sizes that follow from them.
 """
 from __future__ import annotations
 
-import difflib
-
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import ctypes, tree
 from pytools.bt.fields import Field
@@ -144,6 +142,8 @@ class Layouts:
         raise tree.Wrong(at, f"{what}: '{name}'", self._near(name))
 
     def _near(self, name: str) -> str:
+        import difflib  # an error has time
+
         near = difflib.get_close_matches(name, [str(own) for own in self._own], 1)
         return f"did you mean {near[0]}?" if near else ""
 
@@ -299,6 +299,8 @@ class Layouts:
                 f"{kind.name} has no member {name} on this kernel: {new.name} is read, "
                 f"which it is called since Linux {new.version} ({new.commit})"
             )
+        import difflib  # an error has time
+
         near = difflib.get_close_matches(name, fields, 1, 0.5)
         where = " on this kernel" if isinstance(kind.key, int) else ""
         hint = f"; did you mean {near[0]}?" if near else ""

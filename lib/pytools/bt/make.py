@@ -40,8 +40,12 @@ def made(
         compiled, numbers = _compiled(text, name, options, running)
         lines = compiled.rendered.text.count("\n")
         say(f"translated for {running.release}: {lines} lines of C")
-        image = compiler.compile(compiled.rendered)
-    running.forget_types()
+
+        def meanwhile() -> None:
+            running.forget_types()
+            from pytools.bt import run  # noqa: F401  (what comes next)
+
+        image = compiler.compile(compiled.rendered, meanwhile)
     instructions = sum(len(program.instructions) // 8 for program in image.programs)
     say(f"compiled: {len(image.programs)} programs, {instructions} instructions")
     return Made(image, compiled.plan, numbers)

@@ -1,9 +1,7 @@
 """The types of the language: sizes, names as in messages, and what the plan says of each."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.annotations import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from typing import Any, Union

@@ -3,37 +3,31 @@
 LLVM takes 130 MiB and bcc cannot give it back, so the process that uses it ends
 when the image is made; a tool whose image is cached never starts one.
 
-The child is started before the template is rendered: bcc is being loaded while
+The child is forked before the template is rendered: bcc is being loaded while
 the kernel's types are being read.
 """
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base import child
 from pytools.base.errors import Failure
+from pytools.compile.agreed import NO_BCC
 from pytools.compile.image import Image
-from pytools.compile.template import Rendered
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Callable
 
+    from pytools.compile.template import Rendered
 
 __all__ = ["Compiler", "require_headers"]
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # Stands in for the kernel's headers.
 INCLUDE = os.path.join(HERE, "include")
-
-MAP_ARRAY = 2  # BPF_MAP_TYPE_ARRAY
-MAP_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
-LD_IMM64 = 0x18  # BPF_LD | BPF_DW | BPF_IMM: two instructions' room
-PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD, in the source register's place
-LAYOUT = "_layout"  # see template._expand_events
 
 
 class Compiler:
@@ -44,18 +38,17 @@ class Compiler:
     """
 
     def __init__(self) -> None:
-        self._child = child.start("the compiler", HERE, "compiler_child.py", subprocess.PIPE)
+        self._child = child.Forked("the compiler", _compile)
 
     def __enter__(self) -> Compiler:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._child.poll() is None:
-            self._child.kill()
-            self._child.communicate()
+        self._child.end()
 
-    def compile(self, rendered: Rendered) -> Image:
-        """Compile; raises Failure with the compiler's own messages as detail."""
+    def compile(self, rendered: Rendered, meanwhile: Callable[[], object] = lambda: None) -> Image:
+        """Compile, and call ``meanwhile`` while the child does; raises Failure with the compiler's
+        own messages as detail."""
         require_headers(rendered)
         request = {
             "text": rendered.text,
@@ -64,8 +57,10 @@ class Compiler:
             "hooks": rendered.hooks,
             "settings": rendered.settings,
         }
-        output, messages = self._child.communicate(json.dumps(request).encode())
-        status = self._child.returncode
+        self._child.give(json.dumps(request).encode())
+        meanwhile()
+        output, messages = self._child.wait()
+        status = self._child.returncode or 0
         detail = messages.decode("utf-8", "replace").strip()
         if status == NO_BCC:
             raise Failure(NO_BCC_TEXT, detail)
@@ -78,7 +73,13 @@ class Compiler:
             raise Failure("the compiler gave no image", detail) from None
 
 
-NO_BCC = 3  # the child's exit status when it cannot import bcc
+def _compile() -> None:
+    """What the child does."""
+    from pytools.compile import compiler_child  # which is the child's only
+
+    compiler_child.main()
+
+
 NO_BCC_TEXT = (
     f"bcc is not installed for {sys.executable}: install python3-bpfcc (Debian, Ubuntu) or "
     "python3-bcc (Fedora, openSUSE)"
@@ -99,8 +100,3 @@ def _first_error(messages: str) -> str:
         if "error:" in line:
             return line.replace("/virtual/main.c:", "line ").strip()
     return ""
-
-
-def describe(description: Any) -> Any:
-    """bcc's description of a C type, parsed."""
-    return json.loads(description) if description else None

@@ -8,16 +8,53 @@ import os
 import struct
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
-
-from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
-from pytools.compile import callbacks, compiler, template  # noqa: E402
-from pytools.base import system  # noqa: E402
-from pytools.compile.image import Image, MapSpec, ProgramSpec  # noqa: E402
+from pytools.base.annotations import TYPE_CHECKING
+from pytools.base import system
+from pytools.compile import callbacks
+from pytools.compile.agreed import LAYOUT, NO_BCC, setting_number
+from pytools.compile.image import Image, MapSpec, ProgramSpec
 
 if TYPE_CHECKING:
     from typing import Any
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+# bcc's library. Its Python package declares it, and imports all else that bcc can do with it.
+LIBRARY = "libbcc.so.0"
+_MODULE, _NUMBER, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+# What is called of it: the type of the result, and those of the arguments.
+FUNCTIONS: dict[str, list[Any]] = {
+    "bpf_module_create_c_from_string": [
+        _MODULE, _TEXT, ctypes.c_uint, ctypes.POINTER(_TEXT), ctypes.c_int, ctypes.c_bool, _TEXT,
+    ],
+    "bpf_function_start": [ctypes.c_void_p, _MODULE, _TEXT],
+    "bpf_function_size": [ctypes.c_size_t, _MODULE, _TEXT],
+    "bpf_num_tables": [ctypes.c_size_t, _MODULE],
+    "bpf_table_name": [_TEXT, _MODULE, _NUMBER],
+    "bpf_table_key_desc_id": [_TEXT, _MODULE, _NUMBER],
+    "bpf_table_leaf_desc_id": [_TEXT, _MODULE, _NUMBER],
+    "bpf_table_key_size_id": [ctypes.c_size_t, _MODULE, _NUMBER],
+    "bpf_table_leaf_size_id": [ctypes.c_size_t, _MODULE, _NUMBER],
+    "bpf_table_fd_id": [ctypes.c_int, _MODULE, _NUMBER],
+    "bpf_table_max_entries_id": [ctypes.c_int, _MODULE, _NUMBER],
+    "bpf_table_flags_id": [ctypes.c_int, _MODULE, _NUMBER],
+    "bpf_table_type_id": [ctypes.c_int, _MODULE, _NUMBER],
+}  # fmt: skip
+MAP_ARRAY = 2  # BPF_MAP_TYPE_ARRAY
+MAP_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
+LD_IMM64 = 0x18  # BPF_LD | BPF_DW | BPF_IMM: two instructions' room
+PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD, in the source register's place
+
+
+def load_bcc() -> ctypes.CDLL:
+    """bcc's library, which brings LLVM with it. Raises OSError; ImportError where bcc's Python
+    package is missing, by which the cache knows the images of one bcc from those of another."""
+    if not any(os.path.exists(os.path.join(folder, "bcc", "libbcc.py")) for folder in sys.path):
+        raise ImportError("No module named 'bcc'")
+    lib = ctypes.CDLL(LIBRARY)
+    for name, (result, *arguments) in FUNCTIONS.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
 
 
 def hide_kallsyms() -> None:
@@ -53,19 +90,24 @@ def read_maps(lib: ctypes.CDLL, module: int) -> tuple[list[MapSpec], dict[int, s
             lib.bpf_table_leaf_size_id(module, number),
             lib.bpf_table_max_entries_id(module, number),
             lib.bpf_table_flags_id(module, number),
-            compiler.describe(lib.bpf_table_key_desc_id(module, number)),
-            compiler.describe(lib.bpf_table_leaf_desc_id(module, number)),
+            describe(lib.bpf_table_key_desc_id(module, number)),
+            describe(lib.bpf_table_leaf_desc_id(module, number)),
         )
         names[lib.bpf_table_fd_id(module, number)] = name.decode()
     maps = []
     for spec in specs.values():
-        if spec.name.endswith(compiler.LAYOUT) and spec.type == compiler.MAP_ARRAY:
+        if spec.name.endswith(LAYOUT) and spec.type == MAP_ARRAY:
             continue
-        if spec.type == compiler.MAP_RINGBUF:
-            layout = specs[spec.name + compiler.LAYOUT]
+        if spec.type == MAP_RINGBUF:
+            layout = specs[spec.name + LAYOUT]
             spec = spec._replace(key_size=0, value_size=0, key=None, value=layout.value)
         maps.append(spec)
     return maps, names
+
+
+def describe(description: Any) -> Any:
+    """bcc's description of a C type, parsed."""
+    return json.loads(description) if description else None
 
 
 def read_program(
@@ -80,14 +122,14 @@ def read_program(
     uses, settings_used = [], []
     number = 0
     while number < len(code) // 8:
-        if code[8 * number] == compiler.LD_IMM64:
-            if code[8 * number + 1] >> 4 == compiler.PSEUDO_MAP_FD:
+        if code[8 * number] == LD_IMM64:
+            if code[8 * number + 1] >> 4 == PSEUDO_MAP_FD:
                 (fd,) = struct.unpack_from("=i", code, 8 * number + 4)
                 struct.pack_into("=i", code, 8 * number + 4, 0)
                 uses.append((number, names[fd]))
             else:
                 low, high = struct.unpack_from("=I4xI", code, 8 * number + 4)[:2]
-                setting = template.setting_number(high << 32 | low)
+                setting = setting_number(high << 32 | low)
                 if setting is not None:
                     settings_used.append((number, settings[setting]))
             number += 1
@@ -100,25 +142,13 @@ def main() -> None:
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        from bcc.libbcc import lib
+        lib = load_bcc()
     except (ImportError, OSError) as error:
         if isinstance(error, OSError) and "No such file" not in str(error):
             # It is there: the process may not have as much memory as it takes (ulimit -v).
             raise SystemExit(f"error: bcc cannot be loaded: {error}") from None
         print(error, file=sys.stderr)
-        raise SystemExit(compiler.NO_BCC) from None
-    # Complete in every version, but not declared in bcc's own libbcc.py.
-    for function in ("name", "key_desc_id", "leaf_desc_id"):
-        getattr(lib, f"bpf_table_{function}").restype = ctypes.c_char_p
-    for function in ("key_size_id", "leaf_size_id"):
-        getattr(lib, f"bpf_table_{function}").restype = ctypes.c_size_t
-    lib.bpf_num_tables.restype = ctypes.c_size_t
-    lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
-    for function in (
-        "name", "key_desc_id", "leaf_desc_id", "key_size_id", "leaf_size_id", "fd_id",
-        "max_entries_id", "flags_id", "type_id",
-    ):  # fmt: skip
-        getattr(lib, f"bpf_table_{function}").argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        raise SystemExit(NO_BCC) from None
     hide_kallsyms()
     request = json.load(sys.stdin)
     if request["source"]:
@@ -133,7 +163,3 @@ def main() -> None:
     output.close()
     # LLVM is not taken apart: the process ends faster than its destructors.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

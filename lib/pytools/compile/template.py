@@ -66,6 +66,7 @@ from string import Template
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.facts import differences
 from pytools.compile import usdt
+from pytools.compile.agreed import LAYOUT, SETTING
 from pytools.base.errors import Failure
 from pytools.facts.kernel import Kernel, TracepointField
 from pytools.compile.unrendered import Unrendered
@@ -76,14 +77,11 @@ if TYPE_CHECKING:
     from pytools.facts.btf import Function
     from pytools.compile.unrendered import Value
 
-__all__ = ["Hook", "Rendered", "literal", "render", "setting_number"]
+__all__ = ["Hook", "Rendered", "literal", "render"]
 
 SHARED = os.path.join(os.path.dirname(os.path.realpath(__file__)), "bpf")
 
 
-# A setting in the instructions: this, and its place in the list of all. No
-# number that a program has of its own looks like it.
-SETTING = 0x7E57AB1E5E770000
 _SETTING_MACRO = """\
 /* A number that is put in when the program is loaded. */
 #define setting(name, mark) \\
@@ -140,11 +138,6 @@ def literal(value: Value) -> str:
     if isinstance(value, bytes) and value:
         return "{ " + ", ".join(str(byte) for byte in value) + " }"
     raise TypeError(f"no C literal for {value!r}")
-
-
-def setting_number(constant: int) -> int | None:
-    """The place of a setting in the list of all, by the constant that stands for it."""
-    return constant - SETTING if SETTING <= constant < SETTING + 0x10000 else None
 
 
 def render(
@@ -644,7 +637,7 @@ def _expand_events(text: str) -> str:
     # The loader sets the buffer's true size.
     return re.sub(
         r"^EVENTS[ \t]*\([ \t]*(\w+)[ \t]*,[ \t]*(struct \w+)[ \t]*\)[ \t]*;",
-        r"BPF_RINGBUF_OUTPUT(\1, 1);\nBPF_ARRAY(\1_layout, \2, 1);",
+        rf"BPF_RINGBUF_OUTPUT(\1, 1);\nBPF_ARRAY(\1{LAYOUT}, \2, 1);",
         text,
         flags=re.M,
     )
@@ -714,8 +707,10 @@ def _kernel_types(text: str, kernel: Kernel) -> str:
     members = set(re.findall(r"(?:->|\.)\s*([A-Za-z_]\w*)", text))
     members |= set(re.findall(r"\b(?:container_of|offsetof)\s*\(.*?,\s*(\w+)\s*\)", text))
     constants = {w for w in words if w.isupper() or w.endswith("_cgrp_id")}
-    constants = {w for w in constants if not w.startswith("BPF_")}
+    constants = {w for w in constants if not w.startswith("BPF_") and w != "__VA_ARGS__"}
     typedefs = {word for word in words if word.endswith("_t") and not _OWN_TYPEDEFS.fullmatch(word)}
+    if not (constants - defined or structs or typedefs - defined):
+        return ""  # and nothing is read for it
     values = kernel.btf.enumerators(constants - defined)
     declared = ""
     small = {name: value for name, value in values.items() if -(1 << 31) <= value < 1 << 31}

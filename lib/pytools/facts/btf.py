@@ -5,20 +5,23 @@ The format is described in the kernel's Documentation/bpf/btf.rst. Kinds 1 to
 
 A template names a handful of members out of the 120,000 types of a kernel, so
 the reader indexes the types in one pass over the words of the type section
-and decodes only what is asked for. That pass is most of its work: an index can
-be kept, and given to the reader of the same image.
+and decodes only what is asked for. That pass is most of its work: it is made when
+the first type is asked for, and an index can be kept, and given to the reader of
+the same image.
 """
 from __future__ import annotations
 
 import struct
 from array import array
+from functools import cached_property
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 
 if TYPE_CHECKING:
-    from typing import Iterable, Iterator
+    from typing import Callable, Iterable, Iterator, Optional
 
+    Kept = Callable[[], Optional[bytes]]
 
 __all__ = ["Btf", "Function", "Member"]
 
@@ -39,6 +42,10 @@ POINTER_BYTES = 8
 DEEPEST = 64
 # Nor does a struct with more anonymous ones inside it (the most in v6.18: 24).
 MOST_ANONYMOUS = 200
+
+
+def not_kept() -> None:
+    """Of an image's types no index was kept."""
 
 
 class Member(NamedTuple):
@@ -90,7 +97,7 @@ class Btf:
     24
     """
 
-    def __init__(self, data: bytes, source: str = "BTF", index: bytes | None = None) -> None:
+    def __init__(self, data: bytes, source: str = "BTF", kept: Kept = not_kept) -> None:
         self.source = source
         try:
             magic, version, _, header, type_off, type_len, str_off, str_len = struct.unpack_from(
@@ -107,21 +114,19 @@ class Btf:
         if not self._strings.endswith(b"\0"):
             raise self._damaged("its strings do not end")
         self._words = types.cast("I")
-        # What this reader knows of the image, for the next one.
-        self.index = index or b""
-        if not self._use_index():
-            self.index = self._make_index()
-            self._use_index()
+        self._kept = kept
+        self.made_index = b""  # for the next reader; nothing while no type was asked for
         self._named: dict[int, dict[int, list[int]]] = {}
         self._members: dict[int, list[Member]] = {}
         self._bodies: dict[tuple[int, Wanted], Written] = {}
 
     @classmethod
-    def read(cls, path: str, index: bytes | None = None) -> Btf:
+    def read(cls, path: str, kept: Kept = not_kept) -> Btf:
         """Read the image in a file; raises Failure when it is damaged, OSError
-        when it can't be read. ``index`` is that of an earlier reader of the same image."""
+        when it can't be read. ``kept`` is asked for the index of an earlier reader of the same
+        image, when the first type is."""
         with open(path, "rb") as file:
-            return cls(file.read(), path, index)
+            return cls(file.read(), path, kept)
 
     def _damaged(self, why: str) -> Failure:
         return Failure(f"{self.source}: damaged type information: {why}")
@@ -151,14 +156,30 @@ class Btf:
             raise self._damaged("its last type is cut short")
         return index.tobytes() + bytes(kinds)
 
-    def _use_index(self) -> bool:
-        """Whether the index is one of so many words."""
-        count = (len(self.index) - 4) // 5  # types
-        if count < 1 or len(self.index) != 4 + 5 * count:
-            return False
-        numbers = memoryview(self.index)[: 4 + 4 * count].cast("I")
-        self._starts, self._kinds = numbers[1:], self.index[4 + 4 * count :]
-        return numbers[0] == len(self._words)
+    @cached_property
+    def index(self) -> bytes:
+        """What this reader knows of the image, for the next one."""
+        kept = self._kept() or b""
+        count = (len(kept) - 4) // 5  # types
+        if count > 0 and len(kept) == 4 + 5 * count:
+            if memoryview(kept)[:4].cast("I")[0] == len(self._words):
+                return kept
+        self.made_index = self._make_index()
+        return self.made_index
+
+    @cached_property
+    def _starts(self) -> memoryview:
+        """Where each type starts, in words."""
+        return memoryview(self.index)[4 : 4 + 4 * self._count].cast("I")
+
+    @cached_property
+    def _kinds(self) -> bytes:
+        """The kind of each type."""
+        return self.index[4 + 4 * self._count :]
+
+    @property
+    def _count(self) -> int:
+        return (len(self.index) - 4) // 5
 
     def _of_kind(self, kind: int) -> Iterator[int]:
         type_id = 0

@@ -89,22 +89,30 @@ class Kernel:
         if self._btf is None:
             # Not needed where the image is cached.
             from pytools.facts.btf import Btf
-            from pytools.base.cache import key
 
-            entry = key("index of the types, 1", self.identity()) if self.cache else ""
-            index = self.cache.load(entry) if self.cache else None
             try:
-                self._btf = Btf.read(self._btf_path, index)
+                self._btf = Btf.read(self._btf_path, self._kept_index)
             except OSError as error:
                 raise Failure(
                     f"cannot read the kernel's types: {self._btf_path}: {error.strerror}"
                 ) from None
-            if self.cache and self._btf.index != index:
-                self.cache.store(entry, self._btf.index)
         return self._btf
 
+    def _kept_index(self) -> bytes | None:
+        return self.cache.load(self._index_entry()) if self.cache else None
+
+    def _index_entry(self) -> str:
+        from pytools.base.cache import key  # not needed where the image is cached
+
+        return key("index of the types, 1", self.identity())
+
     def forget_types(self) -> None:
-        """Give back the memory of the types, some 10 MiB; they can be read again."""
+        """Give back the memory of the types, some 10 MiB; they can be read again. If their index
+        had to be made, it is kept."""
+        if self._btf is None:
+            return
+        if self._btf.made_index and self.cache:
+            self.cache.store(self._index_entry(), self._btf.made_index)
         self._btf = None
         gc.collect()  # functions inside functions refer to each other
 

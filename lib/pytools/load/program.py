@@ -229,8 +229,7 @@ def _compile(
         types = "installed headers" if rendered.headers else "BTF"
         lines = rendered.text.count("\n")
         say(f"rewritten for {running.release}: {lines} lines of C, types from {types}")
-        image = compiler.compile(rendered)
-    running.forget_types()
+        image = compiler.compile(rendered, running.forget_types)
     instructions = sum(len(program.instructions) // 8 for program in image.programs)
     say(f"compiled: {len(image.programs)} programs, {instructions} instructions")
     return image

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.plan import Record
-from pytools.compile.template import SETTING
+from pytools.compile.agreed import SETTING
 
 if TYPE_CHECKING:
     from typing import Any, Optional

@@ -1,8 +1,6 @@
 """Addresses of the network, and the order of bytes."""
 from __future__ import annotations
 
-import socket
-
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.emit.code import Place
@@ -55,6 +53,8 @@ def raw(place: Place) -> Place:
 
 @checks("pton")
 def _check_pton(checker: Checker, call: tree.Call) -> Typed:
+    import socket  # few programs need it
+
     (node,) = take(call, 1)
     address = text(checker, call, node)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

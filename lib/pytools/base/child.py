@@ -5,6 +5,7 @@ Python of its own, for what must not share the parent's modules.
 """
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -96,7 +97,11 @@ def _be_child(function: Callable[[], None], streams: tuple[int, int, int]) -> No
         signal.set_wakeup_fd(-1)
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
-        os.closerange(len(streams), os.sysconf("SC_OPEN_MAX"))
+        for name in os.listdir("/proc/self/fd"):
+            # One of them was the list's own.
+            if int(name) >= len(streams):
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
         own += [open(0), open(1, "w"), open(2, "w", errors="backslashreplace")]
         sys.stdin, sys.stdout, sys.stderr = own
         for name in os.environ.keys() - _environment().keys():

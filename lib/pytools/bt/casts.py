@@ -1,7 +1,9 @@
 """Casts that a script asks for, and what it asks of types: sizeof, offsetof, typeof."""
 from __future__ import annotations
 
-from pytools.base.annotations import TYPE_CHECKING, replace
+from dataclasses import replace
+
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.operators import Operators
 from pytools.bt.promotion import literal_type

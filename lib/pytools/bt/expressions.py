@@ -1,7 +1,9 @@
 """Types of expressions: names, members, elements, casts, tuples."""
 from __future__ import annotations
 
-from pytools.base.annotations import TYPE_CHECKING, replace
+from dataclasses import replace
+
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt import tree
 from pytools.bt.casts import Casts

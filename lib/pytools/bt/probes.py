@@ -6,8 +6,9 @@ arguments (``args``), each tracepoint or function has its own.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from pytools.base.annotations import NamedTuple, TYPE_CHECKING, replace
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt import ctypes, tree
 from pytools.bt.fields import Field

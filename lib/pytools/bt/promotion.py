@@ -6,7 +6,9 @@ make a signed type that holds both, at most one of 64 bits.
 """
 from __future__ import annotations
 
-from pytools.base.annotations import TYPE_CHECKING, replace
+from dataclasses import replace
+
+from pytools.base.annotations import TYPE_CHECKING
 
 from pytools.bt.types import (
     UNKNOWN, VOID, Aggregate, Array, Buffer, Int, Pointer, Special, Stack, String, Struct, Tuple,

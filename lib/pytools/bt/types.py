@@ -1,7 +1,9 @@
 """The types of the language: sizes, names as in messages, and what the plan says of each."""
 from __future__ import annotations
 
-from pytools.base.annotations import TYPE_CHECKING, dataclass
+from dataclasses import dataclass
+
+from pytools.base.annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any, Union

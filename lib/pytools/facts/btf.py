@@ -117,6 +117,7 @@ class Btf:
         self._kept = kept
         self.made_index = b""  # for the next reader; nothing while no type was asked for
         self._named: dict[int, dict[int, list[int]]] = {}
+        self._offsets: dict[str, list[int]] = {}
         self._members: dict[int, list[Member]] = {}
         self._bodies: dict[tuple[int, Wanted], Written] = {}
 
@@ -213,10 +214,7 @@ class Btf:
     def ids(self, name: str, *kinds: int) -> list[int]:
         """The types of that name and of one of those kinds, in file order."""
         found: list[int] = []
-        offset = -1
-        wanted = b"\0" + name.encode() + b"\0"
-        # The same text may stand in the string section more than once.
-        while (offset := self._strings.find(wanted, offset + 1)) >= 0:
+        for offset in self._places(name):
             for kind in kinds:
                 if kind not in self._named:
                     table: dict[int, list[int]] = {}
@@ -224,8 +222,19 @@ class Btf:
                         key = self._words[self._starts[type_id]]
                         table.setdefault(key, []).append(type_id)
                     self._named[kind] = table
-                found += self._named[kind].get(offset + 1, [])
+                found += self._named[kind].get(offset, [])
         return sorted(found)
+
+    def _places(self, name: str) -> list[int]:
+        """Where a name stands in the string section: it may stand there more than once. To look
+        takes a millisecond."""
+        if name not in self._offsets:
+            offsets, offset = [], -1
+            wanted = b"\0" + name.encode() + b"\0"
+            while (offset := self._strings.find(wanted, offset + 1)) >= 0:
+                offsets.append(offset + 1)
+            self._offsets[name] = offsets
+        return self._offsets[name]
 
     def strip(self, type_id: int) -> int:
         """The type behind typedefs and qualifiers."""

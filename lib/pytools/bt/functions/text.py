@@ -1,7 +1,9 @@
 """Strings, buffers, and whose memory a pointer is in."""
 from __future__ import annotations
 
-from pytools.base.annotations import TYPE_CHECKING, replace
+from dataclasses import replace
+
+from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt import tree
 from pytools.bt.emit.code import Place, literal
 from pytools.bt.emit.each import calls_back, find_text

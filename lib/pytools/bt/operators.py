@@ -127,6 +127,13 @@ class Operators:
             constant = None
         return Typed("cast", kind, at or node.at, (node,), constant, "own")
 
+    @staticmethod
+    def no_literal(node: Typed) -> Typed:
+        """A number that is known, but was not written so: operators compute with its type."""
+        if node.op == "number" and not node.parts:
+            return node._replace(parts=("computed",))
+        return node
+
     # Unary.
 
     def _unary(self, node: tree.Unary) -> Typed:

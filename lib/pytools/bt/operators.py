@@ -99,6 +99,7 @@ class Operators:
         if node.op == "counted" and isinstance(node.type, Aggregate):
             if not node.type.castable:
                 return node
+            node.parts[0].asked = True
             return Typed("total", Int(8, node.type.signed), node.at, node.parts)
         return node
 

@@ -29,7 +29,9 @@ def cpu_map(facts: MapFacts) -> bool:
 
 
 def has_generation(facts: MapFacts) -> bool:
-    return isinstance(facts.value, Aggregate) and facts.cleared
+    """Whether what was counted until a print moves to the reader, so that nothing is lost or
+    counted twice when it is cleared. What the script's own programs ask for stays in the kernel."""
+    return isinstance(facts.value, Aggregate) and facts.cleared and not facts.asked
 
 
 def bare_key_size(facts: MapFacts) -> int:

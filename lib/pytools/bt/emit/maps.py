@@ -344,5 +344,6 @@ def total_at(e: Emitter, facts: MapFacts, place: Place, at: Any) -> str:
             e.line(f"{name}_set += {pointer}[1];")
     e.close()
     if kind.kind == "avg":
-        e.line(f"{name} = {name}_set ? divide({name}, {name}_set) : 0;")
+        average = f"divide({name}, {name}_set)" if kind.signed else f"{name} / {name}_set"
+        e.line(f"{name} = {name}_set ? {average} : 0;")
     return name

@@ -221,6 +221,17 @@ def test_exit_ends_a_block_at_once_with_its_status() -> None:
     assert result.returncode == 7 and result.stdout.split() == ["a", "c"]
 
 
+def test_an_average_of_large_numbers_is_not_negative() -> None:
+    counted = "@a = avg((uint64)9223372036854775808); @a = avg((uint64)4);"
+    program = f"BEGIN {{ {counted} print((uint64)@a); clear(@a); exit(); }}"
+    assert output(program) == "4611686018427387906"
+
+
+def test_a_block_whose_condition_is_false_has_no_steps() -> None:
+    program = 'BEGIN /@n/ { @x = 1; print(@x); print("a"); clear(@x); print("b"); }'
+    assert output(f"{program} BEGIN {{ @n = 0; clear(@n); exit(); }}") == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(number: int) -> None:
     with Started("-e", 'interval:s:100 { } END { printf("end\\n"); @ = 1; }') as run:

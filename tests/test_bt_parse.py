@@ -292,6 +292,11 @@ def test_root_declarations() -> None:
             "               ~",
         ),
         (
+            "BEG\x08N { }",
+            "stdin:1:1-6: ERROR: Invalid probe type: BEG\\x08N\nBEG?N { }\n~~~~~\n"
+            "HINT: did you mean begin or bench?",
+        ),
+        (
             "BEGIN { $x.0 = 1; }",
             "stdin:1:9-13: ERROR: syntax: Tuples and records are immutable once created. "
             "Consider creating a new value and assigning it instead.\n"
@@ -303,6 +308,13 @@ def test_errors_say_where_and_what(text: str, report: str) -> None:
     with pytest.raises(Wrong) as caught:
         parse(text)
     assert caught.value.report(text, "stdin") == report
+
+
+def test_a_message_has_one_line_whatever_words_of_the_program_are_in_it() -> None:
+    assert Wrong(None, "a\nb\x1b[1m", "c\x1b[1m\nd").report("", "") == (
+        "ERROR: a\\x0ab\\x1b[1m\nHINT: c\\x1b[1m\nd"
+    )
+    assert len(Wrong(None, "record(" + "a=int8," * 1000).report("", "")) < 420
 
 
 @pytest.mark.parametrize(

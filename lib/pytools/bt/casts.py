@@ -66,7 +66,7 @@ class Casts(Operators):
                     node.at,
                     f"Enum: {kind.enum_name} doesn't contain a variant value of {operand.constant}",
                 )
-        return self.cast(operand, kind, node.at)
+        return self.no_literal(self.cast(operand, kind, node.at))
 
     @staticmethod
     def castable(source: Type, kind: Type) -> bool:

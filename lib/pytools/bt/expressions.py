@@ -190,7 +190,7 @@ class Expressions(Casts):
                 f"have '{then.type}' and '{otherwise.type}'",
             )
         if condition.constant is not None and self.final:
-            return self.cast(then if condition.constant else otherwise, kind)
+            return self.no_literal(self.cast(then if condition.constant else otherwise, kind))
         parts = (condition, self.cast(then, kind), self.cast(otherwise, kind))
         return Typed("choice", kind, at, parts)
 

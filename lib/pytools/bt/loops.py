@@ -66,6 +66,7 @@ class Loops(Operators):
 
     def _do_formap(self, node: tree.ForMap) -> Typed:
         facts = self.facts.access(node.map.name, False, node.map.at)
+        facts.asked = True
         value = facts.value
         if isinstance(value, Aggregate):
             if not value.castable:

@@ -99,6 +99,7 @@ class Operators:
         if node.op == "counted" and isinstance(node.type, Aggregate):
             if not node.type.castable:
                 return node
+            node.parts[0].asked = True
             return Typed("total", Int(8, node.type.signed), node.at, node.parts)
         return node
 
@@ -126,6 +127,13 @@ class Operators:
         elif not isinstance(kind, (Pointer, String)):
             constant = None
         return Typed("cast", kind, at or node.at, (node,), constant, "own")
+
+    @staticmethod
+    def no_literal(node: Typed) -> Typed:
+        """A number that is known, but was not written so: operators compute with its type."""
+        if node.op == "number" and not node.parts:
+            return node._replace(parts=("computed",))
+        return node
 
     # Unary.
 

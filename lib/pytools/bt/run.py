@@ -213,10 +213,10 @@ class Run:
         self._actions.begin_block()
         for name in point.programs:
             self._actions.begin_step(name)
-            test_run.run(self._descriptors[name])
+            ended = test_run.run(self._descriptors[name])
             self._drain(block=True)
             # A signal lets a block run to its end: what it has printed it must clear, say.
-            if self._actions.exit_code is not None:
+            if ended or self._actions.exit_code is not None:
                 break
         self._actions.end_block()
         self._lines.batch_ends()

@@ -42,6 +42,7 @@ class MapFacts:
         self.kind = ""  # as declared: "hash", "lruhash", ...
         self.entries = 0
         self.cleared = False  # cleared, zeroed or deleted from as a whole, anywhere
+        self.asked = False  # by a program of the script, for a value, a key or its keys
         self.writers: set[int] = set()  # actions that count in it
         self.used = False
         self.at: Optional[Span] = None

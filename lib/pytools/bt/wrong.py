@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.text import escape_line
 
 if TYPE_CHECKING:
     from typing import Optional, Tuple
@@ -12,6 +13,7 @@ __all__ = ["Wrong", "place"]
 
 _WIDTH = 240  # characters of a line that are shown: a program may be one line of a mebibyte
 _LINES = 5
+_LONGEST = 400  # characters of a message: it may name a type of many elements
 
 
 class Wrong(Exception):
@@ -35,11 +37,11 @@ class Wrong(Exception):
                 ~
         """
         text, name = self.source or (text, name)
-        lines = [f"ERROR: {self.message}"]
+        lines = [f"ERROR: {_one_line(self.message)}"]
         if self.at is not None:
             lines = [f"{place(self.at, text, name)}: {lines[0]}", *_shown(self.at, text)]
         if self.hint:
-            lines.append(f"HINT: {self.hint}")
+            lines += map(_one_line, f"HINT: {self.hint}".split("\n"))  # options, one a line
         return "\n".join(lines)
 
 
@@ -70,6 +72,12 @@ def _shown(at: Span, text: str) -> list[str]:
     shown = [_printable(character) for character in line]
     under = [mark * len(above) for mark, above in zip(marks, [*shown, " "])]
     return ["".join(shown), "".join(under)]
+
+
+def _one_line(message: str) -> str:
+    """A message as a line: words of the program stand in it, which may have an end of line."""
+    line = escape_line(message)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
 def _printable(line: str) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.bt.emit.code import Place
-from pytools.bt.emit.maps import bare_key_size, has_generation, key_size, total_at
+from pytools.bt.emit.maps import key_size, total_at
 from pytools.bt.emit.values import Emitter
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, flow
-from pytools.bt.types import Aggregate, Int, align_up
+from pytools.bt.types import Aggregate, Int
 
 if TYPE_CHECKING:
     from typing import Any
@@ -59,17 +59,11 @@ def _function(e: Emitter, called: str) -> Emitter:
 
 
 def _for_elements(e: Emitter, facts: MapFacts, at: Any) -> Emitter:
-    """A function for each element of a map; those of another generation are left out."""
+    """A function for each element of a map."""
     if not e.whole.has_helper("for_each_map_elem"):
         raise Wrong(at, f"going through {facts.label} needs Linux 5.13")
     e.whole.pieces.add("calls")
-    child = _function(e, "each")
-    if has_generation(facts):
-        child.whole.pieces.add("generation")
-        behind = align_up(bare_key_size(facts), 4)
-        child.line(f"if (*(u32 *)((char *)each_key + {behind}) != current_generation())")
-        child.line("\treturn 0;")
-    return child
+    return _function(e, "each")
 
 
 def _call(e: Emitter, facts: MapFacts, child: Emitter) -> None:
@@ -153,11 +147,6 @@ def for_range(e: Emitter, node: Typed, most: int) -> None:
 
 def _element(child: Emitter, facts: MapFacts, to: Place, kind: Any, node: Typed) -> None:
     """Put the key and the value that the kernel gives into the loop's variable."""
-    behind = align_up(bare_key_size(facts), 4)
-    if has_generation(facts):
-        child.whole.pieces.add("generation")
-        child.line(f"if (*(u32 *)((char *)each_key + {behind}) != current_generation())")
-        child.line("\treturn 0;")
     child.zero(to, kind.size)
     places = kind.offsets()
     child.copy_own(to.at(places[0]), Place("((char *)each_key)"), facts.key.size)

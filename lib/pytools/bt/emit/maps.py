@@ -29,7 +29,9 @@ def cpu_map(facts: MapFacts) -> bool:
 
 
 def has_generation(facts: MapFacts) -> bool:
-    return isinstance(facts.value, Aggregate) and facts.cleared
+    """Whether what was counted until a print moves to the reader, so that nothing is lost or
+    counted twice when it is cleared. What the script's own programs ask for stays in the kernel."""
+    return isinstance(facts.value, Aggregate) and facts.cleared and not facts.asked
 
 
 def bare_key_size(facts: MapFacts) -> int:
@@ -342,5 +344,6 @@ def total_at(e: Emitter, facts: MapFacts, place: Place, at: Any) -> str:
             e.line(f"{name}_set += {pointer}[1];")
     e.close()
     if kind.kind == "avg":
-        e.line(f"{name} = {name}_set ? divide({name}, {name}_set) : 0;")
+        average = f"divide({name}, {name}_set)" if kind.signed else f"{name} / {name}_set"
+        e.line(f"{name} = {name}_set ? {average} : 0;")
     return name

@@ -9,6 +9,8 @@ SCRIPTS := $(shell find tools -type f) sbin/pytools
 PYTHON_SOURCES := lib tests bench man packaging $(SCRIPTS)
 # The tests start tools thousands of times: what Python has compiled is kept, but not beside the sources.
 PYTEST = $(SUDO) env PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(PYTHON) -m pytest
+# One more than processors: a test also waits, most often for the kernel to detach a program.
+WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # pytest's own selection: make test TESTS='opensnoop and not json'
 TESTS ?=
 
@@ -29,7 +31,7 @@ test:
 ifdef TESTS
 	$(PYTEST) -k '$(TESTS)'
 else
-	$(PYTEST) -m 'not alone' -n auto || $(PYTEST) -m 'not alone' --last-failed --last-failed-no-failures none
+	$(PYTEST) -m 'not alone' -n $(WORKERS) || $(PYTEST) -m 'not alone' --last-failed --last-failed-no-failures none
 	$(PYTEST) -m alone || $(PYTEST) -m alone --last-failed --last-failed-no-failures none
 endif
 

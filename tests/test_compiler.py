@@ -20,6 +20,7 @@ from pytools.base.errors import Failure
 from pytools.compile.image import Image
 from pytools.compile.unrendered import Unrendered
 from pytools.compile.template import Rendered, render
+from pytools.facts.kernel import Kernel
 from pytools.load.maps import RINGBUF
 from support import needed, tool_names
 
@@ -171,6 +172,8 @@ def test_ebpf_prints_exactly_what_the_compiler_is_given(
 ) -> None:
     """With every option, in this process and on a recorded kernel."""
     monkeypatch.setattr(child_processes, "Forked", lambda what, function: Child())
+    # They are the same for all command lines.
+    monkeypatch.setattr(Kernel, "forget_types", lambda kernel: None)
     module = capture.load(tool)
     with capture.on(capture.recorded("6.12")):
         for line in capture.command_lines(tool):

@@ -128,8 +128,8 @@ def test_an_idle_cpu_reads_zero() -> None:
 
 
 # Tasks that each run for 5 ms and then sleep for up to 0.3 s, in turn. Beside one that never sleeps
-# five wait on average, if nothing but these takes the processor: W = 30 ms solves both
-# n / (n + 1) = 30 * 5 / (150 + W), their share of it, and n = 30 * W / (150 + W), those in the queue.
+# five wait on average, if nothing but these takes the processor: a wait of W = 30 ms solves both
+# n / (n + 1) = 30 * 5 / (150 + W), their share of it, and n = 30 * W / (150 + W), those that wait.
 SLEEPERS = """
 import os, random, sys, time
 os.sched_setaffinity(0, [int(sys.argv[1])])

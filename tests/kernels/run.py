@@ -260,7 +260,7 @@ class Proving:
     """What has to run on each row, and what is written down of it.
 
     ``snapshot`` is a copy of the checkout as the machines have it, whatever is edited meanwhile.
-    With ``everything``, rows between the oldest and the newest run all tests as well, proved or not.
+    With ``everything``, rows between the oldest and the newest run all tests, proved or not.
     """
 
     def __init__(

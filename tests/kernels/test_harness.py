@@ -620,7 +620,7 @@ def asked(**changed: str) -> Asked:
     }
     for tool, text in changed.items():
         rendered[tool]["6.12"] = text
-    names = {"tests": ["test_it"], "typed": [], "every": ["test_it"]}
+    names: dict[str, list[str]] = {"tests": ["test_it"], "typed": [], "every": ["test_it"]}
     return Asked({unit: copy.deepcopy(names) for unit in EVERY}, rendered)
 
 

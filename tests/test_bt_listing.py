@@ -79,9 +79,7 @@ def test_raw_tracepoints_have_a_module_and_arguments() -> None:
     for pattern in ("rawtracepoint:consume_skb", "rt:vmlinux:consume_skb", name):
         assert lines(pattern) == [name]
     shown = lines(name, True)
-    # The names are those of the function __bpf_trace_NAME, which the types of 5.10 leave out.
-    named = running().btf.function("__bpf_trace_consume_skb")
-    assert shown[1] == "    struct sk_buff *" + (" skb" if named else "")
+    assert shown[1] == "    struct sk_buff * skb"
     assert not [line for line in shown if "__data" in line]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import os
 import re
 from typing import Any, List, Tuple
 
@@ -113,7 +114,8 @@ def in_order(text: str) -> str:
 
 def test_fuzz_programs_do_what_the_model_does() -> None:
     if running().version < (5, 19):
-        pytest.skip("programs cannot add up what each CPU has counted")
+        release = os.uname().release
+        pytest.skip(f"{release} has no bpf_map_lookup_percpu_elem(), by which programs add up CPUs")
     cases = examples(programs(), EXAMPLES // 10 or 30, not EXAMPLES)
     wrong = []
     for first in range(0, len(cases), PROGRAMS_IN_A_START):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support import Tool, cgroups, needs_functions, python_child
+from support import Tool, cgroups, needs_btf, needs_functions, python_child
 
 pytestmark = [needs_functions, pytest.mark.alone]
 
@@ -47,6 +47,7 @@ def throttle(cgroup: Path, number: int, *arguments: str) -> tuple[list[int], str
         return children, tool.stop()
 
 
+@needs_btf
 @pytest.mark.every_kernel
 def test_the_times_are_those_of_cpu_stat() -> None:
     with cgroups(2) as (cgroup, other):

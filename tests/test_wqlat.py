@@ -15,7 +15,7 @@ from typing import Any, Iterator, NamedTuple
 import pytest
 
 from interrupts import is_right
-from support import EMULATED, Tool, run_tool
+from support import EMULATED, Tool, needs_btf, run_tool
 
 pytestmark = pytest.mark.alone
 WRITES = 300
@@ -125,6 +125,7 @@ def test_items_are_those_that_tracefs_records() -> None:
     assert EMULATED or low * 0.9 - leeway <= row["total"] <= high * 1.1 + leeway
 
 
+@needs_btf
 def test_each_workqueue_has_its_items() -> None:
     rows, least, most = beside("-W")
     counted = {row["key"]["wqname"]: row["samples"] for row in rows}
@@ -141,6 +142,7 @@ def test_each_workqueue_has_its_items() -> None:
         assert is_right(wanted[name], counted.get(name, 0), possible[name]), name
 
 
+@needs_btf
 def test_names_and_beginnings_choose_workqueues() -> None:
     rows, least, most = beside("-w", "events_unbound")
     counted = sum(row["samples"] for row in rows)

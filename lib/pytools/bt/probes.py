@@ -192,11 +192,8 @@ def _arguments(
         if type_id is None:
             raise Failure(f"No matches for rawtracepoint {target}.")
         result, parameters = btf.prototype(type_id)
-        # The names are those of the functions that call the programs. A kernel's types may leave
-        # one of the two out.
-        for caller in (f"__traceiter_{name}", f"__bpf_trace_{name}"):
-            ids = btf.ids(caller, kinds.FUNC)
-            named = btf.prototype(ids[0])[1] if ids else []
+        for caller in btf.raw_tracepoint_callers(name):
+            named = btf.prototype(caller)[1]
             if len(named) == len(parameters) and any(label for label, _ in named):
                 parameters = named
                 break

@@ -149,19 +149,18 @@ def _module_raw_tracepoints() -> dict[str, str]:
 def _raw_tracepoint_arguments(kernel: Kernel) -> Callable[[str], list[str] | None]:
     if not kernel.has_btf:
         return lambda name: None
-    from pytools.facts.btf import FUNC
-
     btf, types = kernel.btf, _raw_tracepoint_types(kernel)
-    functions = btf.names(FUNC)
 
     def look_up(name: str) -> list[str] | None:
         if name not in types:
             return None
         found = btf.parameters(types[name])[1:]  # the first is the program's own
-        # Since Linux v6.6 there is a function of that type, whose parameters have names.
-        stub = functions.get("__probestub_" + name)
-        named = btf.parameters(stub)[1:] if stub else []
-        return [text for _, text in (named if len(named) == len(found) else found)]
+        for caller in btf.raw_tracepoint_callers(name):
+            named = btf.parameters(caller)[1:]
+            if len(named) == len(found) and any(label for label, _ in named):
+                found = named
+                break
+        return [text for _, text in found]
 
     return look_up
 

@@ -455,6 +455,12 @@ class Btf:
                 return type_id
         return None
 
+    def raw_tracepoint_callers(self, name: str) -> list[int]:
+        """The functions that call a raw tracepoint's programs: their parameters have names, which
+        its type has not. A kernel's types may leave out any of them."""
+        callers = (f"__traceiter_{name}", f"__bpf_trace_{name}")
+        return [type_id for caller in callers for type_id in self.ids(caller, FUNC)[:1]]
+
     def raw_tracepoint(self, name: str) -> list[str] | None:
         """The C types of a raw tracepoint's arguments (the context pointer left
         out), None where there is none."""

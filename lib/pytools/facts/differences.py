@@ -538,6 +538,14 @@ _PARAMETERS = {
     "filemap_map_pages": [((0, 0), ["vmf", "start_pgoff", "end_pgoff"])],
     "filemap_add_folio": [((0, 0), ["mapping", "folio", "index", "gfp"])],
     "add_to_page_cache_lru": [((0, 0), ["page", "mapping", "offset", "gfp_mask"])],
+    **{name: [((0, 0), ["file", "buf", "count", "pos"])] for name in ("vfs_read", "vfs_write")},
+    **{
+        name: [((0, 0), ["file", "vec", "vlen", "pos", "flags"])]
+        for name in ("vfs_readv", "vfs_writev")
+    },
+    "mnt_want_write": [((0, 0), ["m"])],
+    "oom_kill_process": [((0, 0), ["oc", "message"])],
+    "__oom_kill_process": [((0, 0), ["victim", "message"])],
     # Linux commit 549c7297717c (v5.12) put the user namespace first.
     "nfs_getattr": [((5, 12), ["", "path"]), ((0, 0), ["path"])],
     "security_inode_create": [((0, 0), ["dir", "dentry", "mode"])],

@@ -57,7 +57,7 @@ def skip_without_functions(name: str, messages: str) -> None:
 HAS_BTF = os.path.exists("/sys/kernel/btf/vmlinux")
 needs_btf = pytest.mark.skipif(not HAS_BTF, reason=f"{os.uname().release} has no BTF")
 # Without an option, they read what no header of the kernel declares.
-NEED_BTF = {"cputhrottle", "runqlen", "slabratetop"}
+NEED_BTF = {"runqlen", "slabratetop"}
 
 
 def hooks(tool: str) -> set[str]:

@@ -119,8 +119,11 @@ def attach(loaded: Loaded, running: Kernel, sampling: Sampling = Sampling()) -> 
         if program.kind == "tracepoint"
     }
     attachment = Attachment()
+    # A kretprobe puts an address of its own where the function returns to, and before v5.15 a stack
+    # begins with that. Of the probes of a function, the one attached last runs first.
+    programs = sorted(loaded.programs, key=lambda each: each[0].kind != "kretprobe")
     try:
-        for program, fd in loaded.programs:
+        for program, fd in programs:
             if program.kind == "perf_event":
                 _sample(attachment, fd, sampling, cpus if sampling.cpus is None else sampling.cpus)
             elif program.kind == "tracepoint":

@@ -12,6 +12,10 @@ import pytest
 from support import Tool, busy_loops, python_child
 
 
+# What PREEMPT_RT calls its threads that do what timers ask for, one a CPU.
+TIMERS = "ktimers/"
+
+
 class Schedstat(NamedTuple):
     """/proc/TID/schedstat: nanoseconds on a CPU and waiting for one, and how
     often the task got one (Documentation/scheduler/sched-stats.rst)."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +151,35 @@ def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
     else:
         wanted = {f"@f: {READS}", f"@fx: {READS * 4093}", "@fname: zero"}
     assert wanted <= lines, printed
+
+
+# Asks for room in two files, of which the second has the shorter name.
+ROOM = """
+import os, sys
+print("ready", flush=True)
+input()
+for name in sys.argv[1:]:
+    os.posix_fallocate(os.open(name, os.O_RDWR | os.O_CREAT), 0, 10)
+print("done", flush=True)
+input()
+"""
+PATHS = """
+fentry:vfs_fallocate /pid == $1/ { @[path(args.file.f_path)] = count(); }
+"""
+
+
+@pytest.mark.every_kernel
+def test_paths_have_nothing_behind_their_end(tmp_path: Path) -> None:
+    kernel = running()
+    if not kernel.has_kprobes or not has_fentry(kernel):
+        pytest.skip("no kernel functions")
+    names = [str(tmp_path / name) for name in ("the-longer-name", "b", "b")]
+    with python_child(ROOM, *names) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        with Started("-q", "-e", PATHS, str(child.pid)) as started:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"done\n"
+            printed = started.stop()
+    assert set(printed.splitlines()) == {f"@[{names[0]}]: 1", f"@[{names[1]}]: 2"}

@@ -311,12 +311,13 @@ def _put_path(e: Emitter, node: Typed, to: Place) -> None:
     (found,) = node.parts
     address = e.scalar(found) if isinstance(found.type, Pointer) else e.place(found).address
     size = node.type.size
+    # The helper builds a path at the end of its room, and moves it: the rest stays where it is. Of
+    # a path that is too long, its end is there.
+    made = e.slot(size)
+    e.zero(made, size)
     e.zero(to, size)
-    given = e.name_of("g")
-    e.line(f"long {given} = helper_path_text({address}, {to.address}, {size});")
-    # The helper builds a path at the end of its room, and moves it: zeros go behind it.
-    e.line(f"if ({given} > 0 && {given} < {size})")
-    e.line(f"\tread_kernel({to.address} + ({given} & 0xffff), {size} - ({given} & 0xffff), 0);")
+    e.line(f"helper_path_text({address}, {made.address}, {size});")
+    e.line(f"read_kernel_text({to.address}, {size}, {made.address});")
 
 
 @checks("write_user")

@@ -164,7 +164,7 @@ print("done", flush=True)
 input()
 """
 PATHS = """
-fentry:vfs_fallocate /pid == $1/ { @[path(args.file.f_path)] = count(); }
+fentry:vfs_fallocate /pid == $1/ { @[path(args.file.f_path, 256)] = count(); }
 """
 
 

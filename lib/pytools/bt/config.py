@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import did_you_mean
 from pytools.bt.tree import Wrong
 
 if TYPE_CHECKING:
@@ -47,10 +48,7 @@ def config_of(program: Program, given: Mapping[str, Any], file: bool = False) ->
         label = name.lower()
         label = label[len("bpftrace_") :] if label.startswith("bpftrace_") else label
         if label not in DEFAULTS:
-            import difflib  # an error has time
-
-            near = difflib.get_close_matches(label, DEFAULTS, 1)
-            hint = f"did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(label, DEFAULTS)
             raise Wrong(at, f"{name}: not a known configuration option", hint)
         found[label] = _checked(label, value, at)
     for name, value in given.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytools.base.annotations import TYPE_CHECKING
-from pytools.base.errors import Failure
+from pytools.base.errors import Failure, did_you_mean
 from pytools.bt import tree
 from pytools.bt.casts import Casts
 from pytools.bt.promotion import literal_type, promote
@@ -17,7 +17,7 @@ from pytools.bt.types import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Optional
+    from typing import Any, Optional
 
     from pytools.bt.types import Type
 
@@ -81,8 +81,7 @@ class Expressions(Casts):
         if constant is not None:
             number, kind = constant
             return Typed("number", replace(kind, bytes=8), node.at, (), number)
-        near = _near(node.name, CHECKS, 0.75)
-        hint = f"did you mean {near}?" if near else ""
+        hint = did_you_mean(node.name, CHECKS, 0.75)
         raise Wrong(node.at, f"Unknown identifier: '{node.name}'", hint)
 
     def _call(self, node: tree.Call) -> Typed:
@@ -95,8 +94,7 @@ class Expressions(Casts):
             return self.argument(node.at, node.name, number)
         check = CHECKS.get(node.name)
         if check is None:
-            near = _near(node.name, CHECKS)
-            hint = f"did you mean {near}()?" if near else ""
+            hint = did_you_mean(node.name, CHECKS, behind="()")
             raise Wrong(node.at, f"Unknown function: '{node.name}'", hint)
         return check(self, node)
 
@@ -236,8 +234,8 @@ class Expressions(Casts):
         assert isinstance(kind, Tuple)
         if isinstance(name, str):
             if name not in kind.names:
-                near = _near(name, kind.names)
-                hint = f"; did you mean {near}?" if near else ""
+                near = did_you_mean(name, kind.names)
+                hint = f"; {near}" if near else ""
                 raise Wrong(node.at, f"Record does not have a field named '{name}'{hint}")
             name = kind.names.index(name)
         elif not 0 <= name < len(kind.elements):
@@ -311,10 +309,3 @@ class Expressions(Casts):
         if isinstance(to, Pointer) and not to.space:
             to = replace(to, space="" if space == "own" else space)
         return Typed("pointee", to, at, (pointer,), None, space)
-
-
-def _near(word: str, names: Iterable[str], like: float = 0.6) -> str:
-    """The name that is most like a word, if one is at least so much like it; else nothing."""
-    import difflib  # an error has time
-
-    return "".join(difflib.get_close_matches(word, list(names), 1, like))

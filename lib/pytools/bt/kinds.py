@@ -4,6 +4,7 @@ from __future__ import annotations
 import re
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.base.errors import did_you_mean
 from pytools.bt.tree import AttachPoint
 from pytools.bt.wrong import Wrong
 
@@ -104,9 +105,6 @@ def attach_point(at: Span, text: str) -> AttachPoint:
 
 
 def _nearest(word: str) -> str:
-    import difflib  # an error has time
-
     names = [name for kind in KINDS for name in (kind.name, *kind.others) if len(name) > 2]
     names += ["config", "import", "macro", "struct", "union", "enum", "typedef", "let"]
-    found = difflib.get_close_matches(word.lower(), names, 2)
-    return f"did you mean {' or '.join(found)}?" if found else ""
+    return did_you_mean(word.lower(), names, most=2)

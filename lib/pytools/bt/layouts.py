@@ -7,6 +7,7 @@ offsets and sizes that follow from them.
 from __future__ import annotations
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
+from pytools.base.errors import did_you_mean
 from pytools.bt import ctypes, tree
 from pytools.bt.fields import Field
 from pytools.bt.promotion import literal_type
@@ -142,10 +143,7 @@ class Layouts:
         raise tree.Wrong(at, f"{what}: '{name}'", self._near(name))
 
     def _near(self, name: str) -> str:
-        import difflib  # an error has time
-
-        near = difflib.get_close_matches(name, [str(own) for own in self._own], 1)
-        return f"did you mean {near[0]}?" if near else ""
+        return did_you_mean(name, map(str, self._own))
 
     def _own_named(self, name: str, at: Optional[tree.Span]) -> Optional[Type]:
         if name not in self._own:
@@ -299,11 +297,9 @@ class Layouts:
                 f"{kind.name} has no member {name} on this kernel: {new.name} is read, "
                 f"which it is called since Linux {new.version} ({new.commit})"
             )
-        import difflib  # an error has time
-
-        near = difflib.get_close_matches(name, fields, 1, 0.5)
+        near = did_you_mean(name, fields, 0.5)
         where = " on this kernel" if isinstance(kind.key, int) else ""
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; {near}" if near else ""
         raise tree.Wrong(at, f"{kind.name} has no member {name}{where}{hint}")
 
     def plan(self, kind: Type) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import re
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import did_you_mean
 from pytools.bt.kinds import BY_NAME
 from pytools.bt.syntax.lexer import integer
 from pytools.bt.plan import Point
@@ -186,12 +187,7 @@ class _Checked:
             self.fail(f"wildcards are not allowed for {self.kind} probe type")
         full = next((event for event, (other, _) in events.items() if name in (event, other)), "")
         if not full:
-            import difflib  # an error has time
-
-            near = difflib.get_close_matches(name, events, 1)
-            self.fail(
-                f"{name} is not a {self.kind} probe", f"did you mean {near[0]}?" if near else ""
-            )
+            self.fail(f"{name} is not a {self.kind} probe", did_you_mean(name, events))
         period = events[full][1]
         if count and count[0] not in ("", "*"):
             period = self._number(count[0], "count")

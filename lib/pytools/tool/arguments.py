@@ -7,6 +7,7 @@ import sys
 
 from pytools import __version__
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import did_you_mean
 from pytools.show.output import complain
 from pytools.tool import filters
 
@@ -118,17 +119,13 @@ class Parser(argparse.ArgumentParser):
     def instead(self, option: str) -> str:
         """What stands here for an option that does not exist, as the rest of a sentence; "" where
         nothing is like it."""
-        # Neither is for those who know the options.
-        import difflib
-
-        from pytools.tool import peers
+        from pytools.tool import peers  # not for those who know the options
 
         known = peers.hint(self.prog, option)
         if known:
             return known
         names = [name for name in self._option_string_actions if name.startswith("--")]
-        near = difflib.get_close_matches(option, names, 1, 0.7)
-        return f"did you mean {near[0]}?" if near else ""
+        return did_you_mean(option, names, 0.7)
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

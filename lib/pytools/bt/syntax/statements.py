@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.errors import did_you_mean
 from pytools.bt import tree
 from pytools.bt.syntax.expressions import Expressions
 from pytools.bt.syntax.lexer import NAME, STRING, VARIABLE
@@ -218,10 +219,7 @@ def _evaluate(at: tree.Span, expression: Expression) -> Statement:
 
 def _nearest_keyword(expression: Expression) -> str:
     """What ``whlie (1) {`` may be meant to be."""
-    import difflib  # an error has time
-
-    if not isinstance(expression, (tree.Call, tree.Name)):
-        return ""
     words = ["if", "else", *_STATEMENTS]
-    found = difflib.get_close_matches(expression.name, words, 1, 0.7)
-    return f"did you mean {found[0]}?" if found and found[0] != expression.name else ""
+    if not isinstance(expression, (tree.Call, tree.Name)) or expression.name in words:
+        return ""
+    return did_you_mean(expression.name, words, 0.7)

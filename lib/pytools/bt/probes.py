@@ -191,12 +191,7 @@ def _arguments(
         type_id = btf.raw_tracepoint_id(name)
         if type_id is None:
             raise Failure(f"No matches for rawtracepoint {target}.")
-        result, parameters = btf.prototype(type_id)
-        for caller in btf.raw_tracepoint_callers(name):
-            named = btf.prototype(caller)[1]
-            if len(named) == len(parameters) and any(label for label, _ in named):
-                parameters = named
-                break
+        result, parameters = btf.prototype(btf.with_names(type_id, name))
         parameters = parameters[1:]
     else:
         ids = btf.ids(name, kinds.FUNC)

@@ -154,13 +154,8 @@ def _raw_tracepoint_arguments(kernel: Kernel) -> Callable[[str], list[str] | Non
     def look_up(name: str) -> list[str] | None:
         if name not in types:
             return None
-        found = btf.parameters(types[name])[1:]  # the first is the program's own
-        for caller in btf.raw_tracepoint_callers(name):
-            named = btf.parameters(caller)[1:]
-            if len(named) == len(found) and any(label for label, _ in named):
-                found = named
-                break
-        return [text for _, text in found]
+        named = btf.with_names(types[name], name)
+        return [text for _, text in btf.parameters(named)[1:]]  # the first is the program's own
 
     return look_up
 

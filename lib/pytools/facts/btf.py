@@ -455,11 +455,17 @@ class Btf:
                 return type_id
         return None
 
-    def raw_tracepoint_callers(self, name: str) -> list[int]:
-        """The functions that call a raw tracepoint's programs: their parameters have names, which
-        its type has not. A kernel's types may leave out any of them."""
-        callers = (f"__traceiter_{name}", f"__bpf_trace_{name}")
-        return [type_id for caller in callers for type_id in self.ids(caller, FUNC)[:1]]
+    def with_names(self, raw_tracepoint: int, name: str) -> int:
+        """Of a raw tracepoint's type, whose parameters have no names, a function of that type that
+        calls its programs, whose parameters have; the type itself where the kernel's types leave
+        those functions out."""
+        count = len(self.prototype(raw_tracepoint)[1])
+        for caller in (f"__traceiter_{name}", f"__bpf_trace_{name}"):
+            for type_id in self.ids(caller, FUNC)[:1]:
+                parameters = self.prototype(type_id)[1]
+                if len(parameters) == count and any(label for label, _ in parameters[1:]):
+                    return type_id
+        return raw_tracepoint
 
     def raw_tracepoint(self, name: str) -> list[str] | None:
         """The C types of a raw tracepoint's arguments (the context pointer left

@@ -72,7 +72,7 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
     losses = 1 + len(whole.tables) + len(whole.stacks)
     text = (
         head(kernel, options)
-        + piece_text("bt", kernel, losses=losses)
+        + piece_text("bt", kernel, before=f"#define LOSSES {losses}\n")
         + "".join(piece_text(name, kernel) for name in sorted(whole.pieces))
         + "".join(
             piece_text("stacks", kernel, depth=depth, loss=1 + len(whole.tables) + number)

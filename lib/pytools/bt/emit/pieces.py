@@ -123,15 +123,15 @@ _TEXTS = {
     "calls": _CALLS,
     "find_text": _FIND_TEXT,
     "generation": '#include "generation.h"\n',
-    "bt": '#define LOSSES @\n#include "bt.h"\n',
+    "bt": '#include "bt.h"\n',
     "own_pids": _OWN_PIDS,
     "probe": _PROBE,
 }
 
 
-def piece_text(name: str, kernel: Kernel, depth: int = 0, loss: int = 0, losses: int = 0) -> str:
-    """A part of C: of "stacks" that of a depth, whose losses are counted as ``loss`` of all the
-    ``losses`` that "bt" has."""
+def piece_text(name: str, kernel: Kernel, depth: int = 0, loss: int = 0, before: str = "") -> str:
+    """A part of C: of "stacks" that of a depth, whose losses are counted as ``loss``; of others
+    with what stands ``before`` it."""
     if name == "stacks":
         defines = (
             "#define IN_SECOND_MAP (1 << 30)\n#define NO_STACK (-14)\n#define PLACE_TAKEN (-17)\n"
@@ -140,7 +140,7 @@ def piece_text(name: str, kernel: Kernel, depth: int = 0, loss: int = 0, losses:
         return defines + _STACKS.replace("@", str(depth))
     if name not in _TEXTS:
         return ""
-    return render(Unrendered(_TEXTS[name].replace("@", str(losses))), kernel).text
+    return render(Unrendered(before + _TEXTS[name]), kernel).text
 
 
 def settings_of(options: Options) -> list[str]:

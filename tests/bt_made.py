@@ -16,8 +16,6 @@ def text_of(node: Node) -> str:
     what, *parts = node
     if what == "number":
         return str(parts[0])
-    if what == "truth":
-        return ("false", "true")[parts[0]]
     if what == "variable":
         return str(parts[0])
     if what == "element":
@@ -45,20 +43,6 @@ def text_of(node: Node) -> str:
 
 def word_of(kind: Kind) -> str:
     return "bool" if kind == TRUTH else f"{'' if kind.signed else 'u'}int{kind.bits}"
-
-
-def is_truth(node: Node) -> bool:
-    """Whether the type of an expression is that of a truth."""
-    what, *parts = node
-    if what == "cast":
-        return bool(parts[0] == TRUTH)
-    if what == "choice":
-        return is_truth(parts[1])
-    if what == "unary":
-        return bool(parts[0] == "!")
-    if what == "call":
-        return bool(parts[0] != "len")
-    return what in ("truth", "logical") or what == "binary" and parts[0] in COMPARISONS
 
 
 def is_literal(node: Node) -> bool:

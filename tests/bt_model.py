@@ -97,7 +97,6 @@ class Model:
         self.changed = False
         self.typing = False  # types are being found: nothing has a value
         self.values: Dict[str, int] = {}
-        self.tables: Dict[str, Dict[Any, int]] = {}
 
     def see(self, name: str, kind: Kind) -> None:
         """A value of a type is assigned to a name."""
@@ -107,19 +106,10 @@ class Model:
             self.known[name], self.changed = found, True
 
     def get(self, target: Node) -> int:
-        if target[0] == "element":
-            return self.tables.setdefault(target[1], {}).get(self.key(target), 0)
         return self.values.get(target[1], 0)
 
     def set(self, target: Node, value: int) -> None:
-        value = wrap(value, self.known[target[1]])
-        if target[0] == "element":
-            self.tables.setdefault(target[1], {})[self.key(target)] = value
-        else:
-            self.values[target[1]] = value
-
-    def key(self, target: Node) -> Any:
-        return self.of(target[2]).value
+        self.values[target[1]] = wrap(value, self.known[target[1]])
 
     def of(self, node: Node) -> Found:
         method: Callable[..., Found] = getattr(self, "_" + node[0])
@@ -128,14 +118,8 @@ class Model:
     def _number(self, value: int) -> Found:
         return Found(literal_kind(value), value, True)
 
-    def _truth(self, value: int) -> Found:
-        return Found(TRUTH, value)
-
     def _variable(self, name: str) -> Found:
         return Found(self.known.get(name, WIDE), self.values.get(name, 0))
-
-    def _element(self, name: str, key: Node) -> Found:
-        return Found(self.known.get(name, WIDE), self.get(("element", name, key)))
 
     def _cast(self, kind: Kind, inner: Node) -> Found:
         return Found(kind, wrap(self.of(inner).value, kind))
@@ -209,15 +193,6 @@ class Model:
         made = Kind(64, signed or operator == "-")
         return Found(made, wrap(value, made))
 
-    def _call(self, name: str, table: str, *keys: Node) -> Found:
-        entries = self.tables.setdefault(table, {})
-        if name == "len":
-            return Found(WIDE, len(entries))
-        key = self.of(keys[0]).value
-        if name == "delete" and not self.typing:
-            return Found(TRUTH, int(entries.pop(key, None) is not None))
-        return Found(TRUTH, int(key in entries))
-
 
 # Statements. A program is a list of them; names with @ are maps, those with a key are elements.
 
@@ -229,6 +204,7 @@ class Program(Model):
         super().__init__()
         self.statements = statements
         self.printed: List[str] = []
+        self.tables: Dict[str, Dict[Any, int]] = {}
         self.counted: Dict[str, str] = {}  # maps that count: how
         self.totals: Dict[str, Dict[Any, List[int]]] = {}
         self.typing = self.changed = True
@@ -249,6 +225,18 @@ class Program(Model):
             if word:
                 return word
         return ""
+
+    def get(self, target: Node) -> int:
+        if target[0] == "element":
+            return self.tables.setdefault(target[1], {}).get(self.key(target), 0)
+        return super().get(target)
+
+    def set(self, target: Node, value: int) -> None:
+        if target[0] == "element":
+            value = wrap(value, self.known[target[1]])
+            self.tables.setdefault(target[1], {})[self.key(target)] = value
+        else:
+            super().set(target, value)
 
     # Keys are numbers, or pairs of them.
 
@@ -272,8 +260,7 @@ class Program(Model):
         if name in self.counted:
             kind = Kind(64, self.known[name].signed)
             return Found(kind, wrap(self.total(name, self.key(target)), kind))
-        at = self.key(target)
-        return Found(self.known.get(name, WIDE), self.tables.get(name, {}).get(at, 0))
+        return Found(self.known.get(name, WIDE), self.get(target))
 
     def total(self, name: str, key: Any) -> int:
         """What a map has counted for a key."""

@@ -127,21 +127,25 @@ fexit:vfs_read /pid == $1 && args.count == 4093/ { @fx = sum(retval); }
 """
 
 
-@pytest.mark.every_kernel
-@pytest.mark.parametrize("program", [KPROBES, FENTRIES], ids=["kprobes", "fentries"])
-def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
-    kernel = running()
-    if not kernel.has_kprobes or program == FENTRIES and not has_fentry(kernel):
-        pytest.skip("no kernel functions")
-    with python_child(READER) as child:
+def printed_of(program: str, code: str, *words: str) -> set[str]:
+    """The lines that a program prints of a child, $1, which does its work once it is told."""
+    with python_child(code, *words) as child:
         assert child.stdin is not None and child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         with Started("-q", "-e", program, str(child.pid)) as started:
             child.stdin.write(b"\n")
             child.stdin.flush()
             assert child.stdout.readline() == b"done\n"
-            printed = started.stop()
-    lines = set(printed.splitlines())
+            return set(started.stop().splitlines())
+
+
+@pytest.mark.every_kernel
+@pytest.mark.parametrize("program", [KPROBES, FENTRIES], ids=["kprobes", "fentries"])
+def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
+    kernel = running()
+    if not kernel.has_kprobes or program == FENTRIES and not has_fentry(kernel):
+        pytest.skip("no kernel functions")
+    lines = printed_of(program, READER)
     if program == KPROBES:
         wanted = {
             f"@k: {READS}", f"@[kprobe:vfs_read]: {READS}", f"@func[vfs_read]: {READS}",
@@ -150,7 +154,7 @@ def test_arguments_and_results_of_a_kernel_function(program: str) -> None:
         }  # fmt: skip
     else:
         wanted = {f"@f: {READS}", f"@fx: {READS * 4093}", "@fname: zero"}
-    assert wanted <= lines, printed
+    assert wanted <= lines, lines
 
 
 # Asks for room in two files, of which the second has the shorter name.
@@ -174,12 +178,4 @@ def test_paths_have_nothing_behind_their_end(tmp_path: Path) -> None:
     if not kernel.has_kprobes or not has_fentry(kernel):
         pytest.skip("no kernel functions")
     names = [str(tmp_path / name) for name in ("the-longer-name", "b", "b")]
-    with python_child(ROOM, *names) as child:
-        assert child.stdin is not None and child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
-        with Started("-q", "-e", PATHS, str(child.pid)) as started:
-            child.stdin.write(b"\n")
-            child.stdin.flush()
-            assert child.stdout.readline() == b"done\n"
-            printed = started.stop()
-    assert set(printed.splitlines()) == {f"@[{names[0]}]: 1", f"@[{names[1]}]: 2"}
+    assert printed_of(PATHS, ROOM, *names) == {f"@[{names[0]}]: 1", f"@[{names[1]}]: 2"}

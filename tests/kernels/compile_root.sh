@@ -1,12 +1,12 @@
 #!/bin/sh
-# Starts compile_server.py on the host, in a machine's userland and with its checkout:
+# Starts compile_server.py or bytecode.py on the host, in a machine's userland, with its checkout:
 #
-#   unshare --mount compile_root.sh USERLAND KERNEL CHECKOUT DIRECTORY
+#   unshare --mount compile_root.sh USERLAND KERNEL CHECKOUT DIRECTORY SCRIPT
 #
 # USERLAND and KERNEL are disk images, CHECKOUT is a tar file, DIRECTORY an empty one. What is
 # mounted here is gone with the process.
 set -eu
-userland=$1 kernel=$2 checkout=$3 root=$4/root
+userland=$1 kernel=$2 checkout=$3 root=$4/root script=$5
 
 mount -t tmpfs -o mode=755 tmpfs "$4"
 mkdir "$4/userland" "$4/kernel" "$4/upper" "$4/work" "$root"
@@ -23,4 +23,4 @@ mount --bind "$4/kernel/lib/modules/"* "$modules"
 tar -C "$root/pytools" -xf "$checkout"
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
-exec chroot "$root" /usr/bin/python3 /pytools/tests/kernels/compile_server.py
+exec chroot "$root" /usr/bin/python3 "/pytools/tests/kernels/$script"

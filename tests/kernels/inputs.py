@@ -41,6 +41,7 @@ MACHINE_FILES = tuple(
     f"tests/kernels/{name}"
     for name in (
         "compile_client.py",
+        "bytecode.py",
         "compile_root.sh",
         "compile_server.py",
         "fork_server.py",

@@ -19,7 +19,14 @@ from pathlib import Path
 from images import Kernel, Tools, Userland
 from matrix import Row
 
-__all__ = ["Machine", "checkout_files", "write_checkout", "write_initramfs"]
+__all__ = [
+    "Machine",
+    "checkout_files",
+    "in_userland",
+    "write_checkout",
+    "write_compiled",
+    "write_initramfs",
+]
 
 HERE = Path(__file__).parent
 
@@ -98,6 +105,26 @@ def write_checkout(root: Path, target: Path, without: Path | None = None) -> Non
             path = root / name
             if without is None or without not in path.parents:
                 tar.add(path, name, recursive=False, filter=owned)
+
+
+def in_userland(
+    script: str, kernel: Kernel, userland: Userland, checkout: Path, place: Path
+) -> list[str]:
+    """The command that runs a script of this folder on the host, in a machine's userland. ``place``
+    is an empty directory."""
+    root = HERE / "compile_root.sh"
+    words = ["unshare", "--mount", root, userland.image, kernel.image, checkout, place, script]
+    return [str(word) for word in words]
+
+
+def write_compiled(command: Sequence[str], checkout: Path, target: Path) -> None:
+    """Pack the checkout once more, with what ``command``, which runs bytecode.py, prints."""
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    shutil.copyfile(checkout, target)
+    with tarfile.open(target, "a", format=tarfile.GNU_FORMAT) as tar:
+        with tarfile.open(fileobj=io.BytesIO(made)) as compiled:
+            for member in compiled:
+                tar.addfile(member, compiled.extractfile(member) if member.isfile() else None)
 
 
 def write_initramfs(target: Path, files: Mapping[str, bytes]) -> None:
@@ -260,9 +287,7 @@ class Machine:
         """The command that starts what compiles for the machine on the host."""
         place = self.temporary / "compiler"
         place.mkdir()
-        script = HERE / "compile_root.sh"
-        words = ["unshare", "--mount", script, userland.image, kernel.image, checkout, place]
-        return [str(word) for word in words]
+        return in_userland("compile_server.py", kernel, userland, checkout, place)
 
     def start(self, command: Sequence[str], compiler: Sequence[str] = ()) -> None:
         """Start ``command``, this machine's QEMU, and ``compiler``, if any, with a port of the

@@ -32,7 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-sys.dont_write_bytecode = True
+sys.dont_write_bytecode |= __name__ == "__main__"
 
 import proved  # noqa: E402
 from arm64 import arm64_tools, arm64_userland  # noqa: E402
@@ -41,7 +41,7 @@ from comparison import Compared, page, read_comparison  # noqa: E402
 from debian import ImageError, MissingPackage  # noqa: E402
 from inputs import Asked, Checkout, NotCollected, ask, unit_key  # noqa: E402
 from images import Kernel, Tools, Userland, kernel, tools, userland  # noqa: E402
-from machine import Machine, write_checkout  # noqa: E402
+from machine import Machine, in_userland, write_checkout, write_compiled  # noqa: E402
 from matrix import TABLE, MatrixError, Row, choose, read  # noqa: E402
 from proved import Proof  # noqa: E402
 from results import RowResult, read_junit, second_time, summary  # noqa: E402
@@ -174,6 +174,22 @@ class Images:
         if row.architecture != "amd64":
             command = ["env", f"ARCH={row.architecture}", *command]
         return command
+
+    def compiled(self, row: Row, checkout: Path) -> Path:
+        """The checkout with what the Python of the row's userland makes of its modules, which takes
+        root; one file for all rows of that userland. The machine makes what can't be made here."""
+        target = checkout.with_name(f"checkout-{row.userland}.tar")
+        if not target.exists():
+            with tempfile.TemporaryDirectory() as place:
+                command = in_userland(
+                    "bytecode.py",
+                    self.kernels[row.name],
+                    self.compiling_userland(row),
+                    checkout,
+                    Path(place),
+                )
+                write_compiled(command, checkout, target)
+        return target
 
 
 def take_turn(places: int) -> IO[str] | None:
@@ -415,9 +431,11 @@ def test(
                 return
             say(f"{row.name}: {len(left)} units to run, {len(proving.before[row.name])} proved")
             job = proving.job(row, machine.test_seconds)
+            modules = disk
             if os.geteuid() == 0:
                 job["compiler"] = "host"
-            command = images.command(machine, disk, **job)
+                modules = images.compiled(row, disk)
+            command = images.command(machine, modules, **job)
             compiler = images.compiler(machine, disk) if "compiler" in job else []
             machine.start([*command, *machine.ports()], compiler)
 

@@ -23,16 +23,28 @@ def softirq_counts() -> Counter[Any]:
     return found
 
 
+def interrupt_lines() -> dict[int, str]:
+    """The lines of /proc/interrupts, by the interrupt's number. arm64 has those between processors
+    as IPI0, IPI1, ..., which are numbers, too: those whose handler has that name."""
+    handlers = Path("/sys/kernel/irq").glob("[0-9]*/actions")
+    between = [int(path.parent.name) for path in handlers if path.read_text().strip() == "IPI"]
+    numbers = {f"IPI{place}": number for place, number in enumerate(sorted(between))}
+    found = {}
+    for line in Path("/proc/interrupts").read_text().splitlines()[1:]:
+        name = line.split()[0].rstrip(":")
+        if name.isdigit() or name in numbers:
+            found[numbers.get(name) or int(name)] = line
+    return found
+
+
 def interrupt_counts() -> Counter[Any]:
-    """The lines of /proc/interrupts that have a number, by that and CPU."""
-    head, *lines = Path("/proc/interrupts").read_text().splitlines()
+    """What they count, by number and CPU."""
+    head = Path("/proc/interrupts").read_text().splitlines()[0]
     cpus = [int(word[3:]) for word in head.split()]
     found: Counter[Any] = Counter()
-    for line in lines:
-        name, *counts = line.split()
-        if name.rstrip(":").isdigit():
-            for cpu, count in zip(cpus, counts):
-                found[int(name.rstrip(":")), cpu] = int(count)
+    for number, line in interrupt_lines().items():
+        for cpu, count in zip(cpus, line.split()[1:]):
+            found[number, cpu] = int(count)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from interrupts import interrupt_counts, is_right, rows_beside
+from interrupts import interrupt_counts, interrupt_lines, is_right, rows_beside
 from support import ROOT, run_tool
 
 pytestmark = pytest.mark.alone
@@ -53,8 +53,7 @@ def test_counts_are_those_of_proc_on_each_cpu(options: list[str]) -> None:
 
 def test_names_are_those_of_proc() -> None:
     rows, _, _ = rows_beside(interrupt_counts, writes, "hardirqs", "-d")
-    lines = Path("/proc/interrupts").read_text().splitlines()
-    names = {int(line.split()[0][:-1]): line for line in lines if line.split()[0][:-1].isdigit()}
+    names = interrupt_lines()
     for row in rows:
         name = row["key"]["hardirq"].replace(" (not handled)", "")
         assert name in names[row["key"]["irq"]]

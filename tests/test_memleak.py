@@ -252,8 +252,10 @@ def test_a_command_that_executes_another_and_ends() -> None:
         "--exec", sys.executable, "-c", first, second,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    (row,) = rows(result.stdout)
-    assert (row["bytes"], row["count"]) == (7 * SIZE, 7)
+    # Without frame pointers, one function may have several stacks.
+    found = rows(result.stdout)
+    assert {row["bytes"] // row["count"] for row in found} == {SIZE}
+    assert sum(row["count"] for row in found) == 7
 
 
 # Of files of eventfd(2), it keeps some open.

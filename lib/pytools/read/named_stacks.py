@@ -19,6 +19,8 @@ __all__ = ["Frame", "KERNEL", "LABEL", "NamedStack", "StackNames", "UNNAMED", "U
 
 # What the kernel's stack of a waker begins with, above the tracepoint and the program on it.
 WAKES_UP = "try_to_wake_up"
+# What a tracepoint calls its programs by: on arm64, a stack that is taken there begins with it.
+TRACEPOINT = "__traceiter_"
 # Kinds of frames: functions of processes, of the kernel, without a name; and what
 # is no function: a command, a state.
 USER, KERNEL, UNNAMED, LABEL = "user", "kernel", "unknown", "label"
@@ -191,6 +193,9 @@ class StackNames:
             symbol = names.get(site)
             name = "[unknown]"
             if symbol is not None:
+                if kind == KERNEL and symbol.name.startswith(TRACEPOINT):
+                    frames.clear()
+                    continue
                 if innermost and symbol.name == innermost:
                     frames.clear()
                 name = self._text(symbol, symbol.offset + address - site, kind == KERNEL)

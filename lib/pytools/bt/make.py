@@ -102,11 +102,10 @@ def _numbers(
     return found
 
 
-def print_program(text: str, name: str, options: argparse.Namespace) -> None:
+def print_program(text: str, name: str, options: argparse.Namespace, running: Kernel) -> None:
     """Print the C of a program."""
-    from pytools.facts.kernel import running
     from pytools.show.output import Output
 
-    compiled, _ = _compiled(text, name, options, running())
+    compiled, _ = _compiled(text, name, options, running)
     Output(options.tool).write(compiled.rendered.text)
     raise SystemExit(0)

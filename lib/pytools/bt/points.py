@@ -224,8 +224,11 @@ class _Checked:
         name, offset = self._offset(name)
         if not name:
             self.fail("kprobes should be attached to a function or an address")
-        if not module and _ADDRESS.fullmatch(name) and not self.unsafe:
-            self.fail("Probing by address requires --unsafe")
+        if not module and _ADDRESS.fullmatch(name):
+            if not self.unsafe:
+                self.fail("Probing by address requires --unsafe")
+            address = str(self._number(name, "address") + offset)
+            return self._made(address, f"{self.kind}:{address}")
         target = f"{module[0]}:{name}" if module and module[0] != "*" else name
         return self._made(target, ":".join([self.kind, *self.fields]), offset=offset)
 

@@ -86,7 +86,9 @@ def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) ->
         # Those of modules are in types of their own, which are not read.
         elsewhere = module and not matching([VMLINUX], module)
         if elsewhere or kernel.has_btf and kernel.btf.raw_tracepoint_id(name) is None:
-            return f"No matches for rawtracepoint {each.target}."
+            # bpftrace takes a name without a module for a pattern.
+            words = "" if module or is_pattern(name) else "Probe has no valid attach points. "
+            return f"{words}No matches for rawtracepoint {each.target}."
     if not _needs_arguments(each.kind, _names_in((probe.predicate, probe.body))):
         return ""
     try:
@@ -199,11 +201,13 @@ def _arguments(
             raise Failure(f"No matches for {kind} {target}.")
         result, parameters = btf.prototype(ids[0])
     fields = []
+    slot = 0
     for number, (label, type_id) in enumerate(parameters):
         each = layouts.of_btf(type_id)
         if isinstance(each, Pointer) and not each.space:
             each = replace(each, space="kernel")
-        fields.append(Field(label or f"arg{number}", 64 * number, each))
+        fields.append(Field(label or f"arg{number}", 64 * slot, each))
+        slot += max(1, (each.size + 7) // 8)  # a struct of 16 bytes takes two registers
     what = layouts.of_btf(result) if kind == "fexit" else VOID
     if isinstance(what, Pointer) and not what.space:
         what = replace(what, space="kernel")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -37,6 +38,8 @@ RING = "events"
 # For records, of which some hundred thousand find room; of what is given, the next power of two.
 RING_BYTES, LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 22, 1 << 18, 1 << 30
 NANOSECONDS = 1_000_000_000
+# What the verifier says of a helper that a program may not call where it is attached.
+NOT_ALLOWED = ("helper call is not allowed in probe", "program of this type cannot use helper")
 ENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -89,7 +92,11 @@ class Run:
         pages = int(plan.config.get("perf_rb_pages") or 0)
         tables = {each.table: each.entries for each in plan.maps}
         sizes = {RING: _ring_bytes(pages), **tables, **sizes}
-        self.loaded = loader.load(image, sizes, settings)
+        try:
+            self.loaded = loader.load(image, sizes, settings)
+        except Failure as failure:
+            _refused(failure, plan)
+            raise
         self._hooks = Attaching(
             plan, image, self.loaded, settings, running, pid, warn, pid if command is None else -1
         )
@@ -289,6 +296,19 @@ class Run:
                     self._run_point(point)
         if any(descriptor in ready for descriptor in self._watched):
             self._ended = True
+
+
+def _refused(failure: Failure, plan: Plan) -> None:
+    """Raise Wrong if the kernel refused a program because of a helper whose place is known."""
+    called = ""
+    for line in failure.detail.splitlines():
+        call = re.search(r" call (\w+)#\d+", line)
+        called = call[1] if call else called
+        if called in plan.helpers and line.startswith(NOT_ALLOWED):
+            from pytools.bt.wrong import Wrong
+
+            at = plan.helpers[called]
+            raise Wrong((at[0], at[1]), f"helper {called} not allowed in probe") from None
 
 
 def _signal_of(point: Point) -> signal.Signals:

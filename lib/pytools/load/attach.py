@@ -287,16 +287,18 @@ def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu:
 def kprobe_event(
     function: str, program: int, cpu: int, returns: bool = False, offset: int = 0
 ) -> int:
-    """A perf event of a function, of an offset in it, or of its return, that runs a program; raises
-    OSError where it can't be had, Failure where the program can't be attached to it."""
+    """A perf event of a function, of an offset in it, or of its return, that runs a program; of an
+    address, if no function is named. Raises OSError where it can't be had, Failure where the
+    program can't be attached to it."""
     with open(kernel.KPROBE_TYPE) as file:
         kind = int(file.read())
     name = ctypes.create_string_buffer(function.encode())
+    named = ctypes.addressof(name) if function else 0
     # The bit is the one that format/retprobe names.
-    attributes = perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name), offset)
+    attributes = perf_attributes(kind, int(returns), 1, 0, named, offset)
     event = system.perf_event_open(attributes, cpu)
     try:
-        set_program(event, program, f"function {function}")
+        set_program(event, program, f"function {function or hex(offset)}")
     except Failure:
         os.close(event)
         raise

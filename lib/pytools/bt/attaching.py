@@ -26,6 +26,7 @@ __all__ = ["Attaching", "Missing", "Stale", "is_pattern", "is_unsafe", "matching
 PATTERN = re.compile(r"[*?[\]]")
 OFF = "off"  # the kind of a point that is not wanted
 UNSAFE = ("arch_cpu_idle", "default_idle", "bpf_dispatcher_xdp_func")
+SESSION = "kprobe.session"  # the kind of a program for functions and their returns (sessions.py)
 MANY = "probes"  # the kind of a program that serves any number of probes (multi_attach.py)
 
 
@@ -79,7 +80,7 @@ class Attaching:
 
     def is_for_many(self, point: Point) -> bool:
         """Whether the point's program serves any number of probes."""
-        return self.spec(point.programs[0]).kind == MANY
+        return self.spec(point.programs[0]).kind in (MANY, SESSION)
 
     def files(self, path: str, look_in: int, find: Callable[[str, int], list[File]]) -> list[File]:
         """The files that a path stands for: found once, and open until all is attached."""

@@ -281,7 +281,7 @@ def _key(options: argparse.Namespace) -> str:
     parts = (
         options.unsafe, options.program is None, options.pid is not None,
         options.command is not None, options.named, options.kernel_errors,
-        _state_of(options.traceable_functions),
+        _state_of(options.traceable_functions), options.probe_filter is None,
         wanted.code, sorted(wanted.values.items()), sorted(wanted.settings),
         sorted(variables.items()),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pytools.compile.image import ProgramSpec
 from pytools.facts.kernel import Kernel
 
 from pytools.load.loader import (
-    BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loaded, refusal,
+    BPF_TRACE_KPROBE_MULTI, BPF_TRACE_KPROBE_SESSION, BPF_TRACE_UPROBE_MULTI, Loaded, refusal,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -253,15 +253,21 @@ def _linked_function(attachment: Attachment, program: ProgramSpec, fd: int) -> N
 
 
 def kprobe_multi(
-    program: int, functions: Sequence[str], numbers: Sequence[int] = (), returns: bool = False
+    program: int,
+    functions: Sequence[str],
+    numbers: Sequence[int] = (),
+    returns: bool = False,
+    session: bool = False,
 ) -> int:
-    """A link of a program to functions, or to their returns (kprobe_multi of union bpf_attr);
-    ``numbers`` are what a cookie tells the program, by function. Raises OSError."""
+    """A link of a program to functions, or to their returns (kprobe_multi of union bpf_attr), or
+    (``session``) to both; ``numbers`` are what a cookie tells the program, by function. Raises
+    OSError."""
+    attach_type = BPF_TRACE_KPROBE_SESSION if session else BPF_TRACE_KPROBE_MULTI
     names = [ctypes.create_string_buffer(function.encode()) for function in functions]
     symbols = _numbers([ctypes.addressof(name) for name in names])
     cookies = _numbers(numbers)
     attributes = struct.pack(
-        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0,
+        "=IIIIIIQQQ", program, 0, attach_type, 0,
         BPF_F_KPROBE_MULTI_RETURN if returns else 0, len(names),
         ctypes.addressof(symbols), 0, ctypes.addressof(cookies) if numbers else 0,
     )  # fmt: skip

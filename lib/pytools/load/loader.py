@@ -30,14 +30,14 @@ PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
     "fentry": 26, "fexit": 26, "tp_btf": 26, "classifier": 3,
     "uprobe": 2, "uretprobe": 2, "usdt": 2, "kprobe.multi": 2, "kretprobe.multi": 2,
-    "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
+    "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2, "kprobe.session": 2,
 }  # fmt: skip
-BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
+BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, BPF_TRACE_KPROBE_SESSION = 42, 48, 56
 ATTACH_TYPES = {  # enum bpf_attach_type
     "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "kretprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
-    "usdt.multi": BPF_TRACE_UPROBE_MULTI,
+    "usdt.multi": BPF_TRACE_UPROBE_MULTI, "kprobe.session": BPF_TRACE_KPROBE_SESSION,
 }  # fmt: skip
 # Functions that only programs under the GPL may call are in every tool.
 LICENSE = b"GPL"

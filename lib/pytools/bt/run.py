@@ -12,7 +12,7 @@ from pytools.base.errors import Failure
 from pytools.base.system import page_size
 from pytools.bt.actions import Actions
 from pytools.bt.attaching import OFF, Attaching
-from pytools.bt.hooks import attach_all
+from pytools.bt.hooks import RUN_BY_US, attach_all
 from pytools.bt.losses import Losses
 from pytools.bt.show.lines import Lines, complain
 from pytools.bt.show.names import Names
@@ -37,6 +37,7 @@ NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # set: a line of that name says wh
 RING = "events"
 # For records, of which some hundred thousand find room; of what is given, the next power of two.
 RING_BYTES, LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 22, 1 << 18, 1 << 30
+MOST_LABEL = 127  # characters (KSYM_NAME_LEN of include/linux/kallsyms.h, before v6.1)
 NANOSECONDS = 1_000_000_000
 # What the verifier says of a helper that a program may not call where it is attached.
 NOT_ALLOWED = ("helper call is not allowed in probe", "program of this type cannot use helper")
@@ -93,7 +94,7 @@ class Run:
         tables = {each.table: each.entries for each in plan.maps}
         sizes = {RING: _ring_bytes(pages), **tables, **sizes}
         try:
-            self.loaded = loader.load(image, sizes, settings)
+            self.loaded = loader.load(image, sizes, settings, labels=_labels(plan))
         except Failure as failure:
             _refused(failure, plan)
             raise
@@ -296,6 +297,22 @@ class Run:
                     self._run_point(point)
         if any(descriptor in ready for descriptor in self._watched):
             self._ended = True
+
+
+def _labels(plan: Plan) -> dict[str, str]:
+    """The names of the programs that the tool runs itself: bpftool shows them, and fentry:bpf:NAME is
+    another program that runs with one."""
+    found = {}
+    for point in plan.points:
+        if point.kind not in RUN_BY_US:
+            continue
+        text = point.text
+        if point.kind == "interval":
+            text = f"interval_us_{(point.period or NANOSECONDS // max(point.frequency, 1)) // 1000}"
+        for step, program in enumerate(point.programs):
+            words = [text, str(point.action + 1), *([f"step{step + 1}"] if step else [])]
+            found[program] = re.sub(r"\W", "_", "_".join(words))[:MOST_LABEL]
+    return found
 
 
 def _refused(failure: Failure, plan: Plan) -> None:

@@ -168,7 +168,7 @@ class Session(Trace):
             from pytools.bt.make import print_program
 
             print_program(text, name, options, running)
-        source = kept.Source(text, name, options.parameters, _key(options))
+        source = kept.Source(text, name, options.parameters, _key(options, text))
 
         def make() -> kept.Made:
             from pytools.bt.make import made  # not on a warm start
@@ -274,7 +274,16 @@ def _text(options: argparse.Namespace) -> tuple[str, str]:
     return data.decode("utf-8", "surrogateescape"), "stdin" if path == STDIN else path
 
 
-def _key(options: argparse.Namespace) -> str:
+def _functions_of_programs(text: str) -> list[object]:
+    """What the BPF programs of this moment have, if a program may ask for it."""
+    if not re.search(r":bpf:", text):
+        return []
+    from pytools.load.programs import functions
+
+    return list(functions())
+
+
+def _key(options: argparse.Namespace, text: str) -> str:
     """The options that a program is compiled by."""
     wanted: filters.Filter = options.filter or filters.NO_FILTER
     variables = {name: text for name, text in os.environ.items() if name.startswith(VARIABLES)}
@@ -282,6 +291,7 @@ def _key(options: argparse.Namespace) -> str:
         options.unsafe, options.program is None, options.pid is not None,
         options.command is not None, options.named, options.kernel_errors,
         _state_of(options.traceable_functions), options.probe_filter is None,
+        _functions_of_programs(text),
         wanted.code, sorted(wanted.values.items()), sorted(wanted.settings),
         sorted(variables.items()),
     )  # fmt: skip

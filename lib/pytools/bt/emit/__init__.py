@@ -12,7 +12,7 @@ from pytools.bt.emit.steps import Frame, steps_of
 from pytools.bt.emit.values import Emitter
 from pytools.bt.emit.whole import Whole
 from pytools.bt.plan import MapPlan, Plan, Point
-from pytools.bt.probes import TEST_RUN
+from pytools.bt.probes import OF_PROGRAM, TEST_RUN
 from pytools.bt.typed import Typed
 from pytools.bt.types import Aggregate, Int, String
 from pytools.compile.callbacks import CALLBACK
@@ -108,7 +108,7 @@ def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hoo
         kind += ".multi"
     if action.kind == "rawtracepoint":
         target = target.rpartition(":")[2]
-    if action.type_id:
+    if action.type_id and not target.startswith(OF_PROGRAM):
         target = target.rpartition(":")[2]
     return Hook(name, kind, action.way if action.kind == "usdt" else target, action.type_id)
 

@@ -129,8 +129,8 @@ fexit:vfs_read /pid == $1 && args.count == 4093/ { @fx = sum(retval); }
 
 
 def printed_of(program: str, code: str, *words: str, flags: Sequence[str] = ()) -> set[str]:
-    """The lines that a program prints of a child, $1, which does its work once it is told. ``flags``
-    are further options of bt; $1 in them is the child, too."""
+    """The lines that a program prints of a child, $1, which does its work once it is told.
+    ``flags`` are further options of bt; $1 in them is the child, too."""
     with python_child(code, *words) as child:
         assert child.stdin is not None and child.stdout is not None
         assert child.stdout.readline() == b"ready\n"

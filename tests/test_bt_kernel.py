@@ -113,9 +113,7 @@ def test_a_function_by_its_address() -> None:
 
 def test_the_limit_of_probes() -> None:
     said = refused("-e", "t:syscalls:sys_enter_r* { @ = count(); }", BPFTRACE_MAX_PROBES="3")
-    assert re.match(
-        r"ERROR: Can't attach to \d+ probes because it exceeds the current limit of 3 ", said
-    )
+    assert re.match(r"ERROR: Can't attach to \d+ probes because it exceeds .* limit of 3 ", said)
     said = refused(
         "-e", "t:syscalls:sys_enter_r* { @[probe] = count(); }", BPFTRACE_MAX_BPF_PROGS="3"
     )
@@ -138,7 +136,8 @@ def test_a_helper_that_the_kernel_does_not_allow_there() -> None:
 @pytest.fixture
 def other_reader() -> Iterator[None]:
     """A process that reads all the time."""
-    code = 'import os\nzero = os.open("/dev/zero", 0)\nprint(flush=True)\nwhile True: os.read(zero, 4093)'
+    code = 'import os\nzero = os.open("/dev/zero", 0)\nprint(flush=True)\n'
+    code += "while True: os.read(zero, 4093)"
     with python_child(code) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -148,7 +147,8 @@ def other_reader() -> Iterator[None]:
 @pytest.mark.every_kernel
 def test_only_a_process_is_counted(other_reader: None) -> None:
     program = (
-        "tracepoint:syscalls:sys_enter_read /args.count == 4093/ { @t = count(); @[pid] = count(); }"
+        "tracepoint:syscalls:sys_enter_read /args.count == 4093/ "
+        "{ @t = count(); @[pid] = count(); }"
         "rawtracepoint:sys_enter { @pids[pid] = 1; }"
     )
     wanted = {f"@t: {READS}"}

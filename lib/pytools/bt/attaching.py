@@ -172,9 +172,8 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 
 
 def is_unsafe(function: str) -> bool:
-    """Whether a kernel that lets itself be traced in a function may not survive it. The kernel's own
-    test of many kprobes leaves these out (tools/testing/selftests/bpf/prog_tests/
-    kprobe_multi_test.c), because a program at one of them calls it again."""
+    """Whether a kernel that lets a function be traced may not survive it. The kernel's own test of
+    many kprobes leaves these out: tools/testing/selftests/bpf/prog_tests/kprobe_multi_test.c."""
     return function.startswith("rcu_") or function in UNSAFE
 
 

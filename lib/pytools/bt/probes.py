@@ -209,8 +209,8 @@ def _program_function(target: str) -> Function:
 
 
 def _program_arguments(kind: str, target: str, layouts: Layouts) -> tuple[Struct, Type]:
-    """What ``args`` is at a function of a BPF program, and what ``retval``: numbers, and pointers to
-    what the kernel's types have a name for. Raises Failure."""
+    """What ``args`` is at a function of a BPF program, and what ``retval``: numbers, and pointers
+    to what the kernel's types have a name for. Raises Failure."""
     from pytools.load.programs import types
 
     function = _program_function(target)

@@ -300,8 +300,8 @@ class Run:
 
 
 def _labels(plan: Plan) -> dict[str, str]:
-    """The names of the programs that the tool runs itself: bpftool shows them, and fentry:bpf:NAME is
-    another program that runs with one."""
+    """The names of the programs that the tool runs itself: bpftool shows them, and fentry:bpf:NAME
+    stands for them."""
     found = {}
     for point in plan.points:
         if point.kind not in RUN_BY_US:

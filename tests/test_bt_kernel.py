@@ -201,6 +201,7 @@ def test_two_programs_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     image, plan = Image([], programs), Plan(points, [], [])
     monkeypatch.setattr(sessions, "_is_return", lambda running: 77)
+    monkeypatch.setattr(sessions, "_is_there", lambda point, running: True)
     (one, other), joined = sessions.joined(image, plan, RUNNING)[0][1], None
     assert (one.name, one.kind, one.target, other) == ("p0", "kprobe.session", "f", programs[2])
     at = {one.instructions[8 * n : 8 * n + 8]: n for n in range(len(one.instructions) // 8)}

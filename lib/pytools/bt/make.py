@@ -50,6 +50,7 @@ def made(
     plan = compiled.plan
     if options.probe_filter is None:  # which may want one of two
         image, plan = joined(image, plan, running)
+        running.forget_types()
     instructions = sum(len(program.instructions) // 8 for program in image.programs)
     say(f"compiled: {len(image.programs)} programs, {instructions} instructions")
     return Made(image, plan, numbers)

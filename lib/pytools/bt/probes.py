@@ -13,7 +13,7 @@ from pytools.base.errors import Failure
 from pytools.bt import ctypes, tree
 from pytools.bt.fields import Field
 from pytools.bt.plan import Point
-from pytools.bt.attaching import is_pattern, matching
+from pytools.bt.attaching import is_pattern, is_unsafe, matching
 from pytools.bt.points import BPF, point
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed
@@ -118,6 +118,8 @@ def forms_of(
             target = each.target
         elif each.kind in ("fentry", "fexit", "usdt"):
             target = each.target
+        elif each.offset or each.kind in ("kprobe", "kretprobe") and each.target.isdigit():
+            target = f"{each.target}+{each.offset}"  # no link of many has such places
         groups.setdefault((each.kind, target), []).append(number)
     found = []
     for (kind, _), numbers in groups.items():
@@ -170,7 +172,11 @@ def expanded(each: Point, kernel: Kernel) -> list[Point]:
         known = {t[len(prefix) :]: "" for t in kernel.btf.names(kinds.TYPEDEF) if prefix in t[:10]}
     else:
         types = kernel.btf.names(kinds.FUNC)
-        known = {name: its for name, its in kernel.functions().items() if name in types}
+        known = {
+            name: its
+            for name, its in kernel.functions().items()
+            if name in types and not is_unsafe(name)
+        }
     found = [
         function
         for function in matching(known, name)

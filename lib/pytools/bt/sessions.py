@@ -28,7 +28,7 @@ NEEDED = (IS_RETURN, "register_fprobe_ips")
 
 def joined(image: Image, plan: Plan, kernel: Kernel) -> tuple[Image, Plan]:
     """The same with one program for each such pair, if the kernel can do that."""
-    pairs = _pairs(image, plan)
+    pairs = [pair for pair in _pairs(image, plan) if _is_there(plan.points[pair[0]], kernel)]
     function = _is_return(kernel) if pairs else None
     if function is None:
         return image, plan
@@ -72,6 +72,12 @@ def _may_join(point: Point, actions: Counter[int], specs: dict[str, ProgramSpec]
         and not spec.functions
         and all(setting != INDEX for _, setting in spec.settings)
     )
+
+
+def _is_there(point: Point, kernel: Kernel) -> bool:
+    """Whether a link can be had for a function: with --unsafe, others may be named."""
+    name = point.target.rpartition(":")[2]
+    return is_pattern(name) or kernel.attachable(name) is not None
 
 
 def _is_return(kernel: Kernel) -> Optional[int]:

@@ -28,13 +28,15 @@ NEEDED = (IS_RETURN, "register_fprobe_ips")
 
 def joined(image: Image, plan: Plan, kernel: Kernel) -> tuple[Image, Plan]:
     """The same with one program for each such pair, if the kernel can do that."""
-    pairs = [pair for pair in _pairs(image, plan) if _is_there(plan.points[pair[0]], kernel)]
+    pairs = _pairs(image, plan)
     function = _is_return(kernel) if pairs else None
     if function is None:
         return image, plan
     specs = {spec.name: spec for spec in image.programs}
     points = list(plan.points)
     for entry, back in pairs:
+        if not _is_there(points[entry], kernel):
+            continue
         first, second = (specs.pop(points[place].programs[0]) for place in (entry, back))
         specs[first.name] = _both(first, second, points[entry], function)
         points[back] = points[back]._replace(kind=OFF, programs=[])

@@ -129,7 +129,7 @@ def _function(attaching: Attaching, point: Point) -> int:
     if symbol is not None and not _fits(running, symbol, module):
         symbol = None
     if symbol is None:
-        if point.missing != "others":
+        if point.missing not in ("others", "ignore"):
             attaching.warn(
                 point,
                 f"{name} is not traceable (either non-existing, inlined, or marked as "
@@ -161,9 +161,9 @@ def _single(attaching: Attaching, point: Point, symbol: str, offset: int) -> int
 def _fits(running: Kernel, symbol: str, module: str) -> bool:
     """Whether a function may be traced, and is in a module (VMLINUX: the kernel itself)."""
     functions = running.functions()
-    if not module or symbol not in functions:  # an offset, which the kernel looks up
-        return not is_unsafe(symbol)
-    return not is_unsafe(symbol) and bool(matching([functions[symbol] or VMLINUX], module))
+    if module and symbol in functions and (functions[symbol] or VMLINUX) != module:
+        return False
+    return not is_unsafe(symbol)
 
 
 def _modules() -> set[str]:
@@ -178,8 +178,15 @@ def _modules() -> set[str]:
 def _functions(attaching: Attaching, point: Point, module: str, name: str) -> int:
     from pytools.load.multi_attach import Target
 
-    running = attaching.running
-    found = [each for each in matching(running.functions(), name) if _fits(running, each, module)]
+    functions = attaching.running.functions()
+    modules = set(functions.values())
+    if module:
+        modules = {each for each in modules if matching([each or VMLINUX], module)}
+    found = [
+        each
+        for each in matching(functions, name)
+        if functions[each] in modules and not is_unsafe(each)
+    ]
     if not found:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     return attaching.attach_many(point, [Target("function", each, 0) for each in found], found)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Sequence
 
 import pytest
 
@@ -127,12 +128,14 @@ fexit:vfs_read /pid == $1 && args.count == 4093/ { @fx = sum(retval); }
 """
 
 
-def printed_of(program: str, code: str, *words: str) -> set[str]:
-    """The lines that a program prints of a child, $1, which does its work once it is told."""
+def printed_of(program: str, code: str, *words: str, flags: Sequence[str] = ()) -> set[str]:
+    """The lines that a program prints of a child, $1, which does its work once it is told.
+    ``flags`` are further options of bt; $1 in them is the child, too."""
     with python_child(code, *words) as child:
         assert child.stdin is not None and child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        with Started("-q", "-e", program, str(child.pid)) as started:
+        given = [flag.replace("$1", str(child.pid)) for flag in flags]
+        with Started("-q", *given, "-e", program, str(child.pid)) as started:
             child.stdin.write(b"\n")
             child.stdin.flush()
             assert child.stdout.readline() == b"done\n"

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from typing import Callable
 
-__all__ = ["Attaching", "Missing", "Stale", "is_pattern", "matching", "place_of"]
+__all__ = ["Attaching", "Missing", "Stale", "is_pattern", "is_unsafe", "matching", "place_of"]
 
 PATTERN = re.compile(r"[*?[\]]")
 OFF = "off"  # the kind of a point that is not wanted
+UNSAFE = ("arch_cpu_idle", "default_idle", "bpf_dispatcher_xdp_func")
+SESSION = "kprobe.session"  # the kind of a program for functions and their returns (sessions.py)
 MANY = "probes"  # the kind of a program that serves any number of probes (multi_attach.py)
 
 
@@ -59,6 +61,7 @@ class Attaching:
         self.pid = pid
         self.look_in = look_in
         self.attachment = Attachment()
+        self._probes = self._programs = 0  # of patterns, so far
         self._specs = {program.name: program for program in image.programs}
         self._loaded = loaded
         self._settings = settings
@@ -77,7 +80,7 @@ class Attaching:
 
     def is_for_many(self, point: Point) -> bool:
         """Whether the point's program serves any number of probes."""
-        return self.spec(point.programs[0]).kind == MANY
+        return self.spec(point.programs[0]).kind in (MANY, SESSION)
 
     def files(self, path: str, look_in: int, find: Callable[[str, int], list[File]]) -> list[File]:
         """The files that a path stands for: found once, and open until all is attached."""
@@ -118,6 +121,7 @@ class Attaching:
         the kind in their texts. How many were attached."""
         from pytools.load import multi_attach
 
+        self.keep_limits(point, len(targets), program or point.programs[0])
         first = len(self.probes)
         targets = [target._replace(number=first + n) for n, target in enumerate(targets)]
         self.probes += [f"{point.kind}:{name}" for name in names]
@@ -129,6 +133,32 @@ class Attaching:
         )  # fmt: skip
         return len(targets) - len(refused)
 
+    def keep_limits(self, point: Point, count: int, program: str) -> None:
+        """Raise Wrong or Failure if so many more probes are too many. ``probe`` and ``func`` take
+        bpftrace a program for each; here, one may do, but what the kernel has to bear is the
+        same."""
+        self._probes += count
+        told = any(name == "INDEX" for _, name in self.spec(program).settings)
+        self._programs += count if told else 1
+        most = int(self.plan.config.get("max_bpf_progs", self._programs))
+        if self._programs > most:
+            from pytools.bt.wrong import Wrong
+
+            raise Wrong(
+                place_of(point),
+                f"Your program is trying to generate more than {self._programs} BPF programs, "
+                f"which exceeds the current limit of {most}",
+                "You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment "
+                "variable.",
+            )
+        most = int(self.plan.config.get("max_probes", self._probes))
+        if self._probes > most:
+            raise Failure(
+                f"Can't attach to {self._probes} probes because it exceeds the current limit of "
+                f"{most} probes. BPFTRACE_MAX_PROBES in the environment, or max_probes in the "
+                "config block, raises it; each call of what is traced takes longer then"
+            )
+
 
 def place_of(point: Point) -> tuple[int, int] | None:
     """Where a point stands in the text, if that is known."""
@@ -139,6 +169,12 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
     """Those of some names that match a pattern with *, ? and [], sorted."""
     found = re.compile(fnmatch.translate(pattern)).match
     return sorted(name for name in names if found(name))
+
+
+def is_unsafe(function: str) -> bool:
+    """Whether a kernel that lets a function be traced may not survive it. The kernel's own test of
+    many kprobes leaves these out: tools/testing/selftests/bpf/prog_tests/kprobe_multi_test.c."""
+    return function.startswith("rcu_") or function in UNSAFE
 
 
 def is_pattern(text: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.bt import tree
+from pytools.bt.attaching import is_pattern
 from pytools.bt.expressions import DEEPEST, Expressions
 from pytools.bt.layouts import Layouts
 from pytools.bt.loops import Loops
@@ -36,6 +37,9 @@ class Checked(NamedTuple):
     facts: Facts
     layouts: Layouts
     warnings: list[tuple[Any, str]]
+
+
+GO_ON = "the config option missing_probes=warn goes on without it"
 
 
 def _ends_block(node: Typed) -> bool:
@@ -86,10 +90,7 @@ class Checker(Probes, Loops, Expressions):
                 if self._is_there(probe, each)
             ]
             if not points:
-                text = (
-                    "Probe has no valid attach points. It is being removed which may cause issues "
-                )
-                self.warn(probe.at, text + "with program behavior.")
+                self._has_none(probe)
                 continue
             self.points += points
             for form in forms_of(probe, points, self.kernel, self.layouts, self.options.pid):
@@ -107,11 +108,21 @@ class Checker(Probes, Loops, Expressions):
         """Whether a point can be asked for its arguments. Raises Wrong if it has to be there."""
         why = missing(probe, point, self.kernel, self.layouts)
         at = (point.at[0], point.at[1])
-        if why and point.missing == "error":
-            raise Wrong(at, why, "the config option missing_probes=warn goes on without it")
-        if why and point.missing == "warn":
+        several = is_pattern(point.target)  # others of the probe may be there
+        if why and point.missing == "error" and not several:
+            raise Wrong(at, why, GO_ON)
+        if why and (point.missing == "warn" or point.missing == "error" and several):
             self.warn(at, f"{why} Skipping.")
         return not why
+
+    def _has_none(self, probe: tree.Probe) -> None:
+        """Say that no point of a probe is there. Raises Wrong if one has to be."""
+        text = "Probe has no valid attach points."
+        if self.options.config["missing_probes"] == "error":
+            points = probe.points
+            raise Wrong((points[0].at[0], points[-1].at[1]), text, GO_ON)
+        text += " It is being removed which may cause issues with program behavior."
+        self.warn(probe.at, text)
 
     def _action(self, probe: tree.Probe, form: Any, first: int) -> None:
         self.enter(form)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
-from pytools.bt.attaching import OFF, Missing, place_of
+from pytools.bt.attaching import OFF, Missing, is_pattern, place_of
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -36,16 +36,11 @@ def attach_all(attaching: Attaching) -> int:
                 count += _attach(attaching, point)
                 attached.add(point.action)
             except Missing as why:
-                if point.missing == "others":
+                if point.missing == "others" or is_pattern(point.target):
                     missing.append((point, str(why)))
                 else:
                     _not_there(attaching, point, str(why))
-        for point, text in missing:
-            if point.action not in attached:
-                _refuse(point, text)
-        if missing:
-            texts = ", ".join(sorted({point.text for point, _ in missing}))
-            attaching.warn(None, f"Skipping what is not here: {texts}")
+        _say_missing(attaching, missing, attached)
         if not count:
             raise Failure("Attachment failed for all probes.")
     except BaseException:
@@ -54,6 +49,25 @@ def attach_all(attaching: Attaching) -> int:
     finally:
         attaching.close_files()
     return count
+
+
+def _say_missing(
+    attaching: Attaching, missing: list[tuple[Point, str]], attached: set[int]
+) -> None:
+    """Say what was skipped because another point of its action is there. Raises Wrong if there is
+    none."""
+    old = []
+    for point, why in missing:
+        policy = _policy(attaching, point)
+        if point.action not in attached and policy in ("others", "error"):
+            only = is_pattern(point.target)
+            _refuse(point, f"Probe has no valid attach points. {why}" if only else why)
+        if policy == "others":
+            old.append(point.text)
+        elif policy != "ignore":
+            attaching.warn(point, f"{why} Skipping.")
+    if old:
+        attaching.warn(None, f"Skipping what is not here: {', '.join(sorted(set(old)))}")
 
 
 def _attach(attaching: Attaching, point: Point) -> int:
@@ -70,8 +84,13 @@ def _attach(attaching: Attaching, point: Point) -> int:
     return kernel_hooks.attach_point(attaching, point)
 
 
+def _policy(attaching: Attaching, point: Point) -> str:
+    """What is to be done if a point is missing."""
+    return point.missing or str(attaching.plan.config.get("missing_probes", "error"))
+
+
 def _not_there(attaching: Attaching, point: Point, why: str) -> None:
-    policy = point.missing or str(attaching.plan.config.get("missing_probes", "error"))
+    policy = _policy(attaching, point)
     if policy == "warn":
         attaching.warn(point, f"{why} Skipping.")
     elif policy == "error":

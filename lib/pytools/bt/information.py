@@ -62,7 +62,8 @@ def information() -> Iterator[str]:
         "kprobe": running.has_kprobes, "tracepoint": True, "perf_event": True,
         "uprobe": os.path.isdir(f"{devices}/uprobe"), "fentry": functions_too, "iter": False,
         "kprobe_multi": running.has_kprobes and "BPF_TRACE_KPROBE_MULTI" in types,
-        "uprobe_multi": "BPF_TRACE_UPROBE_MULTI" in types, "kprobe_session": False,
+        "uprobe_multi": "BPF_TRACE_UPROBE_MULTI" in types,
+        "kprobe_session": running.has_kprobes and "BPF_TRACE_KPROBE_SESSION" in types,
         "uprobe refcount (depends on Build:bcc bpf_attach_uprobe refcount)":
             os.path.exists(f"{devices}/uprobe/format/ref_ctr_offset"),
     })  # fmt: skip

@@ -5,15 +5,18 @@ import os
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
-from pytools.bt.attaching import Missing, is_pattern, matching
+from pytools.bt.attaching import Missing, is_pattern, is_unsafe, matching
 from pytools.facts import kernel as kernels
 from pytools.load import attach
 
 if TYPE_CHECKING:
     from pytools.bt.attaching import Attaching
     from pytools.bt.plan import Point
+    from pytools.facts.kernel import Kernel
 
 __all__ = ["attach_point"]
+
+VMLINUX = "vmlinux"  # the kernel without its modules
 
 
 def attach_point(attaching: Attaching, point: Point) -> int:
@@ -78,6 +81,7 @@ def _tracepoints(attaching: Attaching, point: Point) -> int:
     if attaching.is_for_many(point):
         targets = [Target("tracepoint", name, 0) for name in found]
         return attaching.attach_many(point, targets, found)
+    attaching.keep_limits(point, len(found), point.programs[0])
     program, cpu = attaching.descriptor(point.programs[0]), kernels.online_cpus()[0]
     for each in found:
         number = attaching.running.tracepoint_id(*each.split(":"))
@@ -117,9 +121,15 @@ def _function(attaching: Attaching, point: Point) -> int:
         )
     if attaching.is_for_many(point) and (is_pattern(name) or is_pattern(module)):
         return _functions(attaching, point, module, name)
+    if name.isdigit():
+        return _single(attaching, point, "", int(name))
+    if module not in ("", VMLINUX) and module not in _modules():
+        raise Missing(f"specified module {module} in probe {point.text} is not loaded.")
     symbol = running.attachable(name) if not point.offset else name
+    if symbol is not None and not _fits(running, symbol, module):
+        symbol = None
     if symbol is None:
-        if point.missing != "others":
+        if point.missing not in ("others", "ignore"):
             attaching.warn(
                 point,
                 f"{name} is not traceable (either non-existing, inlined, or marked as "
@@ -132,24 +142,51 @@ def _function(attaching: Attaching, point: Point) -> int:
         from pytools.load.multi_attach import Target
 
         return attaching.attach_many(point, [Target("function", symbol, 0)], [point.target])
+    return _single(attaching, point, symbol, point.offset)
+
+
+def _single(attaching: Attaching, point: Point, symbol: str, offset: int) -> int:
+    """Attach a point's program to a function, at an offset in it, or ("") to an address."""
     program, cpu = attaching.descriptor(point.programs[0]), kernels.online_cpus()[0]
     returns = point.kind == "kretprobe"
     try:
-        event = attach.kprobe_event(symbol, program, cpu, returns, point.offset)
+        event = attach.kprobe_event(symbol, program, cpu, returns, offset)
     except OSError:
         raise Missing(f"Unable to attach probe: {point.text}.") from None
     attaching.attachment.descriptors.append(event)
-    attaching.attachment.said.append(f"function {symbol} ({point.kind})")
+    attaching.attachment.said.append(f"function {symbol or hex(offset)} ({point.kind})")
     return 1
+
+
+def _fits(running: Kernel, symbol: str, module: str) -> bool:
+    """Whether a function may be traced, and is in a module (VMLINUX: the kernel itself)."""
+    functions = running.functions()
+    if module and symbol in functions and (functions[symbol] or VMLINUX) != module:
+        return False
+    return not is_unsafe(symbol)
+
+
+def _modules() -> set[str]:
+    """The loaded modules."""
+    try:
+        with open("/proc/modules") as lines:
+            return {line.split()[0] for line in lines}
+    except OSError:  # CONFIG_MODULES is off
+        return set()
 
 
 def _functions(attaching: Attaching, point: Point, module: str, name: str) -> int:
     from pytools.load.multi_attach import Target
 
     functions = attaching.running.functions()
-    found = matching(functions, name)
+    modules = set(functions.values())
     if module:
-        found = [each for each in found if matching([functions[each] or "vmlinux"], module)]
+        modules = {each for each in modules if matching([each or VMLINUX], module)}
+    found = [
+        each
+        for each in matching(functions, name)
+        if functions[each] in modules and not is_unsafe(each)
+    ]
     if not found:
         raise Missing(f"No matches for {point.kind} {point.target}.")
     return attaching.attach_many(point, [Target("function", each, 0) for each in found], found)

@@ -49,11 +49,13 @@ def listed(
     program: Optional[str] = None,
     parameters: Sequence[str] = (),
     warn: Optional[Callable[[str], None]] = None,
+    kernel: Optional[Kernel] = None,
 ) -> Iterator[str]:
     """The lines of a list: of what matches any of the patterns between commas, or of the probes of
     a program (its text, or a file whose name is the pattern). ``warn`` is told what may be meant
-    otherwise; without it, standard error is. Raises Wrong, Failure."""
-    kernel = running()
+    otherwise; without it, standard error is. ``kernel`` is the one that runs,
+    if it is known already. Raises Wrong, Failure."""
+    kernel = kernel or running()
     complain = warn or (lambda text: print(text, file=sys.stderr))
     if program is None and pattern and os.path.isfile(pattern):
         with open(pattern, "rb") as file:

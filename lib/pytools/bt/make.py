@@ -9,6 +9,7 @@ import os
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.bt.kept import Made, is_number
+from pytools.bt.sessions import joined
 from pytools.bt.wrong import Wrong
 from pytools.compile.compiler import Compiler
 from pytools.load import loader
@@ -46,9 +47,13 @@ def made(
             from pytools.bt import run  # noqa: F401  (what comes next)
 
         image = compiler.compile(compiled.rendered, meanwhile)
+    plan = compiled.plan
+    if options.probe_filter is None:  # which may want one of two
+        image, plan = joined(image, plan, running)
+        running.forget_types()
     instructions = sum(len(program.instructions) // 8 for program in image.programs)
     say(f"compiled: {len(image.programs)} programs, {instructions} instructions")
-    return Made(image, compiled.plan, numbers)
+    return Made(image, plan, numbers)
 
 
 def _compiled(
@@ -102,11 +107,10 @@ def _numbers(
     return found
 
 
-def print_program(text: str, name: str, options: argparse.Namespace) -> None:
+def print_program(text: str, name: str, options: argparse.Namespace, running: Kernel) -> None:
     """Print the C of a program."""
-    from pytools.facts.kernel import running
     from pytools.show.output import Output
 
-    compiled, _ = _compiled(text, name, options, running())
+    compiled, _ = _compiled(text, name, options, running)
     Output(options.tool).write(compiled.rendered.text)
     raise SystemExit(0)

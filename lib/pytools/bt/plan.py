@@ -153,6 +153,8 @@ class Plan(NamedTuple):
     settings: dict[str, list[Any]] = {}
     stacks: list[int] = []  # the depths of which there are stack maps
     unsafe: bool = False
+    # Helpers that the kernel may refuse: where one that calls it stands in the text.
+    helpers: dict[str, list[int]] = {}
 
     def dump(self) -> bytes:
         """The plan as bytes, for ``parse``."""

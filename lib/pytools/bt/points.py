@@ -49,6 +49,7 @@ _SIGNALS = ("SIGUSR1",)
 _SHORTEST = 1000  # nanoseconds
 _LONGEST = 2**63  # the kernel's own limit of a period
 
+BPF = "bpf"  # stands for BPF programs in place of a module
 _UNSUPPORTED = ("watchpoint", "asyncwatchpoint", "iter", "test", "bench")
 _PATTERN = re.compile(r"[*?\[]")
 _ADDRESS = re.compile(r"0x[0-9a-f]+|[0-9]+", re.IGNORECASE)
@@ -206,11 +207,21 @@ class _Checked:
         return self._in_module("rawtracepoint should be attached to a function")
 
     def fentry(self) -> Point:
-        if self.fields[0] == "bpf":
-            self.fail(f"{self.kind} probes of BPF programs are not supported")
+        if self.fields[0] == BPF and len(self.fields) > 1:
+            return self._of_program()
         if len(self.fields) > 2:
             self.fail("Only the 'bpf' variant of this probe supports 4 arguments")
         return self._in_module("fentry/fexit should specify a function")
+
+    def _of_program(self) -> Point:
+        """bpf:NAME or bpf:ID:NAME"""
+        number, name = (["*", *self.fields[1:]])[-2:]
+        if number != "*" and not number.isdigit():
+            self.fail(f"{number} is no id of a BPF program", "bpftool prog lists them")
+        if not name:
+            self.fail("fentry/fexit should specify a function")
+        target = ":".join(self.fields)
+        return self._made(target)
 
     def _in_module(self, needed: str) -> Point:
         """[MODULE:]NAME"""
@@ -224,8 +235,11 @@ class _Checked:
         name, offset = self._offset(name)
         if not name:
             self.fail("kprobes should be attached to a function or an address")
-        if not module and _ADDRESS.fullmatch(name) and not self.unsafe:
-            self.fail("Probing by address requires --unsafe")
+        if not module and _ADDRESS.fullmatch(name):
+            if not self.unsafe:
+                self.fail("Probing by address requires --unsafe")
+            address = str(self._number(name, "address") + offset)
+            return self._made(address, f"{self.kind}:{address}")
         target = f"{module[0]}:{name}" if module and module[0] != "*" else name
         return self._made(target, ":".join([self.kind, *self.fields]), offset=offset)
 

@@ -13,8 +13,8 @@ from pytools.base.errors import Failure
 from pytools.bt import ctypes, tree
 from pytools.bt.fields import Field
 from pytools.bt.plan import Point
-from pytools.bt.attaching import is_pattern, matching
-from pytools.bt.points import point
+from pytools.bt.attaching import is_pattern, is_unsafe, matching
+from pytools.bt.points import BPF, point
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed
 from pytools.bt.types import VOID, Array, Bool, Int, Pointer, String, Struct
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from pytools.bt.layouts import Layouts
     from pytools.bt.types import Type
     from pytools.facts.kernel import Kernel, TracepointField
+    from pytools.load.programs import Function
 
 __all__ = ["Form", "Probes", "TEST_RUN", "forms_of", "point_of"]
 
 # Those that the tool runs itself.
 TEST_RUN = ("begin", "end", "interval", "self")
 _USER = ("uprobe", "uretprobe", "usdt")
+OF_PROGRAM = f"{BPF}:"
 VMLINUX = "vmlinux"  # the kernel without its modules
 # Those of which one program serves all that a pattern stands for (multi_attach.py).
 _MANY = ("tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
@@ -80,13 +82,18 @@ def _needs_arguments(kind: str, names: set[str]) -> bool:
 def missing(probe: tree.Probe, each: Point, kernel: Kernel, layouts: Layouts) -> str:
     """What to say of a point that is not there; empty if it is, or if that is seen later."""
     module, _, name = each.target.rpartition(":")
-    if each.kind in ("fentry", "fexit") and is_pattern(each.target):
+    of_program = each.target.startswith(OF_PROGRAM)
+    if each.kind in ("fentry", "fexit") and (
+        is_pattern(each.target) or of_program and each.target.count(":") < 2
+    ):
         return f"No matches for {each.kind} {each.target}."
     if each.kind == "rawtracepoint":
         # Those of modules are in types of their own, which are not read.
         elsewhere = module and not matching([VMLINUX], module)
         if elsewhere or kernel.has_btf and kernel.btf.raw_tracepoint_id(name) is None:
-            return f"No matches for rawtracepoint {each.target}."
+            # bpftrace takes a name without a module for a pattern.
+            words = "" if module or is_pattern(name) else "Probe has no valid attach points. "
+            return f"{words}No matches for rawtracepoint {each.target}."
     if not _needs_arguments(each.kind, _names_in((probe.predicate, probe.body))):
         return ""
     try:
@@ -111,6 +118,8 @@ def forms_of(
             target = each.target
         elif each.kind in ("fentry", "fexit", "usdt"):
             target = each.target
+        elif each.offset or each.kind in ("kprobe", "kretprobe") and each.target.isdigit():
+            target = f"{each.target}+{each.offset}"  # no link of many has such places
         groups.setdefault((each.kind, target), []).append(number)
     found = []
     for (kind, _), numbers in groups.items():
@@ -120,7 +129,9 @@ def forms_of(
         type_id = 0
         if _needs_arguments(kind, names):
             arguments, result = _arguments(kind, target, kernel, layouts)
-        if kind in ("fentry", "fexit"):
+        if target.startswith(OF_PROGRAM) and kind in ("fentry", "fexit"):
+            type_id = _program_function(target).type_id
+        elif kind in ("fentry", "fexit"):
             type_id = kernel.btf.ids(target.rpartition(":")[2], kinds.FUNC)[0]
         pattern = any(is_pattern(points[n].target) for n in numbers)
         many = pattern and kind in _MANY and (told or kind not in ("tracepoint", "usdt"))
@@ -149,7 +160,10 @@ def ways_of(kind: str, target: str, names: set[str], pid: int) -> list[str]:
 
 
 def expanded(each: Point, kernel: Kernel) -> list[Point]:
-    """A pattern of what is attached one by one, by types: functions and raw tracepoints."""
+    """A pattern of what is attached one by one, by types: functions and raw tracepoints; functions
+    of BPF programs by their ids."""
+    if each.kind in ("fentry", "fexit") and each.target.startswith(OF_PROGRAM):
+        return _of_programs(each)
     if each.kind not in ("fentry", "fexit", "rawtracepoint") or not is_pattern(each.target):
         return [each]
     module, _, name = each.target.rpartition(":")
@@ -158,7 +172,11 @@ def expanded(each: Point, kernel: Kernel) -> list[Point]:
         known = {t[len(prefix) :]: "" for t in kernel.btf.names(kinds.TYPEDEF) if prefix in t[:10]}
     else:
         types = kernel.btf.names(kinds.FUNC)
-        known = {name: its for name, its in kernel.functions().items() if name in types}
+        known = {
+            name: its
+            for name, its in kernel.functions().items()
+            if name in types and not is_unsafe(name)
+        }
     found = [
         function
         for function in matching(known, name)
@@ -170,10 +188,62 @@ def expanded(each: Point, kernel: Kernel) -> list[Point]:
     ] or [each]
 
 
+def _of_programs(each: Point) -> list[Point]:
+    from pytools.load.programs import functions
+
+    *numbers, name = each.target[len(OF_PROGRAM) :].split(":")
+    targets = {
+        f"{OF_PROGRAM}{function.program}:{function.name}"
+        for function in functions()
+        if matching([function.name], name) and numbers in ([], ["*"], [str(function.program)])
+    }
+    return [
+        each._replace(target=target, text=f"{each.kind}:{target}", programs=[])
+        for target in sorted(targets)
+    ] or [each]
+
+
+def _program_function(target: str) -> Function:
+    """The function of a BPF program that a point names. Raises Failure."""
+    from pytools.load.programs import functions
+
+    _, number, name = target.split(":")
+    for function in functions():
+        if (str(function.program), function.name) == (number, name):
+            return function
+    raise Failure(f"No matches for fentry {target}.")
+
+
+def _program_arguments(kind: str, target: str, layouts: Layouts) -> tuple[Struct, Type]:
+    """What ``args`` is at a function of a BPF program, and what ``retval``: numbers, and pointers
+    to what the kernel's types have a name for. Raises Failure."""
+    from pytools.load.programs import types
+
+    function = _program_function(target)
+    try:
+        btf = types(function.types)
+    except OSError as error:
+        raise Failure(f"cannot read the types of {target}: {error.strerror}") from None
+    _, parameters = btf.prototype(function.type_id)
+    fields = []
+    for number, (label, type_id) in enumerate(parameters):
+        words = re.sub(r"\b(const|volatile)\b", " ", btf.spelled(type_id, "")).split()
+        text = " ".join(words)
+        each: Type = Int(8, False)
+        if text.endswith("*"):
+            to = layouts.named(text.rstrip("* ") or "void", None, complete=False)
+            each = Pointer(to if text.count("*") == 1 else VOID, "kernel")
+        fields.append(Field(label or f"arg{number}", 64 * number, each))
+    result = Int(4, True) if kind == "fexit" else VOID
+    return layouts.tracepoint(f"struct {kind}:{target}_args", fields), result
+
+
 def _arguments(
     kind: str, target: str, kernel: Kernel, layouts: Layouts
 ) -> tuple[Optional[Struct], Type]:
     """What ``args`` is at a point, and what ``retval``. Raises Failure."""
+    if target.startswith(OF_PROGRAM) and kind in ("fentry", "fexit"):
+        return _program_arguments(kind, target, layouts)
     if set(target) & set("*?["):
         target = _first_match(kind, target, kernel)
     if kind == "tracepoint":
@@ -199,11 +269,13 @@ def _arguments(
             raise Failure(f"No matches for {kind} {target}.")
         result, parameters = btf.prototype(ids[0])
     fields = []
+    slot = 0
     for number, (label, type_id) in enumerate(parameters):
         each = layouts.of_btf(type_id)
         if isinstance(each, Pointer) and not each.space:
             each = replace(each, space="kernel")
-        fields.append(Field(label or f"arg{number}", 64 * number, each))
+        fields.append(Field(label or f"arg{number}", 64 * slot, each))
+        slot += max(1, (each.size + 7) // 8)  # a struct of 16 bytes takes two registers
     what = layouts.of_btf(result) if kind == "fexit" else VOID
     if isinstance(what, Pointer) and not what.space:
         what = replace(what, space="kernel")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -11,7 +12,7 @@ from pytools.base.errors import Failure
 from pytools.base.system import page_size
 from pytools.bt.actions import Actions
 from pytools.bt.attaching import OFF, Attaching
-from pytools.bt.hooks import attach_all
+from pytools.bt.hooks import RUN_BY_US, attach_all
 from pytools.bt.losses import Losses
 from pytools.bt.show.lines import Lines, complain
 from pytools.bt.show.names import Names
@@ -36,7 +37,10 @@ NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"  # set: a line of that name says wh
 RING = "events"
 # For records, of which some hundred thousand find room; of what is given, the next power of two.
 RING_BYTES, LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 22, 1 << 18, 1 << 30
+MOST_LABEL = 127  # characters (KSYM_NAME_LEN of include/linux/kallsyms.h, before v6.1)
 NANOSECONDS = 1_000_000_000
+# What the verifier says of a helper that a program may not call where it is attached.
+NOT_ALLOWED = ("helper call is not allowed in probe", "program of this type cannot use helper")
 ENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -89,7 +93,11 @@ class Run:
         pages = int(plan.config.get("perf_rb_pages") or 0)
         tables = {each.table: each.entries for each in plan.maps}
         sizes = {RING: _ring_bytes(pages), **tables, **sizes}
-        self.loaded = loader.load(image, sizes, settings)
+        try:
+            self.loaded = loader.load(image, sizes, settings, labels=_labels(plan))
+        except Failure as failure:
+            _refused(failure, plan)
+            raise
         self._hooks = Attaching(
             plan, image, self.loaded, settings, running, pid, warn, pid if command is None else -1
         )
@@ -289,6 +297,35 @@ class Run:
                     self._run_point(point)
         if any(descriptor in ready for descriptor in self._watched):
             self._ended = True
+
+
+def _labels(plan: Plan) -> dict[str, str]:
+    """The names of the programs that the tool runs itself: bpftool shows them, and fentry:bpf:NAME
+    stands for them."""
+    found = {}
+    for point in plan.points:
+        if point.kind not in RUN_BY_US:
+            continue
+        text = point.text
+        if point.kind == "interval":
+            text = f"interval_us_{(point.period or NANOSECONDS // max(point.frequency, 1)) // 1000}"
+        for step, program in enumerate(point.programs):
+            words = [text, str(point.action + 1), *([f"step{step + 1}"] if step else [])]
+            found[program] = re.sub(r"\W", "_", "_".join(words))[:MOST_LABEL]
+    return found
+
+
+def _refused(failure: Failure, plan: Plan) -> None:
+    """Raise Wrong if the kernel refused a program because of a helper whose place is known."""
+    called = ""
+    for line in failure.detail.splitlines():
+        call = re.search(r" call (\w+)#\d+", line)
+        called = call[1] if call else called
+        if called in plan.helpers and line.startswith(NOT_ALLOWED):
+            from pytools.bt.wrong import Wrong
+
+            at = plan.helpers[called]
+            raise Wrong((at[0], at[1]), f"helper {called} not allowed in probe") from None
 
 
 def _signal_of(point: Point) -> signal.Signals:

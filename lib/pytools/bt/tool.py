@@ -87,6 +87,7 @@ class ProgramTool(Tool):
         options.parameters = words + [word for word in behind if not word.startswith("--")]
         if options.form not in ("text", "json"):
             raise Failure(f'Invalid output format "{options.form}"')
+        options.wanted = _probe_filter(options.probe_filter)
         options.filter = None
         if options.comm or options.cgroup or options.pidns:
             given = argparse.Namespace(
@@ -162,12 +163,12 @@ class Session(Trace):
         self._bt = tool
         self._say: Callable[[str], None] = tool.message if options.verbose else lambda line: None
         text, name = tool.source = _text(options)
+        running = _running(options)
         if options.ebpf:
             from pytools.bt.make import print_program
 
-            print_program(text, name, options)
-        running = kernel.running()
-        source = kept.Source(text, name, options.parameters, _key(options))
+            print_program(text, name, options, running)
+        source = kept.Source(text, name, options.parameters, _key(options, text))
 
         def make() -> kept.Made:
             from pytools.bt.make import made  # not on a warm start
@@ -183,6 +184,10 @@ class Session(Trace):
 
     def print(self, output: Output, waiting: Waiting) -> None:
         options = self.options
+        if all(point.kind == OFF for point in _filtered(self._made.plan, options.wanted).points):
+            complain("No probes to attach")
+            self._bt.status = 1
+            return
         try:
             status = self._start().main(options.duration, options.quiet, options.dry_run)
         except Stale as stale:
@@ -195,7 +200,7 @@ class Session(Trace):
         from pytools.bt import run, settings
 
         options = self.options
-        plan = _filtered(self._made.plan, options.probe_filter)
+        plan = _filtered(self._made.plan, options.wanted)
         if not options.no_warnings:
             for line in plan.warnings:
                 complain(line)
@@ -223,20 +228,33 @@ class Session(Trace):
             complain(wrong.report(*self._bt.source).replace("ERROR:", "WARNING:", 1))
 
 
-def _filtered(plan: Plan, pattern: str | None) -> Plan:
-    """A plan whose points that do not match a pattern are nothing. Raises Usage."""
-    if pattern is None:
-        return plan
+def _probe_filter(pattern: str | None) -> Callable[[str], object] | None:
+    """Whether a probe's text matches the pattern of --probe-filter. Raises Usage."""
     try:
-        wanted = re.compile(pattern).search
+        return None if pattern is None else re.compile(pattern).search
     except re.error as error:
-        raise Usage(f"{pattern!r} is no regular expression: {error}") from None
+        raise Usage(f"Invalid --probe-filter regex {pattern!r}: {error}") from None
+
+
+def _filtered(plan: Plan, wanted: Callable[[str], object] | None) -> Plan:
+    """A plan whose points that are not wanted are nothing."""
+    if wanted is None:
+        return plan
     return plan._replace(
         points=[
             point if point.kind in ALWAYS or wanted(point.text) else point._replace(kind=OFF)
             for point in plan.points
         ]
     )
+
+
+def _running(options: argparse.Namespace) -> kernel.Kernel:
+    """The kernel, with the functions of --traceable-functions."""
+    running = kernel.running()
+    running.functions_path = options.traceable_functions
+    if options.traceable_functions:
+        running.functions()
+    return running
 
 
 def _text(options: argparse.Namespace) -> tuple[str, str]:
@@ -256,13 +274,24 @@ def _text(options: argparse.Namespace) -> tuple[str, str]:
     return data.decode("utf-8", "surrogateescape"), "stdin" if path == STDIN else path
 
 
-def _key(options: argparse.Namespace) -> str:
+def _functions_of_programs(text: str) -> list[object]:
+    """What the BPF programs of this moment have, if a program may ask for it."""
+    if not re.search(r":bpf:", text):
+        return []
+    from pytools.load.programs import functions
+
+    return list(functions())
+
+
+def _key(options: argparse.Namespace, text: str) -> str:
     """The options that a program is compiled by."""
     wanted: filters.Filter = options.filter or filters.NO_FILTER
     variables = {name: text for name, text in os.environ.items() if name.startswith(VARIABLES)}
     parts = (
         options.unsafe, options.program is None, options.pid is not None,
         options.command is not None, options.named, options.kernel_errors,
+        _state_of(options.traceable_functions), options.probe_filter is None,
+        _functions_of_programs(text),
         wanted.code, sorted(wanted.values.items()), sorted(wanted.settings),
         sorted(variables.items()),
     )  # fmt: skip
@@ -270,12 +299,23 @@ def _key(options: argparse.Namespace) -> str:
     return repr(parts)
 
 
+def _state_of(path: str) -> list[object]:
+    """What changes if a file does; empty without one. Raises Failure."""
+    if not path:
+        return []
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise Failure(f"cannot read functions from {path}: {error.strerror}") from None
+    return [path, found.st_size, found.st_mtime_ns]
+
+
 def _listed(tool: Tool, options: argparse.Namespace) -> Any:
     from pytools.bt.listing import listed
 
     return listed(
         options.pattern, options.verbose, options.pid, options.program, options.parameters,
-        complain,
+        complain, _running(options),
     )  # fmt: skip
 
 

@@ -70,6 +70,8 @@ class Kernel:
         self.cache: Cache | None = None
         self._tracefs = tracefs
         self._functions: dict[str, str] | None = None
+        # A list of functions that can be attached to, in place of the kernel's own.
+        self.functions_path = ""
 
     @property
     def version(self) -> tuple[int, int]:
@@ -209,16 +211,20 @@ class Kernel:
         return self._functions
 
     def _read_functions(self) -> dict[str, str]:
+        path = self.functions_path
         try:
-            with open(f"{self.tracefs}/available_filter_functions") as lines:
+            with open(path or f"{self.tracefs}/available_filter_functions") as lines:
                 words = [line.split() for line in lines]
-        except OSError:  # no CONFIG_DYNAMIC_FTRACE, or refused: any symbol may do
+        except OSError as error:  # no CONFIG_DYNAMIC_FTRACE, or refused: any symbol may do
+            if path:
+                raise Failure(f"cannot read functions from {path}: {error.strerror}") from None
             with open("/proc/kallsyms") as lines:
                 words = [line.split()[2:] for line in lines if line.split()[1] in "tT"]
-        # What was discarded with the kernel's start has a name that was made up.
+        # What was discarded with the kernel's start has a name that was made up. The kernel itself
+        # stands first: a module may have a function of the same name.
         return {
             word[0]: word[1].strip("[]") if len(word) > 1 else ""
-            for word in words
+            for word in reversed(words)
             if word and not word[0].startswith("__ftrace_invalid_address__")
         }
 

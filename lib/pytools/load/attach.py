@@ -18,7 +18,7 @@ from pytools.compile.image import ProgramSpec
 from pytools.facts.kernel import Kernel
 
 from pytools.load.loader import (
-    BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, Loaded, refusal,
+    BPF_TRACE_KPROBE_MULTI, BPF_TRACE_KPROBE_SESSION, BPF_TRACE_UPROBE_MULTI, Loaded, refusal,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -253,15 +253,21 @@ def _linked_function(attachment: Attachment, program: ProgramSpec, fd: int) -> N
 
 
 def kprobe_multi(
-    program: int, functions: Sequence[str], numbers: Sequence[int] = (), returns: bool = False
+    program: int,
+    functions: Sequence[str],
+    numbers: Sequence[int] = (),
+    returns: bool = False,
+    session: bool = False,
 ) -> int:
-    """A link of a program to functions, or to their returns (kprobe_multi of union bpf_attr);
-    ``numbers`` are what a cookie tells the program, by function. Raises OSError."""
+    """A link of a program to functions, or to their returns (kprobe_multi of union bpf_attr), or
+    (``session``) to both; ``numbers`` are what a cookie tells the program, by function. Raises
+    OSError."""
+    attach_type = BPF_TRACE_KPROBE_SESSION if session else BPF_TRACE_KPROBE_MULTI
     names = [ctypes.create_string_buffer(function.encode()) for function in functions]
     symbols = _numbers([ctypes.addressof(name) for name in names])
     cookies = _numbers(numbers)
     attributes = struct.pack(
-        "=IIIIIIQQQ", program, 0, BPF_TRACE_KPROBE_MULTI, 0,
+        "=IIIIIIQQQ", program, 0, attach_type, 0,
         BPF_F_KPROBE_MULTI_RETURN if returns else 0, len(names),
         ctypes.addressof(symbols), 0, ctypes.addressof(cookies) if numbers else 0,
     )  # fmt: skip
@@ -287,16 +293,18 @@ def _probed_function(attachment: Attachment, program: ProgramSpec, fd: int, cpu:
 def kprobe_event(
     function: str, program: int, cpu: int, returns: bool = False, offset: int = 0
 ) -> int:
-    """A perf event of a function, of an offset in it, or of its return, that runs a program; raises
-    OSError where it can't be had, Failure where the program can't be attached to it."""
+    """A perf event of a function, of an offset in it, or of its return, that runs a program; of an
+    address, if no function is named. Raises OSError where it can't be had, Failure where the
+    program can't be attached to it."""
     with open(kernel.KPROBE_TYPE) as file:
         kind = int(file.read())
     name = ctypes.create_string_buffer(function.encode())
+    named = ctypes.addressof(name) if function else 0
     # The bit is the one that format/retprobe names.
-    attributes = perf_attributes(kind, int(returns), 1, 0, ctypes.addressof(name), offset)
+    attributes = perf_attributes(kind, int(returns), 1, 0, named, offset)
     event = system.perf_event_open(attributes, cpu)
     try:
-        set_program(event, program, f"function {function}")
+        set_program(event, program, f"function {function or hex(offset)}")
     except Failure:
         os.close(event)
         raise

@@ -30,15 +30,16 @@ PROGRAM_TYPES = {
     "kprobe": 2, "kretprobe": 2, "tracepoint": 5, "perf_event": 7, "raw_tracepoint": 17,
     "fentry": 26, "fexit": 26, "tp_btf": 26, "classifier": 3,
     "uprobe": 2, "uretprobe": 2, "usdt": 2, "kprobe.multi": 2, "kretprobe.multi": 2,
-    "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2,
+    "uprobe.multi": 2, "uretprobe.multi": 2, "usdt.multi": 2, "kprobe.session": 2,
 }  # fmt: skip
-BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI = 42, 48
+BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI, BPF_TRACE_KPROBE_SESSION = 42, 48, 56
 ATTACH_TYPES = {  # enum bpf_attach_type
     "tp_btf": 23, "fentry": 24, "fexit": 25, "kprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "kretprobe.multi": BPF_TRACE_KPROBE_MULTI,
     "uprobe.multi": BPF_TRACE_UPROBE_MULTI, "uretprobe.multi": BPF_TRACE_UPROBE_MULTI,
-    "usdt.multi": BPF_TRACE_UPROBE_MULTI,
+    "usdt.multi": BPF_TRACE_UPROBE_MULTI, "kprobe.session": BPF_TRACE_KPROBE_SESSION,
 }  # fmt: skip
+OF_PROGRAM = "bpf:"  # bpf:ID:NAME is a function of a BPF program
 # Functions that only programs under the GPL may call are in every tool.
 LICENSE = b"GPL"
 # What the verifier's log has around its reason: counts, and states of registers.
@@ -70,11 +71,13 @@ def load(
     sizes: Mapping[str, int] = {},
     settings: Mapping[str, int] = {},
     pinned: Mapping[str, int] = {},
+    labels: Mapping[str, str] = {},
 ) -> Loaded:
     """Create the maps and load the programs. ``sizes`` gives the number of
     entries (of a ring buffer: bytes) of maps that are sized when they are loaded,
     ``settings`` the numbers that the programs are told then, ``pinned`` the descriptors of maps
-    that are there already."""
+    that are there already, ``labels`` the names that programs get in the kernel, in place of what
+    they are attached to: other programs can be attached to these."""
     raise_memory_limit()
     loaded = Loaded()
     unknown = set(sizes) - {spec.name for spec in image.maps}
@@ -88,8 +91,9 @@ def load(
         except OSError as error:
             raise refusal(f"create the BPF map {spec.name}", error) from None
     for program in image.programs:
+        label = labels.get(program.name, "")
         if program.kind != "probes":  # which multi_attach.py loads, as what it is attached to
-            loaded.programs.append((program, load_program(program, loaded.maps, settings)))
+            loaded.programs.append((program, load_program(program, loaded.maps, settings, label)))
     return loaded
 
 
@@ -112,9 +116,12 @@ def raise_memory_limit() -> None:
 
 
 def load_program(
-    program: ProgramSpec, loaded: Mapping[str, Map], settings: Mapping[str, int]
+    program: ProgramSpec,
+    loaded: Mapping[str, Map],
+    settings: Mapping[str, int],
+    label: str = "",
 ) -> int:
-    """Load a program: its file descriptor. Raises Failure."""
+    """Load a program, with a ``label`` if it has one: its file descriptor. Raises Failure."""
     code = bytearray(program.instructions)
     for number, name in program.maps:
         struct.pack_into("=i", code, 8 * number + 4, loaded[name].fd)
@@ -122,12 +129,12 @@ def load_program(
         value = settings[name] & (1 << 64) - 1
         struct.pack_into("=I4xI", code, 8 * number + 4, value & (1 << 32) - 1, value >> 32)
     try:
-        return _prog_load(program, bytes(code), None)
+        return _prog_load(program, bytes(code), None, label)
     except OSError as error:
         first = error
     log = ctypes.create_string_buffer(LOG_BYTES)
     try:
-        return _prog_load(program, bytes(code), log)
+        return _prog_load(program, bytes(code), log, label)
     except OSError:
         text = log.value.decode("utf-8", "replace").strip()
     lines = [line for line in text.splitlines() if line and not _NO_REASON.match(line)]
@@ -162,10 +169,12 @@ def takes_types(type_id: int) -> bool:
     return takes("tp_btf", type_id) or not takes("raw_tracepoint", 0)
 
 
-def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+def _prog_load(
+    program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_char] | None, label: str = ""
+) -> int:
     buffer = ctypes.create_string_buffer(code, len(code))
     license_text = ctypes.create_string_buffer(LICENSE)
-    name = (program.target or program.name).rpartition(":")[2]
+    name = (label or program.target or program.name).rpartition(":")[2]
     attributes = struct.pack(
         "=IIQQIIQII15sx",
         PROGRAM_TYPES[program.kind],
@@ -181,11 +190,11 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
     )
     types = -1
     info = b""
-    if program.functions:
-        from pytools.load import function_types  # few programs call back
+    if program.functions or label:
+        from pytools.load import function_types  # few programs call back, or have a label
 
-        info = function_types.records(program.functions)
-        types = function_types.load()
+        info = function_types.records(program.functions, bool(label))
+        types = function_types.load(label)
     table = ctypes.create_string_buffer(info, len(info))
     if program.kind in ATTACH_TYPES or info:
         # Up to attach_btf_id.
@@ -199,11 +208,17 @@ def _prog_load(program: ProgramSpec, code: bytes, log: ctypes.Array[ctypes.c_cha
             len(info) // 8,
             program.type_id,
         )
+    opened = [types] if types >= 0 else []
     try:
+        if program.target.startswith(OF_PROGRAM) and program.type_id:
+            from pytools.load.programs import descriptor  # few tools need it
+
+            opened.append(descriptor(int(program.target.split(":")[1])))
+            attributes += struct.pack("=I", opened[-1])  # attach_prog_fd
         return system.bpf(PROG_LOAD, bytearray(attributes))
     finally:
-        if types >= 0:
-            os.close(types)
+        for each in opened:
+            os.close(each)
 
 
 def missed(program: int) -> int:

@@ -82,6 +82,8 @@ class _Many:
         self._total = len(targets)
         functions = [target for target in targets if target.kind == "function"]
         if functions and not self._functions_at_once(functions):
+            if self._spec.kind == "kprobe.session":
+                raise Failure(f"cannot attach to function {functions[0].name} and its return")
             self._functions_one_by_one(functions)
         self._tracepoints([target for target in targets if target.kind == "tracepoint"])
         files: dict[int, list[Target]] = {}
@@ -118,10 +120,11 @@ class _Many:
 
     def _functions_at_once(self, functions: list[Target]) -> bool:
         """False where the kernel can't."""
-        if not self._can("BPF_TRACE_KPROBE_MULTI"):
+        session = self._spec.kind == "kprobe.session"  # which is loaded already
+        if not session and not self._can("BPF_TRACE_KPROBE_MULTI"):
             return False
         try:
-            program = self._load(f"{self._kprobe}.multi", COOKIE)
+            program = self._load("kprobe.session" if session else f"{self._kprobe}.multi", COOKIE)
         except Failure:
             return False
         refused: list[Target] = []
@@ -130,7 +133,7 @@ class _Many:
             part = pending.pop()
             try:
                 names, numbers = zip(*((target.name, target.number) for target in part))
-                link = attach.kprobe_multi(program, names, numbers, self._returns)
+                link = attach.kprobe_multi(program, names, numbers, self._returns, session)
                 self._attachment.descriptors.append(link)
             except OSError as error:
                 if error.errno in UNSUPPORTED:

@@ -12,8 +12,9 @@ from pytools.bt.emit.steps import Frame, steps_of
 from pytools.bt.emit.values import Emitter
 from pytools.bt.emit.whole import Whole
 from pytools.bt.plan import MapPlan, Plan, Point
-from pytools.bt.probes import TEST_RUN
-from pytools.bt.types import Aggregate, String
+from pytools.bt.probes import OF_PROGRAM, TEST_RUN
+from pytools.bt.typed import Typed
+from pytools.bt.types import Aggregate, Int, String
 from pytools.compile.callbacks import CALLBACK
 from pytools.compile.template import Hook, Rendered
 from pytools.facts.differences import has_uprobe_multi
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["emit"]
 
 LOADED = (casts, operators, statements)
+# What cannot be attached to one process: -p is asked each time.
+_OF_ALL_PROCESSES = ("tracepoint", "rawtracepoint", "kprobe", "kretprobe", "fentry", "fexit")
 NO_PREALLOC = 1  # BPF_F_NO_PREALLOC
 BUCKETS = 16  # keys of a histogram are so many times those of its map
 _HOOKS = {
@@ -49,7 +52,7 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
     callbacks: list[Hook] = []
     points = [point._replace(programs=[]) for point in checked.points]
     for action in checked.actions:
-        for name, text, called in _action(whole, action, len(hooks), bool(options.filter)):
+        for name, text, called in _action(whole, action, len(hooks)):
             programs.append(text)
             hooks.append(_hook(action, name, points, kernel))
             callbacks += [Hook(each, CALLBACK, way) for each, way in called]
@@ -67,6 +70,7 @@ def emit(program: tree.Program, checked: Checked, kernel: Kernel, options: Optio
         whole.settings,
         sorted(whole.stacks),
         options.unsafe,
+        whole.helpers,
     )
     maps = "".join(_map_text(whole, table.facts, table.table) for table in whole.tables.values())
     losses = 1 + len(whole.tables) + len(whole.stacks)
@@ -104,13 +108,13 @@ def _hook(action: Action, name: str, points: list[Point], kernel: Kernel) -> Hoo
         kind += ".multi"
     if action.kind == "rawtracepoint":
         target = target.rpartition(":")[2]
-    if action.type_id:
+    if action.type_id and not target.startswith(OF_PROGRAM):
         target = target.rpartition(":")[2]
     return Hook(name, kind, action.way if action.kind == "usdt" else target, action.type_id)
 
 
 def _action(
-    whole: Whole, action: Action, first: int, filtered: bool
+    whole: Whole, action: Action, first: int
 ) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """The programs of an action: (name, C, the functions that it has called back)."""
     own = action.kind in TEST_RUN
@@ -133,7 +137,11 @@ def _action(
             e.frame_table = table = table or f"frame_{name}"
             if not number:
                 e.zero(Place("frame"), frame.size)
-        if not own and filtered:
+        if action.kind in _OF_ALL_PROCESSES and whole.options.pid:
+            pid = whole.setting("GIVEN_PID", ["pid"])
+            own_pid = e.scalar(Typed("pid", Int(4, False), (0, 0), ("curr_ns",)))
+            e.line(f"if ({own_pid} != {pid})\n\t\treturn 0;")
+        if not own and whole.options.filter is not None:
             e.line("if (!wanted((struct task_struct *)bpf_get_current_task()))\n\t\treturn 0;")
         if action.predicate is not None and not number:
             mark = e.mark()

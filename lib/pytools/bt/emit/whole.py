@@ -51,6 +51,8 @@ class Whole:
         self._bytes: set[int] = set()
         self.pointed = checked.facts.pointed
         self.stacks: list[int] = []
+        # Helpers that the kernel allows in some functions only, and where they are called.
+        self.helpers: dict[str, list[int]] = {}
         self._named: dict[str, list[str]] = {}
         self._helpers: dict[str, bool] = {}
         self.pieces: set[str] = set()  # parts of C that some programs need

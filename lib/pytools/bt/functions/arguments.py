@@ -11,7 +11,7 @@ from pytools.bt.functions.calls import take, text
 from pytools.bt.functions.process import register_offset
 from pytools.bt.tree import Wrong
 from pytools.bt.typed import Typed, checks, emits, places
-from pytools.bt.types import VOID, Int, Pointer, Special, String
+from pytools.bt.types import VOID, Int, Pointer, Special, String, align_up
 from pytools.compile import usdt
 from pytools.facts import differences
 
@@ -68,8 +68,7 @@ def _check_retval(checker: Checker, call: tree.Call) -> Typed:
         if kind == VOID:
             raise Wrong(call.at, "the function has no result")
         assert checker.form.arguments is not None
-        count = len(checker.layouts.layout(checker.form.arguments).fields)
-        return Typed("retval", kind, call.at, (8 * count,))
+        return Typed("retval", kind, call.at, (align_up(checker.form.arguments.size, 8),))
     return Typed("retval", S64, call.at, (None,))
 
 

@@ -316,6 +316,7 @@ def _put_path(e: Emitter, node: Typed, to: Place) -> None:
     made = e.slot(size)
     e.zero(made, size)
     e.zero(to, size)
+    e.whole.helpers.setdefault("bpf_d_path", list(node.at))
     e.line(f"helper_path_text({address}, {made.address}, {size});")
     e.line(f"read_kernel_text({to.address}, {size}, {made.address});")
 

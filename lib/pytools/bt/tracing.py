@@ -17,6 +17,7 @@ from pytools.facts import kernel
 from pytools.show.output import Clock, Output
 from pytools.show.stream import EventWriter
 from pytools.tool import definition, fields
+from pytools.tool.arguments import not_negative
 from pytools.tool.fields import Context
 from pytools.tool.waiting import announce
 
@@ -55,6 +56,18 @@ class SpecifierTool(ProgramTool):
 
     def __init__(self, text: str | None, *, events: Sequence[Field], **declared: Any) -> None:
         super().__init__(text, **declared)
+        self.add_argument(
+            "-d", "--duration", metavar="SECONDS", type=not_negative,
+            help="end after so many seconds; 0: attach, and end",
+        )  # fmt: skip
+        self.add_argument("--ebpf", action="store_true", help="print the C of the program and exit")
+        self.add_argument(
+            "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
+        )
+        self.add_argument(
+            "-v", "--verbose", action="store_true",
+            help="say on standard error what is attached and cached",
+        )  # fmt: skip
         self.fields = list(events)
         self.add_fields(self.fields)
         self.spans: list[tuple[int, Specifier]] = []

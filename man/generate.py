@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+from pytools.bt.tracing import SpecifierTool  # noqa: E402
 from pytools.collection import catalogue  # noqa: E402
 from pytools.tool.definition import Tool  # noqa: E402
 from pytools.tool.events import EventTool  # noqa: E402
@@ -324,7 +325,7 @@ def declared(tool: Tool) -> str:
             if each.option:
                 lines.append(f"It is shown with\n.{flag(max(each.option, key=len))} .\n")
         return "".join([*lines, ".El\n", HISTOGRAMS])
-    assert isinstance(tool, (EventTool, ListingTool, StackTool, TableTool))
+    assert isinstance(tool, (EventTool, ListingTool, SpecifierTool, StackTool, TableTool))
     seen: set[str] = set()
     for field in [*tool.fields, *getattr(tool, "table", ())]:
         key = "" if field.key == TEXT_ONLY else field.name
@@ -336,7 +337,7 @@ def declared(tool: Tool) -> str:
             also = " or CSV" if field.optional else ""
             where = f"It is not in JSON{also} without it.\n" if field.optional else ""
             lines.append(f"It is shown with\n.{flag(max(field.option, key=len))} .\n{where}")
-    more = EVENTS if isinstance(tool, EventTool) else ""
+    more = EVENTS if isinstance(tool, (EventTool, SpecifierTool)) else ""
     if isinstance(tool, StackTool):
         more = STACKS
     return "".join([*lines, ".El\n", PROGRAMS, more])

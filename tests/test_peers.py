@@ -121,7 +121,8 @@ def test_a_user_may_be_given_by_name() -> None:
     ]
     assert len(found) > 3
     for tool in found:
-        assert capture.load(tool).tool.options(["-u", "root"]).wanted.settings["UID"] == 0
+        words = [*capture.load(tool).tool.try_with, "--uid", "root"]
+        assert capture.load(tool).tool.options(words).wanted.settings["UID"] == 0
 
 
 def test_every_tool_has_a_duration() -> None:

@@ -103,6 +103,9 @@ class Actions:
             clear = self._clear if word == "clear" else self._zero
             return lambda data: clear(table)
         if word == "printf":
+            own = self._lines.action(record, self._names, self._exit)
+            if own is not None:
+                return own
             write, printed = self._lines.write, self._lines.printed
             if not self._lines.json:
                 form = formats.format_of(record, self._names)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytools.base.held import Held
     from pytools.bt.plan import Plan
     from pytools.bt.run import Run
+    from pytools.bt.show.lines import Lines
     from pytools.bt.wrong import Wrong
     from pytools.show.output import Output
     from pytools.tool.waiting import Waiting
@@ -95,6 +96,24 @@ class ProgramTool(Tool):
             )
             options.filter = filters.tasks(given, self.message)
 
+    # What a run of a program needs of its tool.
+
+    def program(self, options: argparse.Namespace) -> tuple[str, str]:
+        """The text of the program, and its name in messages. Raises Failure."""
+        return _text(options)
+
+    def held(self, options: argparse.Namespace) -> Held | None:
+        """The command that is to be run, held."""
+        if not options.command:
+            return None
+        from pytools.bt import command as commands
+
+        return commands.held(options.command)
+
+    def lines(self, options: argparse.Namespace) -> Lines:
+        """Where the output goes."""
+        return lines(options.form, options.output, options.buffering)
+
     def run(self, start: definition.Start) -> NoReturn:
         """Run the tool to its end. Exit status: that of the program's exit(), else 0; 1 if it is
         wrong or failed; 2 bad usage."""
@@ -127,8 +146,12 @@ class ProgramTool(Tool):
 
         if not isinstance(error, Wrong):
             return False
-        complain(error.report(*self.source))
+        complain(self.report(error))
         return True
+
+    def report(self, wrong: Wrong) -> str:
+        """What is said of what is wrong with the program."""
+        return wrong.report(*self.source)
 
     def start(self, options: argparse.Namespace) -> Trace:
         """What the options ask for: a program that is loaded, or a list."""
@@ -162,7 +185,7 @@ class Session(Trace):
         super().__init__(tool, options, None)
         self._bt = tool
         self._say: Callable[[str], None] = tool.message if options.verbose else lambda line: None
-        text, name = tool.source = _text(options)
+        text, name = tool.source = tool.program(options)
         running = _running(options)
         if options.ebpf:
             from pytools.bt.make import print_program
@@ -204,28 +227,26 @@ class Session(Trace):
         if not options.no_warnings:
             for line in plan.warnings:
                 complain(line)
-        command: Held | None = None
-        if options.command:
-            from pytools.bt import command as commands
-
-            command = commands.held(options.command)
+        command = self._bt.held(options)
         child = command.pid if command is not None else 0
         pid = options.pid or 0
         wanted: filters.Filter = options.filter or filters.NO_FILTER
         numbers = settings.numbers(plan, options.parameters, pid or child, child, wanted.settings)
         started = run.Run(
             plan, self._made.image, numbers, self._running,
-            lines(options.form, options.output, options.buffering),
+            self._bt.lines(options),
             pid or child or -1, command,
             wanted.sizes,
             self._warn, self._say, not options.no_warnings,
         )  # fmt: skip
         wanted.fill(started.loaded.maps)
+        if options.family is not None:
+            options.family.enter(started.loaded.maps)
         return started
 
     def _warn(self, wrong: Wrong) -> None:
         if not self.options.no_warnings:
-            complain(wrong.report(*self._bt.source).replace("ERROR:", "WARNING:", 1))
+            complain(self._bt.report(wrong).replace("ERROR:", "WARNING:", 1))
 
 
 def _probe_filter(pattern: str | None) -> Callable[[str], object] | None:

@@ -57,6 +57,11 @@ class Clock:
         second, rest = divmod(monotonic_ns + self._offset, 1_000_000_000)
         return f"{time.strftime('%H:%M:%S', time.localtime(second))}.{rest // 1000:06d}"
 
+    def unix(self, monotonic_ns: int) -> str:
+        """Seconds since 1970, with microseconds."""
+        second, rest = divmod(monotonic_ns + self._offset, 1_000_000_000)
+        return f"{second}.{rest // 1000:06d}"
+
     def local(self, monotonic_ns: int) -> str:
         """The time of day where the machine is, to the second."""
         return time.strftime("%H:%M:%S", time.localtime((monotonic_ns + self._offset) // 10**9))

@@ -59,9 +59,11 @@ class Parser(argparse.ArgumentParser):
         if unknown is not None:
             hint = self.instead(unknown)
             self.error(f"there is no option {unknown}" + (f": {hint}" if hint else ""))
+        options: Any
         if self.intermixed:
-            return super().parse_intermixed_args(given, namespace)
-        options = super().parse_args(given, namespace)
+            options = super().parse_intermixed_args(given, namespace)
+        else:
+            options = super().parse_args(given, namespace)
         if command:
             options.command = command
         return options

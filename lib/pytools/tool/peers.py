@@ -638,6 +638,25 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "With -vv, bcc's tool shows every place of a USDT probe. Ours shows the first place."
         ),
     ],
+    "trace": [
+        Difference("-b, --buffer-pages PAGES", "", "The ring buffer has a fixed size.", IGNORED),
+        Difference("-B, --bin_cmp", "", "STRCMP compares up to the first NUL."),
+        Difference("-I, --include HEADER", "", "Types are the kernel's own, from its BTF."),
+        Difference("-s, --sym_file_list FILES", "", "Symbols are found without."),
+        Difference("-a, --address", "", "Stacks have no addresses.", IGNORED),
+        Difference("-c, --cgroup-path PATH", "--cgroup"),
+        _output(
+            "The name of a system call's function (sys_read, SyS_read, __x64_sys_read) stands for "
+            "the tracepoint of that call, on every kernel and processor. arg1, arg2, ... are then "
+            "what the program passes. bcc's tool looks for a function of that name."
+        ),
+        _output(
+            "With -A, each line begins with the count, the greatest first. bcc's tool prints it "
+            "behind -->COUNT."
+        ),
+        _output("COMM is the name of the process. bcc's tool has the thread's, which JSON has."),
+        _output("With -v, the program is not printed; --ebpf prints it."),
+    ],
     "vfsstat": [
         _output("UNLINK/s, MKDIR/s and RMDIR/s are columns more, behind those of bcc's tool."),
         _output(

@@ -13,7 +13,10 @@ from pytools.bt.show.graphs import Histogram, Series
 from pytools.bt.show.tables import Entries
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Optional
+
+    from pytools.bt.plan import Record
+    from pytools.bt.show.names import Names
 
 __all__ = ["JsonLines", "Lines", "lines"]
 
@@ -71,6 +74,13 @@ class Lines:
                 raise
             except OSError as error:
                 raise Failure(f"cannot write the output: {error.strerror}") from None
+
+    def action(
+        self, record: Record, names: Names, end: Callable[[list[Any]], None]
+    ) -> Optional[Callable[[bytes], None]]:
+        """What is done with the data of a printf(), where that is not to print them; ``end`` ends
+        the program, with a status."""
+        return None
 
     # What there is to say.
 

@@ -84,10 +84,10 @@ class _Many:
         if functions and not self._functions_at_once(functions):
             self._functions_one_by_one(functions)
         self._tracepoints([target for target in targets if target.kind == "tracepoint"])
-        files: dict[int, list[Target]] = {}
+        files: dict[tuple[int, ...], list[Target]] = {}
         for target in targets:
             if target.file is not None:
-                files.setdefault(target.file.fd, []).append(target)
+                files.setdefault(target.file.identity, []).append(target)
         for places in files.values():
             if not self._places_at_once(places):
                 self._places_one_by_one(places)

@@ -3,10 +3,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -60,7 +58,6 @@ for number in range(5):
     nest(["lfind"] * 10 + ["lsearch"] * 10 + ["lfind"] * 10, lambda: time.sleep(0.01))
 """
 DEEP = 'nest(["lfind"] * 100, lambda: None)\nnest(["lfind"] * 3, lambda: None)\n'
-Calls = "dict[str, list[tuple[int, int]]]"
 
 
 @contextlib.contextmanager
@@ -130,7 +127,7 @@ def test_calls_that_are_nested_too_deep_are_counted_and_said() -> None:
     assert (histogram["samples"], histogram["too_deep"]) == (67, 36)
     assert "36 calls not timed: they were within 64 others of their thread" in said
     # The innermost ones are missing.
-    by_length = sorted(calls["lfind"][:100], key=lambda call: -call[1])[:64]
+    by_length = sorted(calls["lfind"][:100], key=lambda call: -int(call[1]))[:64]
     matches(histogram, by_length + calls["lfind"][100:])
 
 
@@ -262,7 +259,10 @@ def test_calls_that_never_return_and_calls_that_share_a_place_of_the_stack(tmp_p
 
 @pytest.mark.host_only
 def test_a_call_that_has_not_returned_is_named_if_nothing_was_seen() -> None:
-    with waiting("call('lfind', lambda: (print(1, flush=True), sys.stdin.readline()))") as (pid, run):
+    with waiting("call('lfind', lambda: (print(1, flush=True), sys.stdin.readline()))") as (
+        pid,
+        run,
+    ):
         with Tool("funclatency", "-p", str(pid), "c:lfind") as tool:
             assert run() == 1
             tool.stop()
@@ -344,7 +344,11 @@ def test_a_thousand_functions_of_a_program() -> None:
         (["t:sched:sched_switch"], 2, "t:sched:sched_switch: funclatency is about functions"),
         (["u:c:setjmp"], 2, "u:c:setjmp: funclatency is about functions"),
         (["c:no_such_function"], 1, "nothing that can be traced matches c:no_such_function"),
-        (["-l", "65", "c:lfind"], 2, "argument -l/--level: '65' is not a whole number from 1 to 64"),
+        (
+            ["-l", "65", "c:lfind"],
+            2,
+            "argument -l/--level: '65' is not a whole number from 1 to 64",
+        ),
     ],
 )
 def test_what_is_not_there(arguments: list[str], status: int, words: str) -> None:

@@ -56,6 +56,11 @@ class NamedStack(NamedTuple):
     ongoing: bool = False
     waker: NamedStack | None = None
 
+    @property
+    def is_of_process(self) -> bool:
+        """Whether it is one process's: a tool may not tell them apart."""
+        return bool(self.pid or self.comm)
+
 
 class StackNames:
     """Names stacks. ``offsets`` and ``addresses`` say that each function has how far into it the

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from typing import Any, Sequence
 
 
-__all__ = ["COUNTS", "STACKS", "Counted", "StackMaps", "Stacks", "map_sizes", "sizes"]
+__all__ = [
+    "COUNTS", "STACKS", "Counted", "StackMaps", "Stacks", "map_sizes", "sizes", "with_caller",
+]  # fmt: skip
 
 # How many stacks, and how many counts, there is room for; as bcc has it.
 STACKS, COUNTS = 16384, 40960
@@ -22,6 +24,7 @@ SECOND_MAP_SHARE = 2
 IN_SECOND_MAP = 1 << 30
 NO_STACK = -14  # -EFAULT
 KEY_MEMBERS = 7  # those of struct stack_key
+CALLER_MEMBERS = 2  # more of them in struct call_key (bpf/call_stacks.h)
 NOBODY = 2**32 - 1
 # In the order of enum stack_loss.
 LOSSES = (
@@ -49,6 +52,16 @@ class Counted(NamedTuple):
     names: tuple[Symbol, ...] = ()
     ongoing: bool = False
     waker: Counted | None = None
+
+
+def with_caller(stack: list[int], caller: int) -> list[int]:
+    """A stack that was taken where a function is entered, with its caller, if that is known: the
+    kernel may have left it out.
+
+    >>> with_caller([1, 3], 2), with_caller([1, 2, 3], 2), with_caller([1], 0)
+    ([1, 2, 3], [1, 2, 3], [1])
+    """
+    return stack if not caller or stack[1:2] == [caller] else [*stack[:1], caller, *stack[1:]]
 
 
 def map_sizes(stacks: int) -> dict[str, int]:
@@ -101,11 +114,14 @@ class Stacks(StackMaps):
         return [self.counted(key, amount) for key, amount in self._growth.since_last().items()]
 
     def counted(self, key: Sequence[Any], amount: int, ongoing: bool = False) -> Counted:
-        """An amount, and whose it is: the members of a struct stack_key (bpf/stack_key.h), or of
-        two, as in struct wake_key (bpf/wakes.h)."""
+        """An amount, and whose it is: the members of a struct stack_key (bpf/stack_key.h), of two,
+        as in struct wake_key (bpf/wakes.h), or of a struct call_key (bpf/call_stacks.h)."""
         (pid, tid, user, kernel, state, comm, thread), waker = key[:KEY_MEMBERS], key[KEY_MEMBERS:]
         process, name = (c_text(each) for each in (comm, thread))
         stacks = self.stack(user), self.stack(kernel)
+        if len(waker) == CALLER_MEMBERS:
+            stacks = stacks[0] and with_caller(stacks[0], waker[-1]), stacks[1]
+            waker = ()
         by = self.counted(waker, amount) if waker and waker[0] != NOBODY and not ongoing else None
         whose = pid, tid, state, process, name
         return Counted(*whose, *stacks, amount, ongoing=ongoing, waker=by)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from pytools.load.multi_attach import Target
     from pytools.load.program import Program
-    from pytools.tool.definition import Tool
 
 
 __all__ = ["LostCalls", "MOST_LEVELS", "attach", "find", "level", "under_way"]
@@ -52,7 +51,8 @@ def attach(
 ) -> None:
     """Attach a program, with its PROBES ``ends`` to where the functions return, and then its PROBES
     ``begins`` to where they are entered. See ``many_probes.attach``."""
-    many_probes.attach(options, program, {"ends": True, "begins": False}, names, targets, what)
+    parts = many_probes.Part("ends", targets, True), many_probes.Part("begins", targets)
+    many_probes.attach(options, program, names, parts, what)
 
 
 def under_way(options: argparse.Namespace, program: Program) -> str:

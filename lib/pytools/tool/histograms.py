@@ -188,8 +188,8 @@ class HistogramTrace(Trace):
     ``counted`` their counts. ``losses`` are more of them: how many samples, and by reason what
     JSON names apart. ``whole`` says that what is still traced is in none, so that the program is
     detached before they are read for the last time. ``heading`` is that of HistogramWriter.
-    ``attach`` and ``detach`` attach and detach the program if those of ``Program`` without arguments
-    do not; with ``anew``, what was counted before all was attached is left out."""
+    ``attach`` and ``detach`` attach and detach the program if those of ``Program`` without
+    arguments do not; with ``anew``, what was counted before all was attached is left out."""
 
     kind = "histograms"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.domains import probes
 from pytools.domains.programs import files_of
@@ -15,10 +15,10 @@ from pytools.show.output import complain
 from pytools.tool.waiting import Progress
 
 if TYPE_CHECKING:
-    from typing import Callable, Mapping, Sequence
+    from typing import Callable, Sequence
 
 
-__all__ = ["attach", "detach", "find"]
+__all__ = ["Part", "attach", "detach", "find"]
 
 MOST_NAMED = 10  # of those that can't be attached to
 
@@ -33,30 +33,40 @@ def find(
     )
 
 
+class Part(NamedTuple):
+    """The PROBES of a program with that label, and what they are attached to: targets, each of
+    which has the number of its name, or where they return."""
+
+    label: str
+    targets: Sequence[Target]
+    returns: bool = False
+
+
 def attach(
     options: argparse.Namespace,
     program: Program,
-    labels: Mapping[str, bool],
     names: Sequence[str],
-    targets: Sequence[Target],
+    parts: Sequence[Part],
     what: str,
+    stacks: bool = False,
 ) -> None:
-    """Attach a program, and its PROBES of those labels, one after the other, to the targets, each of
-    which has the number of its name; or to where they return, if the label stands for True. Says
-    which of them the kernel refuses; raises Failure where it refuses all, with ``what`` there is
+    """Attach a program, and its PROBES, part by part; ``stacks`` says that they take the kernel's
+    stack. Says what the kernel refuses; raises Failure where it refuses all, with ``what`` there is
     nothing to do then, and KeyboardInterrupt when the user does not want to wait."""
     program.attach()
-    progress, total = _progress(options, "attached to"), len(targets) * len(labels)
+    progress = _progress(options, "attached to")
+    total, begun = sum(len(part.targets) for part in parts), 0
     refused: list[Target] = []
-    for number, (label, returns) in enumerate(labels.items()):
-        before = number * len(targets) + len(refused)
+    for label, targets, returns in parts:
         left = [target for target in targets if target not in refused]
+        before = begun + len(targets) - len(left)
 
         def tell(done: int, _: int, before: int = before) -> None:
             progress(before + done, total)
 
         if left:
-            refused += program.attach_many(label, left, tell, returns)
+            refused += program.attach_many(label, left, tell, returns, stacks)
+        begun += len(targets)
     name_refused(options, refused, names, what)
 
 
@@ -81,7 +91,7 @@ def name_refused(
     if missing:
         some = ", ".join([*missing[:MOST_NAMED], *["..."][: len(missing) > MOST_NAMED]])
         if options.waiting is not None:
-            what = f"the kernel lets nobody attach to {len(missing)} of them: {some}"
-            complain(f"{options.tool}: {what}")
+            refusal = f"the kernel lets nobody attach to {len(missing)} of them: {some}"
+            complain(f"{options.tool}: {refusal}")
         if len(missing) == len(names):
             raise Failure(f"there is nothing to {what}")

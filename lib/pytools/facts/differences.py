@@ -20,7 +20,7 @@ __all__ = [
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_ARGUMENTS",
     "COMPAT_CALL", "COMPAT_PARAMETER", "COMPAT_REGISTERS", "COMPLETION_ARGUMENTS", "DELAYED_TASKS",
     "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
-    "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
+    "FOURTH_ARGUMENT", "FSYNC_CALLERS", "FUNCTION_ARGUMENTS", "FUNCTION_RESULT", "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
     "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS",
     "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
     "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
@@ -381,6 +381,17 @@ def call_registers(kernel: Kernel) -> tuple[list[str], str]:
         if known or (known is None and os.uname().machine == machine):
             return members, result
     raise Failure(f"functions' arguments are not known on {os.uname().machine}")
+
+
+def FUNCTION_ARGUMENTS(kernel: Kernel) -> str:
+    """The first six arguments of a function, fewer where fewer are in registers, with commas
+    between them; in a program that runs when it is called."""
+    return ", ".join(f"ctx->{register}" for register in call_registers(kernel)[0][:6])
+
+
+def FUNCTION_RESULT(kernel: Kernel) -> str:
+    """What a function has returned, in a program that runs then."""
+    return f"ctx->{call_registers(kernel)[1]}"
 
 
 # The stack pointer, and how many bytes the return takes from the stack: where the

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from pytools.load.program import Program
 
 
-__all__ = ["LostCalls", "MOST_LEVELS", "attach", "find", "level", "under_way"]
+__all__ = ["LostCalls", "MOST_LEVELS", "attach", "find", "level", "space", "under_way"]
 
 MOST_LEVELS = 64  # MOST_NESTED of bpf/calls.h
+WORDS = 3  # of struct call
 TOO_DEEP, NO_ROOM = 0, 1  # enum call_loss
 level = number_from(1, MOST_LEVELS)
 
@@ -49,10 +50,15 @@ def attach(
     targets: Sequence[Target],
     what: str,
 ) -> None:
-    """Attach a program, with its PROBES ``ends`` to where the functions return, and then its PROBES
+    """Attach a program's PROBES ``ends`` to where the functions return, and then its PROBES
     ``begins`` to where they are entered. See ``many_probes.attach``."""
     parts = many_probes.Part("ends", targets, True), many_probes.Part("begins", targets)
     many_probes.attach(options, program, names, parts, what)
+
+
+def space(more: int = 0) -> int:
+    """The room, in u64, for the calls of a thread which have so many more members: CALL_SPACE."""
+    return MOST_LEVELS * (WORDS + more)
 
 
 def under_way(options: argparse.Namespace, program: Program) -> str:

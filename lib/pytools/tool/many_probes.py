@@ -50,10 +50,9 @@ def attach(
     what: str,
     stacks: bool = False,
 ) -> None:
-    """Attach a program, and its PROBES, part by part; ``stacks`` says that they take the kernel's
-    stack. Says what the kernel refuses; raises Failure where it refuses all, with ``what`` there is
+    """Attach the PROBES of a program, part by part, after ``program.attach``; ``stacks`` says that
+    they take the kernel's stack. Says what the kernel refuses; raises Failure where it refuses all, with ``what`` there is
     nothing to do then, and KeyboardInterrupt when the user does not want to wait."""
-    program.attach()
     progress = _progress(options, "attached to")
     total, begun = sum(len(part.targets) for part in parts), 0
     refused: list[Target] = []

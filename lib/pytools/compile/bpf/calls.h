@@ -8,7 +8,8 @@
  * the last call of that function, and a call that never returned is left out when the thread calls
  * a function from the same place of its stack, or from further up.
  *
- * What uses this may define what a call has more (CALL_MEMBERS) before it includes it.
+ * What uses this may define what a call has more (CALL_MEMBERS: of eight bytes each) before it
+ * includes it. $CALL_SPACE is the room that all need (tool/calls.py).
  */
 #include <linux/sched.h>
 #include "verifier.h"
@@ -35,7 +36,7 @@ struct call {
 struct nested {
 	u32 depth;
 	u32 beyond; /* how many of the kernel's functions have been called beyond the limit */
-	u64 words[192]; /* of their struct call */
+	u64 words[$CALL_SPACE]; /* of MOST_NESTED struct call */
 };
 /* By task_struct: the idle tasks of all CPUs have one number. */
 BPF_HASH(threads, u64, struct nested, 10240);

@@ -51,8 +51,9 @@ def attach(
     stacks: bool = False,
 ) -> None:
     """Attach the PROBES of a program, part by part, after ``program.attach``; ``stacks`` says that
-    they take the kernel's stack. Says what the kernel refuses; raises Failure where it refuses all, with ``what`` there is
-    nothing to do then, and KeyboardInterrupt when the user does not want to wait."""
+    they take the kernel's stack. Says what the kernel refuses; raises Failure where it refuses all:
+    there is nothing to ``what`` then. Raises KeyboardInterrupt when the user does not want to
+    wait."""
     progress = _progress(options, "attached to")
     total, begun = sum(len(part.targets) for part in parts), 0
     refused: list[Target] = []

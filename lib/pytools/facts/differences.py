@@ -454,6 +454,18 @@ def RETURN_ADDRESS(kernel: Kernel) -> str:
     )
 
 
+# By which functions of x86 begin whose caller the kernel knows: push %rbp; endbr64.
+_KNOWN_BEGINS = (b"\x55", b"\xf3\x0f\x1e\xfa")
+
+
+def stack_has_caller(kernel: Kernel, code: bytes) -> bool:
+    """Whether the stack that a program takes where a process's function is entered has the caller
+    of the function, whose code is given. Since Linux commit cfa7f3d2c526 (v6.11), x86 looks at the
+    first instruction."""
+    looks = kernel.has_btf and kernel.btf.function("is_uprobe_at_func_entry") is not None
+    return looks and code.startswith(_KNOWN_BEGINS)
+
+
 def has_fentry(kernel: Kernel) -> bool:
     """Whether programs can be attached to functions without kprobes. x86 has what
     it takes since Linux commit fec56f5890d9 (v5.5), arm64 since efc9909fdce0

@@ -286,6 +286,10 @@ class File:
             return None
         return offset + inside
 
+    def code_at(self, offset: int, size: int) -> bytes:
+        """So many bytes of a function, from its offset on; fewer at the file's end."""
+        return os.pread(self.fd, size, offset)
+
     # Functions.
 
     def exported(self) -> Iterator[Function]:

@@ -24,7 +24,6 @@ SECOND_MAP_SHARE = 2
 IN_SECOND_MAP = 1 << 30
 NO_STACK = -14  # -EFAULT
 KEY_MEMBERS = 7  # those of struct stack_key
-CALLER_MEMBERS = 2  # more of them in struct call_key (bpf/call_stacks.h)
 NOBODY = 2**32 - 1
 # In the order of enum stack_loss.
 LOSSES = (
@@ -114,14 +113,11 @@ class Stacks(StackMaps):
         return [self.counted(key, amount) for key, amount in self._growth.since_last().items()]
 
     def counted(self, key: Sequence[Any], amount: int, ongoing: bool = False) -> Counted:
-        """An amount, and whose it is: the members of a struct stack_key (bpf/stack_key.h), of two,
-        as in struct wake_key (bpf/wakes.h), or of a struct call_key (bpf/call_stacks.h)."""
+        """An amount, and whose it is: the members of a struct stack_key (bpf/stack_key.h), or of
+        two, as in struct wake_key (bpf/wakes.h)."""
         (pid, tid, user, kernel, state, comm, thread), waker = key[:KEY_MEMBERS], key[KEY_MEMBERS:]
         process, name = (c_text(each) for each in (comm, thread))
         stacks = self.stack(user), self.stack(kernel)
-        if len(waker) == CALLER_MEMBERS:
-            stacks = stacks[0] and with_caller(stacks[0], waker[-1]), stacks[1]
-            waker = ()
         by = self.counted(waker, amount) if waker and waker[0] != NOBODY and not ongoing else None
         whose = pid, tid, state, process, name
         return Counted(*whose, *stacks, amount, ongoing=ongoing, waker=by)

@@ -187,6 +187,7 @@ class StackTrace(Trace):
 
     kind = "stacks"
     forms = StackForms
+    stacks = Stacks  # reads them
     values: tuple[str, ...] = (
         "pid", "tid", "comm", "thread", "state", "user_stack", "kernel_stack", "amount", "ongoing",
     )  # fmt: skip
@@ -210,7 +211,7 @@ class StackTrace(Trace):
         self._doing = doing or tool.doing
         self._names = names
         self._traced = traced
-        self._stacks = Stacks(traced)
+        self._stacks = self.stacks(traced)
         self._more_lost = {
             f"{what} lost": Growth(traced.maps[counter]) for counter, what in lost_in.items()
         }

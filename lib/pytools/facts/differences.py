@@ -487,6 +487,12 @@ def has_uprobe_multi(kernel: Kernel) -> bool:
     return _enumerator(kernel, "BPF_TRACE_UPROBE_MULTI") is not None
 
 
+def links_see_threads(kernel: Kernel) -> bool:
+    """Whether a link that attaches to places in a file for one process sees all of its threads.
+    Before Linux commit 46ba0e49b642 (v6.10) it saw the first one alone."""
+    return not has_uprobe_multi(kernel) or kernel.version >= (6, 10)
+
+
 # The functions that make system calls of 32-bit programs on a 64-bit kernel.
 _COMPAT_CALLS = {
     "x86_64": (

@@ -14,7 +14,8 @@ __all__ = ["CallStacks"]
 
 
 class CallStacks(Stacks):
-    """The stacks of a program that has ``#include "call_stacks.h"``, and how often each was seen."""
+    """The stacks of a program that has ``#include "call_stacks.h"``, and how often each was
+    seen."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)

@@ -8,6 +8,7 @@ from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.domains import probes
 from pytools.domains.programs import files_of
+from pytools.facts.differences import links_see_threads
 from pytools.facts.kernel import running
 from pytools.load.multi_attach import Target
 from pytools.load.program import Program
@@ -57,6 +58,10 @@ def attach(
     progress = _progress(options, "attached to")
     total, begun = sum(len(part.targets) for part in parts), 0
     refused: list[Target] = []
+    pid = -1
+    # Others do not get into the kernel where they call the same function.
+    if options.pid is not None and len(options.pid) == 1 and links_see_threads(running()):
+        (pid,) = options.pid
     for label, targets, returns in parts:
         left = [target for target in targets if target not in refused]
         before = begun + len(targets) - len(left)
@@ -65,7 +70,7 @@ def attach(
             progress(before + done, total)
 
         if left:
-            refused += program.attach_many(label, left, tell, returns, stacks)
+            refused += program.attach_many(label, left, tell, returns, stacks, pid)
         begun += len(targets)
     name_refused(options, refused, names, what)
 

@@ -20,6 +20,8 @@
 
 /* How many calls of a thread may be nested; the kernel returns from as many of a process's. */
 #define MOST_NESTED 64
+/* How many calls that ended unseen are left out at a time: more take the verifier long. */
+#define MOST_LEFT_OUT 16
 /* Of two places further apart than this, one is on another stack. */
 #define USER_STACK_BYTES (8 << 20)
 #define KERNEL_STACK_BYTES (16 << 10)
@@ -96,7 +98,7 @@ static inline struct call *begin_call(u64 stack, u64 probe)
 		}
 	}
 	depth = nested->depth;
-	for (int i = 0; i < MOST_NESTED && depth; i++) {
+	for (int i = 0; i < MOST_LEFT_OUT && depth; i++) {
 		call = call_at(nested, depth - 1);
 		if (!has_ended(call, stack, probe))
 			break;

@@ -21,7 +21,7 @@ __all__ = ["LostCalls", "MOST_LEVELS", "attach", "find", "level", "space", "unde
 
 MOST_LEVELS = 64  # MOST_NESTED of bpf/calls.h
 WORDS = 3  # of struct call
-TOO_DEEP, NO_ROOM = 0, 1  # enum call_loss
+TOO_DEEP, NO_ROOM, NOT_RETURNED = range(3)  # enum call_loss
 level = number_from(1, MOST_LEVELS)
 
 
@@ -76,12 +76,16 @@ class LostCalls:
         self._say = say
 
     def since_last(self) -> tuple[int, Mapping[str, int]]:
-        """How many calls were lost since the last time, and how many were ``too_deep``."""
+        """How many calls were lost since the last time, and how many were ``too_deep``, or have
+        ``not_returned``."""
         counts = self._growth.since_last()
-        lost, deep = counts.get(NO_ROOM, 0), counts.get(TOO_DEEP, 0)
-        if lost:
-            self._say(f"{lost} calls lost: too many threads call the functions")
-        if not deep:
-            return lost, {}
-        self._say(f"{deep} calls not timed: they were within {MOST_LEVELS} others of their thread")
-        return lost, {"too_deep": deep}
+        for kind, why in (
+            (NO_ROOM, "lost: too many threads call the functions"),
+            (TOO_DEEP, f"not timed: they were within {MOST_LEVELS} others of their thread"),
+            (NOT_RETURNED, "not timed: they were left by a jump or an exception, or unseen"),
+        ):
+            if counts.get(kind):
+                self._say(f"{counts[kind]} calls {why}")
+        beside = {"too_deep": counts.get(TOO_DEEP), "not_returned": counts.get(NOT_RETURNED)}
+        lost = counts.get(NO_ROOM, 0)
+        return lost, {reason: number for reason, number in beside.items() if number}

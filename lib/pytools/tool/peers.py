@@ -344,9 +344,9 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "funclatency": [
         _CGROUP,
         _output(
-            "Each call counts, up to 64 of a thread that are nested in each other. Without --level, "
-            "bcc's tool counts the innermost alone, and takes the time of one function for that of "
-            "another that it calls."
+            "Each call counts, up to 64 of a thread that are nested in each other. Without "
+            "--level, bcc's tool counts the innermost alone, and takes the time of one function "
+            "for that of another that it calls."
         ),
         _output("Average and total are printed with --summary, and so are percentiles."),
         _output(

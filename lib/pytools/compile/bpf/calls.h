@@ -46,8 +46,8 @@ BPF_HASH(threads, u64, struct nested, 10240);
 BPF_ARRAY(no_calls, struct nested, 1);
 
 /* What is not timed: places in calls_lost. */
-enum call_loss { TOO_DEEP, NO_ROOM };
-BPF_PERCPU_ARRAY(calls_lost, u64, 2);
+enum call_loss { TOO_DEEP, NO_ROOM, NOT_RETURNED };
+BPF_PERCPU_ARRAY(calls_lost, u64, 3);
 
 static inline bool in_kernel(u64 stack)
 {
@@ -102,6 +102,7 @@ static inline struct call *begin_call(u64 stack, u64 probe)
 		call = call_at(nested, depth - 1);
 		if (!has_ended(call, stack, probe))
 			break;
+		calls_lost.increment(NOT_RETURNED);
 		depth--;
 	}
 	if (depth >= $MOST_LEVELS) {
@@ -136,6 +137,8 @@ static inline struct call *end_call(u64 stack, u64 probe)
 			return NULL;
 		}
 		if (call->probe == probe && (in_kernel(call->stack) || call->stack == stack)) {
+			if (nested->depth > place + 1)
+				calls_lost.increment(NOT_RETURNED, nested->depth - place - 1);
 			nested->depth = place;
 			return call;
 		}

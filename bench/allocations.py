@@ -20,16 +20,16 @@ LIMIT = 0.80
 ONCE = "100000"  # seconds between two tables
 
 
-class _Load:
-    """The load, which begins a round when it is told to."""
+class Load:
+    """A load of so many events a round, which begins one when it is told to."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, name: str, count: int) -> None:
         self.process = subprocess.Popen(
-            [str(place.load("allocations")), str(COUNT), str(load_cpu())],
+            [str(place.load(name)), str(count), str(load_cpu())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
-    def __enter__(self) -> _Load:
+    def __enter__(self) -> Load:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -46,7 +46,7 @@ class _Load:
             if line == b"\n":
                 return parts
             parts.append(int(line))
-        raise Trouble("the load of memleak has ended")
+        raise Trouble(f"the load {self.process.args[0]} has ended")
 
 
 def measure(place: Place) -> list[Row]:
@@ -57,7 +57,7 @@ def measure(place: Place) -> list[Row]:
     for number in range(ROUNDS):
         for name, command in commands.items():
             progress(f"memleak {number + 1}/{ROUNDS}: {name}")
-            with _Load(place) as load:
+            with Load(place, "allocations", COUNT) as load:
                 alone = load.run()
                 command = installed.with_tracefs([*command, "-p", str(load.process.pid), ONCE])
                 with place.tool(name, command) as running:

@@ -62,9 +62,17 @@ TOOLS = {
     "dcstat": ["1", "1"],
     "ext4dist": ["1", "1"],
     "ext4slower": [],
+    "funclatency": ["-d", "1", "c:getppid"],
+    "funcslower": ["c:getppid"],
+    "stackcount": ["-D", "1", "c:getppid"],
 }
 # What ours cannot start without.
-NEEDED = {"biolatpcts": [DISK], "memleak": ["-p", str(os.getpid())], "dirtop": ["-d", "/"]}
+NEEDED = {
+    "biolatpcts": [DISK],
+    "memleak": ["-p", str(os.getpid())],
+    "dirtop": ["-d", "/"],
+    **dict.fromkeys(("funclatency", "funcslower", "stackcount"), ["c:getppid"]),
+}
 # Those that run only where there are kprobes.
 NEED_FUNCTIONS = (
     "vfsstat", "filelife", "oomkill", "cputhrottle", "capable", "cachestat", "cachetop", "filetop",

@@ -94,6 +94,10 @@ SAMPLES = {
     "lock": "0xffffffff81000000",
     "order": "acq_total",
     "wqname": "events",
+    "level": "2",
+    "min_ms": "1",
+    "min_us": "1",
+    "arguments": "2",
 }
 
 

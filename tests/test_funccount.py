@@ -357,14 +357,14 @@ def test_names_of_what_is_refused_are_on_standard_error(capsys: Any) -> None:
     names = [f"f{number}" for number in range(20)]
     refused = [Target("function", name, number) for number, name in enumerate(names)]
     person = argparse.Namespace(tool="funccount", waiting=True)
-    many_probes.name_refused(person, refused[:2], names)
+    many_probes.name_refused(person, refused[:2], names, "count")
     assert capsys.readouterr().err == (
         "funccount: the kernel lets nobody attach to 2 of them: f0, f1\n"
     )
-    many_probes.name_refused(person, [], names)
+    many_probes.name_refused(person, [], names, "count")
     assert capsys.readouterr().err == ""
     with pytest.raises(Failure, match="there is nothing to count"):
-        many_probes.name_refused(person, refused, names)
+        many_probes.name_refused(person, refused, names, "count")
     assert capsys.readouterr().err.endswith(
         ": f0, f1, f10, f11, f12, f13, f14, f15, f16, f17, ...\n"
     )

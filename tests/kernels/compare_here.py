@@ -35,8 +35,10 @@ from here_work import (  # noqa: E402
     bcc_patterns,
     bcc_samples,
     bcc_sizes,
+    bcc_ways,
     calls,
     datagrams,
+    few_are_slow,
     hosts,
     hot,
     interrupts,
@@ -46,7 +48,9 @@ from here_work import (  # noqa: E402
     look_ups,
     matches,
     named,
+    nested,
     our_leaks,
+    our_ways,
     received,
     samples,
     shells,
@@ -55,6 +59,7 @@ from here_work import (  # noqa: E402
     sums,
     tails,
     total,
+    two_ways,
 )
 from interrupts import interrupt_counts  # noqa: E402
 from support import all_tools  # noqa: E402
@@ -191,6 +196,31 @@ CHECKS = [
         lambda rows: {"getppid": sum(row["count"] for row in rows)},
         "bcc's tool counts tracepoints, and fails at the end when it prints their names: it takes "
         "them for bytes, and they are text.",
+    ),
+    Check(
+        "funclatency",
+        "100 calls of a function, each of which calls itself nine times (`-p`)",
+        nested,
+        lambda printed: {"calls": total(matches(r"^ +(\d+ -> \d+) +: (\d+)", printed))[""]},
+        lambda rows: {"calls": sum(row["samples"] for row in rows)},
+        "bcc's tool has one start for each thread. A call within another one overwrites it, so "
+        "that the innermost call alone is counted, if not asked for levels (`-l`).",
+    ),
+    Check(
+        "funcslower",
+        "1,000 calls of a function, of which 10 take 50 ms (`-m 40 -p`)",
+        few_are_slow,
+        lambda printed: {"slow": len(tails(r"^program .*:(wait_for)", printed))},
+        lambda rows: {"slow": len(rows)},
+        "",
+    ),
+    Check(
+        "stackcount",
+        "a function that two others call, 300 and 700 times (`-U -p`)",
+        two_ways,
+        bcc_ways,
+        our_ways,
+        "",
     ),
     Check(
         "memleak",

@@ -228,12 +228,13 @@ int main(void)
 
 
 @contextlib.contextmanager
-def program(folder: Path, source: str) -> Iterator[Any]:
+def program(folder: Path, source: str, *arguments: str) -> Iterator[Any]:
     """A C program that waits for a line."""
     (folder / "program.c").write_text(source)
     options = ["-w", "-O0", "-fno-omit-frame-pointer", "-o", str(folder / "program")]
     subprocess.run(["gcc", *options, str(folder / "program.c")], check=True)
-    with subprocess.Popen([folder / "program"], stdin=-1, stdout=-1) as child:
+    command = [folder / "program", *arguments]
+    with subprocess.Popen(command, stdin=-1, stdout=-1) as child:
         try:
             yield child
         finally:
@@ -370,3 +371,61 @@ def lines(entered: list[str]) -> Found:
 
 def tails(pattern: str, printed: bytes) -> list[str]:
     return re.findall(pattern, printed.decode("utf-8", "replace"), re.M)
+
+
+# Functions.
+
+NESTED = r"""
+#include <unistd.h>
+int fall(int depth) { return depth ? fall(depth - 1) + 1 : 0; }
+static int left(void) { return fall(0) + 1; }
+static int right(void) { return fall(0) + 2; }
+int wait_for(int us) { return us ? usleep(us) : 0; }
+int main(int argc, char **argv)
+{
+	char line;
+
+	read(0, &line, 1);
+	for (int i = 0; argc > 2 && i < 1000; i++)
+		wait_for(i % 100 ? 0 : 50000);
+	for (int i = 0; argc == 1 && i < 100; i++)
+		fall(9);
+	for (int i = 0; argc == 2 && i < 1000; i++)
+		i % 10 < 3 ? left() : right();
+	write(1, "done\n", 5);
+	read(0, &line, 1);
+}
+"""
+
+
+def nested(folder: Path) -> Generator[Any, None, None]:
+    with program(folder, NESTED) as child:
+        yield ["-p", str(child.pid), f"{folder}/program:fall"]
+        tell(child, b"done\n")
+        yield None
+        yield {"calls": 1000}
+
+
+def two_ways(folder: Path) -> Generator[Any, None, None]:
+    with program(folder, NESTED, "two ways") as child:
+        yield ["-U", "-p", str(child.pid), f"{folder}/program:fall"]
+        tell(child, b"done\n")
+        yield None
+        yield {"by left": 300, "by right": 700}
+
+
+def bcc_ways(printed: bytes) -> Found:
+    found = re.findall(rb"^  fall\n  (\w+)\n(?:  .+\n)*?    (\d+)$", printed, re.M)
+    return {f"by {name.decode()}": int(count) for name, count in found}
+
+
+def our_ways(rows: list[dict[str, Any]]) -> Found:
+    return {f"by {row['user_stack'].split(';')[-2]}": row["count"] for row in rows}
+
+
+def few_are_slow(folder: Path) -> Generator[Any, None, None]:
+    with program(folder, NESTED, "some", "wait") as child:
+        yield ["-m", "40", "-p", str(child.pid), f"{folder}/program:wait_for"]
+        tell(child, b"done\n")
+        yield None
+        yield {"slow": 10}

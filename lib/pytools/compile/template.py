@@ -583,6 +583,11 @@ def _expand_hooks(
                 hook, head = _HEADS[word](arguments, kernel)
         except (ValueError, AttributeError, IndexError):
             raise TemplateError(f"cannot read {match.group(0).splitlines()[0]}") from None
+        before = sum(hook.target == known.target for known in hooks if known.kind == hook.kind)
+        if before and word == "RAW_TRACEPOINT":  # of another part of the template
+            program = f"{hook.program}__{before + 1}"
+            head = head.replace(hook.program, program, 1)
+            hook = hook._replace(program=program)
         hooks.append(hook)
         return head
 

@@ -383,7 +383,7 @@ def _find_usdt(file: File, name: str, regex: bool) -> list[Found]:
     for probe in file.probes():
         label = f"{probe.provider}:{probe.name}"
         if matches(probe.name) or matches(label):
-            place = Target("user", label, 0, file, probe.offset, probe.semaphore)
+            place = Target("usdt", label, 0, file, probe.offset, probe.semaphore)
             places.setdefault(label, []).append(place)
     head = os.path.basename(file.path)
     return [Found(f"{head}:{label}", places[label]) for label in sorted(places)]

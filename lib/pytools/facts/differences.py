@@ -20,7 +20,9 @@ __all__ = [
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_ARGUMENTS",
     "COMPAT_CALL", "COMPAT_PARAMETER", "COMPAT_REGISTERS", "COMPLETION_ARGUMENTS", "DELAYED_TASKS",
     "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
-    "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
+    "FOURTH_ARGUMENT", "FSYNC_CALLERS",
+    "FUNCTION_ARGUMENTS", "FUNCTION_RESULT",
+    "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
     "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS",
     "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
     "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
@@ -383,6 +385,17 @@ def call_registers(kernel: Kernel) -> tuple[list[str], str]:
     raise Failure(f"functions' arguments are not known on {os.uname().machine}")
 
 
+def FUNCTION_ARGUMENTS(kernel: Kernel) -> str:
+    """The first six arguments of a function, fewer where fewer are in registers, with commas
+    between them; in a program that runs when it is called."""
+    return ", ".join(f"ctx->{register}" for register in call_registers(kernel)[0][:6])
+
+
+def FUNCTION_RESULT(kernel: Kernel) -> str:
+    """What a function has returned, in a program that runs then."""
+    return f"ctx->{call_registers(kernel)[1]}"
+
+
 # The stack pointer, and how many bytes the return takes from the stack: where the
 # call puts the address to return to, not into a register.
 _STACK = {
@@ -441,6 +454,18 @@ def RETURN_ADDRESS(kernel: Kernel) -> str:
     )
 
 
+# By which functions of x86 begin whose caller the kernel knows: push %rbp; endbr64.
+_KNOWN_BEGINS = (b"\x55", b"\xf3\x0f\x1e\xfa")
+
+
+def stack_has_caller(kernel: Kernel, code: bytes) -> bool:
+    """Whether the stack that a program takes where a process's function is entered has the caller
+    of the function, whose code is given. Since Linux commit cfa7f3d2c526 (v6.11), x86 looks at the
+    first instruction."""
+    looks = kernel.has_btf and kernel.btf.function("is_uprobe_at_func_entry") is not None
+    return looks and code.startswith(_KNOWN_BEGINS)
+
+
 def has_fentry(kernel: Kernel) -> bool:
     """Whether programs can be attached to functions without kprobes. x86 has what
     it takes since Linux commit fec56f5890d9 (v5.5), arm64 since efc9909fdce0
@@ -460,6 +485,12 @@ def has_uprobe_multi(kernel: Kernel) -> bool:
     commit 89ae89f53d20 (v6.6). A hundred are detached in a fortieth of a second then, where
     the perf events of before take a tenth of a second each."""
     return _enumerator(kernel, "BPF_TRACE_UPROBE_MULTI") is not None
+
+
+def links_see_threads(kernel: Kernel) -> bool:
+    """Whether a link that attaches to places in a file for one process sees all of its threads.
+    Before Linux commit 46ba0e49b642 (v6.10) it saw the first one alone."""
+    return not has_uprobe_multi(kernel) or kernel.version >= (6, 10)
 
 
 # The functions that make system calls of 32-bit programs on a 64-bit kernel.

@@ -268,6 +268,11 @@ class File:
                 return section
         return None
 
+    @property
+    def is_go(self) -> bool:
+        """Whether it has code that Go's own compiler has made."""
+        return any(self._named(name) for name in (b".gopclntab", b".data.rel.ro.gopclntab"))
+
     def offset_of(self, address: int, code: bool = False) -> int | None:
         """The offset in the file of what is at an address of the program (relative to
         where it is loaded, if it is position-independent); None where nothing of
@@ -280,6 +285,10 @@ class File:
         if inside >= size or (code and not executable):
             return None
         return offset + inside
+
+    def code_at(self, offset: int, size: int) -> bytes:
+        """So many bytes of a function, from its offset on; fewer at the file's end."""
+        return os.pread(self.fd, size, offset)
 
     # Functions.
 

@@ -42,8 +42,9 @@ _KINDS = (("kprobe", "uprobe"), ("kretprobe", "uretprobe"))
 
 class Target(NamedTuple):
     """A place to attach to: ``kind`` is ``function`` (name: its symbol), ``tracepoint``
-    (CATEGORY:NAME), or ``user`` (an instruction at an offset in a file, with the offset
-    of its semaphore, if it has one); ``number`` is what the program is told."""
+    (CATEGORY:NAME), ``user`` (a function at an offset in a file), or ``usdt`` (an instruction
+    there, with the offset of its semaphore, if it has one); ``number`` is what the program is
+    told."""
 
     kind: str
     name: str
@@ -64,7 +65,9 @@ class _Many:
         progress: Progress,
         returns: bool = False,
         pid: int = -1,
+        stacks: bool = False,
     ) -> None:
+        self._stacks = stacks
         self._kprobe, self._uprobe = _KINDS[returns]
         self._returns = returns
         self._pid = pid
@@ -86,10 +89,10 @@ class _Many:
                 raise Failure(f"cannot attach to function {functions[0].name} and its return")
             self._functions_one_by_one(functions)
         self._tracepoints([target for target in targets if target.kind == "tracepoint"])
-        files: dict[int, list[Target]] = {}
+        files: dict[tuple[int, ...], list[Target]] = {}
         for target in targets:
             if target.file is not None:
-                files.setdefault(target.file.fd, []).append(target)
+                files.setdefault(target.file.identity, []).append(target)
         for places in files.values():
             if not self._places_at_once(places):
                 self._places_one_by_one(places)
@@ -188,7 +191,7 @@ class _Many:
         from pytools.facts.btf import TYPEDEF
 
         targets = self._calls_together(targets)
-        raw = differences.raw_tracepoints_count(self._running) and bool(targets)
+        raw = self._takes_raw and bool(targets)
         types = set(self._running.btf.names(TYPEDEF)) if raw else set()
         for target in targets:
             category, _, name = target.name.partition(":")
@@ -202,6 +205,12 @@ class _Many:
                     pass
             self._tracepoint(target.name, self._load("tracepoint", target.number))
             self._attached()
+
+    @property
+    def _takes_raw(self) -> bool:
+        """Whether raw tracepoints are in place of tracepoints: they are not for programs that take
+        stacks, which would begin with what runs the program."""
+        return not self._stacks and differences.raw_tracepoints_count(self._running)
 
     def _tracepoint(self, name: str, program: int) -> None:
         number = self._running.tracepoint_id(*name.split(":"))
@@ -231,7 +240,7 @@ class _Many:
             if not count:
                 continue
             # The faster one has no number where a call returns.
-            if way == "sys_enter" and differences.raw_tracepoints_count(self._running):
+            if way == "sys_enter" and self._takes_raw:
                 attach.raw_tracepoint(self._attachment, way, self._load("raw_tracepoint", index))
             else:
                 self._tracepoint(f"raw_syscalls:{way}", self._load("tracepoint", index))
@@ -287,12 +296,14 @@ def attach_many(
     progress: Progress,
     returns: bool = False,
     pid: int = -1,
+    stacks: bool = False,
 ) -> list[Target]:
     """Attach a program (of a template's PROBES) to all targets, or to where these functions return;
     those that the kernel refuses are returned. Places in files are those of one process with
-    ``pid``. ``progress`` is told how many of how many are done, each time that some are. Raises
-    Failure where nothing can be attached."""
+    ``pid``. ``stacks`` says that the program takes the kernel's stack. ``progress`` is told how
+    many of how many are done, each time that some are. Raises Failure where nothing can be
+    attached."""
     attach.more_descriptors()
-    many = _Many(attachment, loaded, spec, settings, running, progress, returns, pid)
+    many = _Many(attachment, loaded, spec, settings, running, progress, returns, pid, stacks)
     many.attach(targets)
     return many.refused

@@ -96,11 +96,18 @@ class Program:
         return new
 
     def attach_many(
-        self, label: str, targets: Sequence[Target], progress: Callable[[int, int], None]
+        self,
+        label: str,
+        targets: Sequence[Target],
+        progress: Callable[[int, int], None],
+        returns: bool = False,
+        stacks: bool = False,
+        pid: int = -1,
     ) -> list[Target]:
-        """Attach the template's PROBES of that label to all targets; those that the
-        kernel refuses are returned. ``progress`` is told how many of how many are
-        done. After ``attach``; raises Failure."""
+        """Attach the template's PROBES of that label to all targets, or to where these functions
+        return; those that the kernel refuses are returned. ``progress`` is told how many of how
+        many are done; ``stacks`` says that the program takes the kernel's stack; with ``pid``,
+        places in files are those of one process. After ``attach``; raises Failure."""
         from pytools.load.multi_attach import attach_many  # not for most tools
 
         assert self._attachment is not None
@@ -108,7 +115,7 @@ class Program:
         said = len(self._attachment.said)
         refused = attach_many(
             self._attachment, self._loaded, spec, self._source.settings, targets, self._running,
-            progress,
+            progress, returns, pid, stacks,
         )  # fmt: skip
         for line in self._attachment.said[said:]:
             self._say(f"attached to {line}")

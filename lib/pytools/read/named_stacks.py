@@ -58,11 +58,17 @@ class NamedStack(NamedTuple):
     ongoing: bool = False
     waker: NamedStack | None = None
 
+    @property
+    def is_of_process(self) -> bool:
+        """Whether it is one process's: a tool may not tell them apart."""
+        return bool(self.pid or self.comm)
+
 
 class StackNames:
     """Names stacks. ``offsets`` and ``addresses`` say that each function has how far into it the
     place is, and its address; ``files`` that each has the file or the part of the kernel that it is
-    in; the kernel's functions that ``innermost`` calls are left out;
+    in; the kernel's functions that ``innermost`` calls are left out, and so is itself if * is its
+    end, which stands for all that begin so;
     ``state_words`` gives the words for a state. Without ``user`` there are no processes' stacks,
     and no child process that looks names up; without ``kernel``, the kernel's are not shown.
 
@@ -198,6 +204,9 @@ class StackNames:
                     continue
                 if innermost and symbol.name == innermost:
                     frames.clear()
+                elif innermost[-1:] == "*" and symbol.name.startswith(innermost[:-1]):
+                    frames.clear()
+                    continue
                 name = self._text(symbol, symbol.offset + address - site, kind == KERNEL)
             if self._addresses:
                 name += f" [{address:#x}]"

@@ -6,7 +6,7 @@ import struct
 from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.text import c_text
 from pytools.read.growth import Growth
-from pytools.read.stacks import Counted, StackMaps
+from pytools.read.stacks import Counted, StackMaps, with_caller
 from pytools.load.program import Program
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ class Outstanding:
     def counted(self, site: Site, comm: str) -> Counted:
         """The stack of a site, to be named."""
         stack = self.stacks.stack(site.stack)
-        if site.caller and stack is not None and stack[1:2] != [site.caller]:
-            stack = [*stack[:1], site.caller, *stack[1:]]
+        if stack is not None:
+            stack = with_caller(stack, site.caller)
         user, kernel = (stack, []) if site.pid else ([], stack)
         return Counted(site.pid, 0, 0, comm, "", user, kernel, 0)
 

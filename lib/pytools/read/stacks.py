@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from typing import Any, Sequence
 
 
-__all__ = ["COUNTS", "STACKS", "Counted", "StackMaps", "Stacks", "map_sizes", "sizes"]
+__all__ = [
+    "COUNTS", "STACKS", "Counted", "StackMaps", "Stacks", "map_sizes", "sizes", "with_caller",
+]  # fmt: skip
 
 # How many stacks, and how many counts, there is room for; as bcc has it.
 STACKS, COUNTS = 16384, 40960
@@ -49,6 +51,16 @@ class Counted(NamedTuple):
     names: tuple[Symbol, ...] = ()
     ongoing: bool = False
     waker: Counted | None = None
+
+
+def with_caller(stack: list[int], caller: int) -> list[int]:
+    """A stack that was taken where a function is entered, with its caller, if that is known: the
+    kernel may have left it out.
+
+    >>> with_caller([1, 3], 2), with_caller([1, 2, 3], 2), with_caller([1], 0)
+    ([1, 2, 3], [1, 2, 3], [1])
+    """
+    return stack if not caller or stack[1:2] == [caller] else [*stack[:1], caller, *stack[1:]]
 
 
 def map_sizes(stacks: int) -> dict[str, int]:

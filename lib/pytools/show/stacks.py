@@ -73,6 +73,9 @@ class StackForms:
         for stack, amount in stacks.items():
             for frame in reversed(self._frames(stack, BOUNDARY)):
                 yield f"    {escape(frame.name)}\n"
+            if not stack.is_of_process:
+                yield f"        {amount}\n\n"
+                continue
             state = "" if stack.state is None else f", {stack.state}{ongoing_word(stack)}"
             yield f"    {'-':<16} {self._named(stack)}{state}\n"
             yield f"        {amount}\n\n"
@@ -90,6 +93,8 @@ class StackForms:
 
     def _whose(self, stack: NamedStack) -> list[str]:
         """The names of the process, and of the thread if that is asked for."""
+        if not stack.is_of_process:
+            return []
         return [stack.comm, *([stack.thread or ""] if self._threads else [])]
 
     def _frames(self, stack: NamedStack, boundary: Frame) -> list[Frame]:

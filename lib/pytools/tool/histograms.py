@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HistogramTool", "HistogramTrace", "Key"]
 
-_UNITS = {"msecs": ("-m", "--milliseconds"), "nsecs": ("-N", "--nanoseconds")}
+_UNITS = {
+    "usecs": ("-u", "--microseconds"),
+    "msecs": ("-m", "--milliseconds"),
+    "nsecs": ("-N", "--nanoseconds"),
+}
 
 
 class Key(NamedTuple):
@@ -45,6 +49,7 @@ class HistogramTool(Tool):
     ``scale`` and ``label`` are as in ``Histogram`` and ``HistogramTrace``; ``keys`` what may tell
     histograms apart; ``about_values`` and ``about_counts`` the text about the rows in the manual
     page; ``summary`` more names of the option --summary, ``timestamp`` the names of that option.
+    Without ``intervals``, the tool has options of its own in place of ``[interval [count]]``.
 
     In the template ``$SAMPLES`` stands for the maps, for ``add_sample(id, nanoseconds)``, or
     ``add_sample(id, value)`` where the scale is linear, and for the counter ``samples_lost``;
@@ -62,9 +67,10 @@ class HistogramTool(Tool):
         about_counts: str,
         summary: Sequence[str] = (),
         timestamp: Sequence[str] = ("-T", "--timestamp"),
+        intervals: bool = True,
         **declared: Any,
     ) -> None:
-        super().__init__(text, intervals=True, **declared)
+        super().__init__(text, intervals=intervals, **declared)
         self.units = units
         self.scale = scale
         self.label = label
@@ -78,7 +84,9 @@ class HistogramTool(Tool):
 
     def _add_units(self) -> None:
         self.set_defaults(unit=self.units[0])
-        names = {"msecs": "milliseconds, not microseconds", "nsecs": "nanoseconds"}
+        names = {"usecs": "microseconds", "msecs": "milliseconds", "nsecs": "nanoseconds"}
+        if self.units[0] == "usecs":
+            names["msecs"] += ", not microseconds"
         group: Any = self
         if len(self.units) > 2:
             group = self.add_mutually_exclusive_group()
@@ -180,7 +188,8 @@ class HistogramTrace(Trace):
     ``counted`` their counts. ``losses`` are more of them: how many samples, and by reason what
     JSON names apart. ``whole`` says that what is still traced is in none, so that the program is
     detached before they are read for the last time. ``heading`` is that of HistogramWriter.
-    ``attach`` attaches the program if ``Program.attach`` without arguments does not."""
+    ``attach`` and ``detach`` attach and detach the program if those of ``Program`` without
+    arguments do not; with ``anew``, what was counted before all was attached is left out."""
 
     kind = "histograms"
 
@@ -196,6 +205,8 @@ class HistogramTrace(Trace):
         losses: Callable[[Program], Callable[[], tuple[int, Mapping[str, int]]]] | None = None,
         whole: bool = True,
         attach: Callable[[Program], None] = Program.attach,
+        detach: Callable[[Program], None] = Program.detach,
+        anew: bool = False,
         doing: str = "",
         heading: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
     ) -> None:
@@ -206,7 +217,11 @@ class HistogramTrace(Trace):
         self._losses = losses(traced) if losses else None
         self._whole = whole
         self._doing = doing or tool.doing
-        self.attach(functools.partial(attach, traced))
+        self._traced, self._detach = traced, detach
+        self.attach(functools.partial(attach, traced), *[histograms] * anew)
+
+    def detach(self) -> None:
+        self._detach(self._traced)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         keyed, lost = self._histograms()

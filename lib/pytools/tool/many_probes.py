@@ -1,10 +1,15 @@
-"""Attaching to as many probes as a user's patterns match: how far it is, and what is refused."""
+"""Attaching to as many probes as a user's patterns match: which they are, how far it is, and what
+is refused."""
 from __future__ import annotations
 
 import argparse
 
-from pytools.base.annotations import TYPE_CHECKING
+from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
+from pytools.domains import probes
+from pytools.domains.programs import files_of
+from pytools.facts.differences import links_see_threads
+from pytools.facts.kernel import running
 from pytools.load.multi_attach import Target
 from pytools.load.program import Program
 from pytools.show.output import complain
@@ -14,24 +19,60 @@ if TYPE_CHECKING:
     from typing import Callable, Sequence
 
 
-__all__ = ["attach", "detach"]
+__all__ = ["Part", "attach", "detach", "find"]
 
 MOST_NAMED = 10  # of those that can't be attached to
+
+
+def find(
+    options: argparse.Namespace, patterns: Sequence[str], regexp: bool, say: Callable[[str], None]
+) -> tuple[list[str], list[Target]]:
+    """What the patterns stand for: as ``probes.find_all``. Libraries are those of the processes
+    that the options name; ``say`` is told which of them do not have theirs."""
+    return probes.find_all(
+        running(), patterns, regexp, lambda name: files_of(name, options.pid, say)
+    )
+
+
+class Part(NamedTuple):
+    """The PROBES of a program with that label, and what they are attached to: targets, each of
+    which has the number of its name, or where they return."""
+
+    label: str
+    targets: Sequence[Target]
+    returns: bool = False
 
 
 def attach(
     options: argparse.Namespace,
     program: Program,
-    label: str,
     names: Sequence[str],
-    targets: Sequence[Target],
+    parts: Sequence[Part],
+    what: str,
+    stacks: bool = False,
 ) -> None:
-    """Attach a program, and its PROBES of that label to the targets, each of which has the number
-    of its name. Says which of them the kernel refuses; raises Failure where it refuses all, and
-    KeyboardInterrupt when the user does not want to wait."""
-    program.attach()
-    refused = program.attach_many(label, targets, _progress(options, "attached to"))
-    name_refused(options, refused, names)
+    """Attach the PROBES of a program, part by part, after ``program.attach``; ``stacks`` says that
+    they take the kernel's stack. Says what the kernel refuses; raises Failure where it refuses all:
+    there is nothing to ``what`` then. Raises KeyboardInterrupt when the user does not want to
+    wait."""
+    progress = _progress(options, "attached to")
+    total, begun = sum(len(part.targets) for part in parts), 0
+    refused: list[Target] = []
+    pid = -1
+    # Others do not get into the kernel where they call the same function.
+    if options.pid is not None and len(options.pid) == 1 and links_see_threads(running()):
+        (pid,) = options.pid
+    for label, targets, returns in parts:
+        left = [target for target in targets if target not in refused]
+        before = begun + len(targets) - len(left)
+
+        def tell(done: int, _: int, before: int = before) -> None:
+            progress(before + done, total)
+
+        if left:
+            refused += program.attach_many(label, left, tell, returns, stacks, pid)
+        begun += len(targets)
+    name_refused(options, refused, names, what)
 
 
 def detach(options: argparse.Namespace, program: Program) -> None:
@@ -47,14 +88,15 @@ def _progress(options: argparse.Namespace, text: str, ends: bool = True) -> Call
 
 
 def name_refused(
-    options: argparse.Namespace, refused: Sequence[Target], names: Sequence[str]
+    options: argparse.Namespace, refused: Sequence[Target], names: Sequence[str], what: str
 ) -> None:
-    """Say which were not attached to. Raises Failure where that is all."""
+    """Say which were not attached to. Raises Failure where that is all: there is nothing to
+    ``what`` then."""
     missing = sorted({names[target.number] for target in refused})
     if missing:
         some = ", ".join([*missing[:MOST_NAMED], *["..."][: len(missing) > MOST_NAMED]])
         if options.waiting is not None:
-            what = f"the kernel lets nobody attach to {len(missing)} of them: {some}"
-            complain(f"{options.tool}: {what}")
+            refusal = f"the kernel lets nobody attach to {len(missing)} of them: {some}"
+            complain(f"{options.tool}: {refusal}")
         if len(missing) == len(names):
-            raise Failure("there is nothing to count")
+            raise Failure(f"there is nothing to {what}")

@@ -341,6 +341,42 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("Several patterns may be given. bcc's tool takes one."),
     ],
+    "funclatency": [
+        _CGROUP,
+        _output(
+            "Each call counts, up to 64 of a thread that are nested in each other. Without "
+            "--level, bcc's tool counts the innermost alone, and takes the time of one function "
+            "for that of another that it calls."
+        ),
+        _output("Average and total are printed with --summary, and so are percentiles."),
+        _output(
+            "A function of a process's own program has the name or the path of the program before "
+            "it, also with --pid. In libbpf-tools, it may have a colon alone.", LIBBPF_TOOLS,
+        ),
+        _output(
+            "With --function, the histograms of all processes are one. bcc's tool prints one for "
+            "each process if the function is a program's; ours does with --pids."
+        ),
+        _output("Several patterns may be given. bcc's tool takes one."),
+    ],
+    "funcslower": [
+        _output(
+            "A function may be a pattern with * and ?, and there may be any number of them. bcc's "
+            "tool takes six."
+        ),
+        _output(
+            "Each call counts, also of functions that call each other. bcc's tool follows the "
+            "innermost alone."
+        ),
+        _output(
+            "With --timestamp, times count from the start of the tool. bcc's tool counts from the "
+            "first event."
+        ),
+        _output(
+            "With --kernel-stack, a call of a program's function has no stack of the kernel. bcc's "
+            "tool prints that of the trap."
+        ),
+    ],
     "futexctn": [
         _DEPTH,
         _output(
@@ -559,6 +595,21 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         Difference("--distributed", "--dist", of=LIBBPF_TOOLS),
         Difference("--count", "--events", of=LIBBPF_TOOLS),
         _output("COUNT and the maximum are columns more, behind those of bcc's tool."),
+    ],
+    "stackcount": [
+        Difference(
+            "--debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
+        ),
+        _output("With --verbose, bcc's tool prints the addresses. Ours does with --address."),
+        _output(
+            "Processes are told apart without --perpid if user stacks are shown: their functions "
+            "have names only then."
+        ),
+        _output(
+            "The direct caller of a program's function is always there. Before Linux v6.11, bcc's "
+            "tool misses it."
+        ),
+        _output("Several patterns may be given. bcc's tool takes one."),
     ],
     "statsnoop": [
         _output(

@@ -22,7 +22,7 @@ from pytools.tool import fields
 from pytools.tool.arguments import number_from, positive
 from pytools.tool.definition import Tool, Trace
 from pytools.tool.fields import COMM, PID, THREAD, TID, Context, Field
-from pytools.tool.waiting import Waiting, announce, wait
+from pytools.tool.waiting import Waiting, announce, intervals
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, Sequence
@@ -50,7 +50,8 @@ class StackTool(Tool):
     What the program counts is divided by ``divisor``. ``state`` is the field of a thread's state,
     if the tool tells stacks apart by thread and state; ``state_words`` gives the words for one.
     ``ongoing`` is the field that says that what is counted was not over, if the tool has such. The
-    kernel's functions that ``innermost`` calls are left out.
+    kernel's functions that ``innermost`` calls are left out. A tool with ``intervals`` may print
+    every interval: it has the option for that, and others than stacks for its arguments.
 
     The template has ``#include "stacks.h"``."""
 
@@ -64,9 +65,11 @@ class StackTool(Tool):
         state_words: Callable[[int], str] | None = None,
         ongoing: Field | None = None,
         innermost: str = "",
+        duration: Sequence[str] = ("--duration",),
+        intervals: bool = False,
         **declared: Any,
     ) -> None:
-        super().__init__(text, duration=["--duration"], **declared)
+        super().__init__(text, duration=duration, **declared)
         self.unit = amount.name
         self.divisor = divisor
         self.state_words = state_words
@@ -77,14 +80,16 @@ class StackTool(Tool):
         self.fields.append(amount._replace(of="amount", added="sum"))
         self.fields += [ongoing] if ongoing else []
         self.keys = ""
+        self.set_defaults(seconds=None, interval=None, count=None, timestamp=False)
+        if not intervals:
+            self.add_argument(
+                "seconds", metavar="duration", nargs="?", type=positive,
+                help="end after so many seconds (Ctrl-C)",
+            )  # fmt: skip
         self._add_options()
 
     def _add_options(self) -> None:
         add = self.add_argument
-        add(
-            "seconds", metavar="duration", nargs="?", type=positive,
-            help="end after so many seconds (Ctrl-C)",
-        )  # fmt: skip
         which = self.add_mutually_exclusive_group()
         which.add_argument(
             "-U", "--user-stacks-only", action="store_true", help="user stacks, no kernel stacks"
@@ -173,13 +178,16 @@ class StackTool(Tool):
 
 
 class StackTrace(Trace):
-    """Stacks, as a program counts them. ``attach`` attaches it, if ``Program.attach`` without
-    arguments does not. ``lost_in`` names more maps that count what is lost, each with the plural of
-    what that is. ``ongoing`` is called at the end, before the program is detached, and what that
-    gives when it is: what was not over is in the last rows."""
+    """Stacks, as a program counts them. ``attach`` and ``detach`` attach and detach it, if those of
+    ``Program`` without arguments do not; with ``anew``, what was counted before all was attached is
+    left out; with ``whole``, it is detached before it is read for the last time. ``lost_in`` names
+    more maps that count what is lost, each with the plural of what that is. ``ongoing`` is called
+    at the end, before the program is detached, and what that gives when it is: what was not over is
+    in the last rows."""
 
     kind = "stacks"
     forms = StackForms
+    stacks = Stacks  # reads them
     values: tuple[str, ...] = (
         "pid", "tid", "comm", "thread", "state", "user_stack", "kernel_stack", "amount", "ongoing",
     )  # fmt: skip
@@ -191,6 +199,9 @@ class StackTrace(Trace):
         traced: Program,
         names: StackNames,
         attach: Callable[[Program], None] = Program.attach,
+        detach: Callable[[Program], None] = Program.detach,
+        anew: bool = False,
+        whole: bool = True,
         lost_in: Mapping[str, str] = {},
         ongoing: Callable[[Program, Stacks, int], Callable[[], list[Counted]]] | None = None,
         doing: str = "",
@@ -200,7 +211,7 @@ class StackTrace(Trace):
         self._doing = doing or tool.doing
         self._names = names
         self._traced = traced
-        self._stacks = Stacks(traced)
+        self._stacks = self.stacks(traced)
         self._more_lost = {
             f"{what} lost": Growth(traced.maps[counter]) for counter, what in lost_in.items()
         }
@@ -217,7 +228,10 @@ class StackTrace(Trace):
         }
         if options.pid:  # a process that ends has names from the start
             names.settle()
-        self.attach(functools.partial(attach, traced))
+        self._detach, self._whole = detach, whole
+        self._sums: Counter[NamedStack] = Counter()
+        self._writer: EventWriter | None = None
+        self.attach(functools.partial(attach, traced), *[self._stacks.since_last] * anew)
 
     def _since_last(self, last: bool = False) -> dict[NamedStack, int]:
         """What was counted since the last call, in the tool's unit, the least first."""
@@ -245,7 +259,8 @@ class StackTrace(Trace):
 
     def _record(self, stack: NamedStack, amount: int) -> Sequence[Any]:
         user, kernel = map(self._forms.joined, (stack.user, stack.kernel))
-        return (*stack[:5], user, kernel, amount, stack.ongoing)
+        whose = stack[:5] if stack.is_of_process else [None] * 5
+        return (*whose, user, kernel, amount, stack.ongoing)
 
     def read(self) -> tuple[list[Any], Mapping[str, int]]:
         self._names.watch(self._stacks.new_processes())
@@ -265,7 +280,7 @@ class StackTrace(Trace):
     def detach(self) -> None:
         if self._look is not None:
             self._ongoing, self._look = self._look(self._traced, self._stacks, self.began), None
-        super().detach()
+        self._detach(self._traced)
 
     def close(self) -> None:
         super().close()
@@ -280,21 +295,34 @@ class StackTrace(Trace):
         announce(options, self._doing)
         if not options.kernel_stacks_only:
             waiting.meanwhile(lambda: self._names.watch(self._stacks.new_processes()))
-        wait(options, waiting)
-        self.stop()
-        found = self._since_last(last=True)
-        self.seen = bool(found)
-        self._names.close()
-        for reason in self._names.why_not:
-            output.message(reason)
-        if options.verbose:
-            output.message(f"{self._names.unnamed} of {self._names.frames} functions have no name")
+        for last in intervals(options, waiting):
+            if last and self._whole:
+                self.stop()
+            if options.timestamp:
+                output.stamp(options.form)
+            found = self._since_last(last)
+            self.seen = self.seen or bool(found)
+            if last:
+                self._names.close()
+            for reason in self._names.why_not:
+                output.message(reason)
+            if options.verbose:
+                of_all = f"{self._names.unnamed} of {self._names.frames} functions"
+                output.message(f"{of_all} have no name")
+            self._write(output, found, last)
+
+    def _write(self, output: Output, found: Mapping[NamedStack, int], last: bool) -> None:
+        """Write what was found in an interval. Files have all of them."""
+        options = self.options
         lost = self._missing()
         for what, count in lost.items():
             output.message(f"{count} {what}")
         moment = output.clock.rfc3339()
-        for name, file in self._files.items():
-            file.write(self._forms.svg(found) if name == "svg" else self._forms.speedscope(found))
+        if self._files:
+            self._sums.update(found)
+        for name, file in self._files.items() if last else ():
+            sums = dict(sorted(self._sums.items(), key=lambda item: item[1]))
+            file.write(self._forms.svg(sums) if name == "svg" else self._forms.speedscope(sums))
         if options.folded:
             output.write(self._forms.folded(found))
         elif options.form != "text":
@@ -308,7 +336,9 @@ class StackTrace(Trace):
     def _write_rows(self, output: Output, found: Mapping[NamedStack, int], moment: str) -> None:
         columns = self._columns()
         places = [self.values.index(column.of) for column in columns]
-        writer = EventWriter(output, self.options.form, columns)
+        if self._writer is None:
+            self._writer = EventWriter(output, self.options.form, columns)
+        writer = self._writer
         for stack, amount in found.items():
             record = self._record(stack, amount)
             writer.add([record[place] for place in places], moment)

@@ -27,6 +27,7 @@ RUN_TIME = 0  # BPF_STATS_RUN_TIME
 # For each kind of objects the commands that walk the ids and open one.
 WALKED = {"program": (11, 13), "map": (12, 14), "link": (31, 30), "type": (23, 19)}
 PROGRAM_INFO = 228  # up to attach_btf_id (Linux v5.18); what a kernel lacks stays zero
+MISSES_END = 216
 MAP_INFO, LINK_INFO, BTF_INFO = 80, 64, 32
 MOST_MAPS = 64  # of one program (MAX_USED_MAPS)
 FULL_NAME = 15  # so long a name may be cut
@@ -36,8 +37,9 @@ FUNC_INFO = 8  # the size of struct bpf_func_info: an offset, and a type's numbe
 
 class BpfProgram(NamedTuple):
     """A program. ``kind`` is its type in lower case, ``uid`` who loaded it, ``run_time`` is in
-    nanoseconds; ``maps`` are the ids of its maps, ``target`` the type information and the type that
-    it was loaded for, zeros where none."""
+    nanoseconds, ``misses`` is None where the kernel does not count them (before Linux v5.12),
+    ``maps`` are the ids of its maps, ``target`` the type information and the type that it was
+    loaded for, zeros where none."""
 
     id: int
     kind: str
@@ -46,7 +48,7 @@ class BpfProgram(NamedTuple):
     uid: int
     runs: int
     run_time: int
-    misses: int
+    misses: int | None
     maps: tuple[int, ...]
     target: tuple[int, int]
 
@@ -149,13 +151,19 @@ def _walk(kind: str) -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
-def described(descriptor: int, size: int, given: bytes = b"") -> bytes:
-    """What the kernel tells of an object; ``given`` is what it is told of it first: the addresses
-    and sizes of buffers. Raises OSError."""
+def _told(descriptor: int, size: int, given: bytes = b"") -> tuple[bytes, int]:
+    """What the kernel tells of an object, and how many bytes of that it knows: the rest is zero.
+    ``given`` is what it is told of it first: the addresses and sizes of buffers. Raises OSError."""
     info = ctypes.create_string_buffer(given, size)
-    attributes = struct.pack("=IIQ", descriptor, size, ctypes.addressof(info))
-    system.bpf(OBJ_GET_INFO_BY_FD, bytearray(attributes))
-    return info.raw
+    attributes = bytearray(struct.pack("=IIQ", descriptor, size, ctypes.addressof(info)))
+    system.bpf(OBJ_GET_INFO_BY_FD, attributes)
+    (known,) = struct.unpack_from("=I", attributes, 4)
+    return info.raw, int(known)
+
+
+def described(descriptor: int, size: int, given: bytes = b"") -> bytes:
+    """The same without how much of it is known."""
+    return _told(descriptor, size, given)[0]
 
 
 def identity(text: str) -> tuple[str, int] | None:
@@ -192,7 +200,7 @@ class Objects:
         ids = ctypes.create_string_buffer(4 * MOST_MAPS)
         given = struct.pack("=52xIQ", MOST_MAPS if memory else 0, ctypes.addressof(ids))
         for number, descriptor in _walk("program"):
-            info = described(descriptor, PROGRAM_INFO, given if memory else b"")
+            info, known = _told(descriptor, PROGRAM_INFO, given if memory else b"")
             kind, _, tag = struct.unpack_from("=II8s", info)
             uid, maps = struct.unpack_from("=II", info, 48)
             run_time, runs, misses, _, *target = struct.unpack_from("=QQQIII", info, 192)
@@ -201,10 +209,11 @@ class Objects:
                 name = self._whole_name(number, descriptor, info, name)
             if memory:
                 self.program_memory[number] = _memory(descriptor)
+            counted = misses if known >= MISSES_END else None
+            used = struct.unpack_from(f"={min(maps, MOST_MAPS)}I", ids) if memory else ()
             yield BpfProgram(
-                number, PROGRAM_TYPES.get(kind, str(kind)), name, tag.hex(), uid, runs,
-                run_time, misses, struct.unpack_from(f"={min(maps, MOST_MAPS)}I", ids)
-                if memory else (), (target[0], target[1]),
+                number, PROGRAM_TYPES.get(kind, str(kind)), name, tag.hex(), uid, runs, run_time,
+                counted, used, (target[0], target[1]),
             )  # fmt: skip
 
     def maps(self) -> Iterator[BpfMap]:

@@ -15,14 +15,14 @@ __all__ = ["RunTimes", "Used"]
 
 class Used(NamedTuple):
     """What a program has taken: how often it ran, for how long in nanoseconds, and how often it was
-    left out."""
+    left out; None where the kernel does not count that."""
 
     id: int
     kind: str
     name: str
     runs: int
     run_time: int
-    misses: int
+    misses: int | None
 
     @property
     def average(self) -> int | None:
@@ -56,12 +56,9 @@ class RunTimes:
         for program in self._objects.programs():
             self._before[program.id] = program
             known = before.get(program.id)
-            counts = program.runs, program.run_time, program.misses
+            runs, run_time, misses = program.runs, program.run_time, program.misses
             if known is not None:
-                counts = (
-                    program.runs - known.runs,
-                    program.run_time - known.run_time,
-                    program.misses - known.misses,
-                )
-            found.append(Used(program.id, program.kind, program.name, *counts))
+                runs, run_time = runs - known.runs, run_time - known.run_time
+                misses = None if misses is None else misses - (known.misses or 0)
+            found.append(Used(program.id, program.kind, program.name, runs, run_time, misses))
         return found

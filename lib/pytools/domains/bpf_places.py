@@ -198,6 +198,8 @@ def in_cgroups() -> Iterator[tuple[int, str]]:
                 try:
                     system.bpf(PROG_QUERY, attributes)
                 except OSError as error:
+                    if error.errno == errno.EBADF:
+                        break  # no cgroup of version 2
                     if error.errno == errno.EINVAL:
                         del kinds[number]  # this kernel has no such type
                     continue

@@ -62,6 +62,8 @@ WATCHED = (
     Watched("sigsnoop", [], "signal", "signals", 200_000, _either("sigsnoop"), LIMIT),
     Watched("killsnoop", [], "kill(2)", "signals", 200_000, _either("killsnoop"), LIMIT),
     Watched("syncsnoop", [], "fsync(2)", "syncs", 200_000, _either("syncsnoop"), LIMIT),
+    Watched("bindsnoop", [], "bind(2)", "binds", 50_000, _either("bindsnoop"), LIMIT),
+    Watched("solisten", [], "listen(2)", "listens", 200_000, _either("solisten"), LIMIT),
     Watched(
         "softirqs", ["1000"], "packet in time", "datagrams", 200_000,
         [bcc_peer("softirqs", "1000"), libbpf_peer("softirqs", "1000")], LIMIT,
@@ -92,6 +94,7 @@ def measure(place: Place) -> Iterator[Row]:
     yield _thousand_functions(place)
     yield _list(place)
     yield _list(place, "tracepoint:*")
+    yield from _objects(place)
 
 
 def _events(place: Place, watched: Watched) -> list[Row]:
@@ -211,3 +214,20 @@ def _list(place: Place, *pattern: str) -> Row:
     ours, peer = (min(times) for times in taken.values())
     what = " ".join(["tplist", *pattern])
     return Row(f"{what}, exec to exit", ours, peer, "bpftrace -l", None, "ms")
+
+
+def _objects(place: Place) -> Iterator[Row]:
+    """The BPF programs, maps and links in the kernel, from exec to exit."""
+    launch = place.load("launch")
+    for ours, peer, command, limit in (
+        (["bpflist"], "bcc bpflist", installed.bcc("bpflist"), LIMIT),
+        (["bpflist", "-v"], "bpftool prog", ["/usr/sbin/bpftool", "prog"], None),
+        (["bpftop", "-d", "0"], "bpftool prog", ["/usr/sbin/bpftool", "prog"], None),
+    ):
+        taken: dict[str, list[float]] = {"ours": [], peer: []}
+        for number in range(ROUNDS):
+            progress(f"{ours[0]} {number + 1}/{ROUNDS}")
+            for name, one in (("ours", installed.ours(*ours)), (peer, command)):
+                taken[name].append(1000 * spend(launch, name, one, place.env).wall)
+        least, of_peer = (min(times) for times in taken.values())
+        yield Row(f"{' '.join(ours)}, exec to exit", least, of_peer, peer, limit, "ms")

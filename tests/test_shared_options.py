@@ -135,8 +135,18 @@ while True:
 """
 
 
+LISTENS = """
+import socket, time
+print("ready", flush=True)
+while True:
+    socket.create_server(("127.0.0.1", 0)).close()
+    time.sleep(0.001)
+"""
+
+
 # Programs that do what a tool sees, of which the usual activity has nothing.
 PROGRAMS = {
+    **dict.fromkeys(("bindsnoop", "solisten"), LISTENS),
     "bpfsnoop": BPF_CALLS,
     "futexctn": FUTEXES,
     **dict.fromkeys(("tcpconnect", "tcplife", "flowtop"), SESSIONS),

@@ -69,6 +69,7 @@ GOLDEN: dict[str, tuple[str, list[str]]] = {
     ),
     "flowtop-most": ("flowtop", "-i lo -P 1,2 -4".split()),
     "tcpconnect-count": ("tcpconnect", ["-c"]),
+    "bindsnoop-count": ("bindsnoop", ["--count"]),
     SHAPES: (SHAPES, []),
     **{tool: (tool, []) for tool in tool_names()},
 }

@@ -66,9 +66,9 @@ from support import all_tools  # noqa: E402
 from test_hardirqs import writes  # noqa: E402
 
 PAGE = ROOT / "docs" / "compared-with-bcc.md"
-# bcc's tools that attach here, but read structs; and one that only lists.
+# bcc's tools that attach here, but read structs; and those that only list.
 STRUCTS = "biolatpcts exitsnoop runqlat runqlen runqslower tcplife wakeuptime".split()
-LISTS = ["tplist"]
+LISTS = ["bpflist", "tplist"]
 
 
 class Check(NamedTuple):

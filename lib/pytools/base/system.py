@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bpf", "call", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
-    "bind_mount", "end_with_parent", "open_by_inode", "sha256",
+    "bind_mount", "end_with_parent", "enter_network_namespace", "open_by_inode", "sha256",
     "kernel_time",
 ]  # fmt: skip
 
@@ -101,6 +101,17 @@ def bind_mount(source: str, target: str) -> None:
     """Make ``source`` appear at ``target``; raises OSError."""
     if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(_MS_BIND), None):
         raise OSError(ctypes.get_errno(), "mount")
+
+
+_CLONE_NEWNET = 0x40000000
+
+
+def enter_network_namespace(descriptor: int) -> None:
+    """Have this thread be in the network namespace that a descriptor stands for; sockets that it
+    has stay where they are; raises OSError."""
+    if _libc.setns(ctypes.c_int(descriptor), ctypes.c_int(_CLONE_NEWNET)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def end_with_parent(number: int) -> None:

@@ -27,7 +27,8 @@ __all__ = [
     "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
     "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
     "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
-    "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE",
+    "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_OPTIONS", "SOCKET_STATE",
+    "STATE_CHANGE",
     "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER",
     "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
     "USER_REGISTERS", "WORKQUEUE_NAME", "WORK_ARGUMENTS", "resolve",
@@ -758,6 +759,31 @@ def IO_OPEN_PREPARATIONS(kernel: Kernel) -> str:
         f"OPTIONAL FUNCTION_RETURN({name}, int result, const struct io_uring_sqe *sqe)\n"
         f"{{\n\treturn refused(ctx, URING_DRAFTS + {number}, result, sqe);\n}}\n"
         for number, name in enumerate(names or ["__io_openat_prep"], 1)
+    )
+
+
+def has_socket_requests(kernel: Kernel) -> bool:
+    """Whether io_uring can bind a socket and have it listen: since Linux v6.11 (IORING_OP_BIND,
+    IORING_OP_LISTEN)."""
+    return kernel.version >= (6, 11)
+
+
+def SOCKET_OPTIONS(kernel: Kernel) -> str:
+    """Sets bits in ``options`` that IP_FREEBIND (1), IP_TRANSPARENT (2) and
+    IP_BIND_ADDRESS_NO_PORT (4) set in the struct inet_sock ``inet``. Since Linux commit
+    c274af224269 (v6.6) and those behind it, they are bits of inet_flags, with the same numbers
+    since. Before, they are bit-fields in the two bytes behind pmtudisc."""
+    if _has(kernel, "inet_sock", "inet_flags", (6, 6)):
+        return (
+            "unsigned long flags = 0;\n\n"
+            "\tbpf_probe_read_kernel(&flags, sizeof(flags), &inet->inet_flags);\n"
+            "\toptions = (flags >> 11 & 1) | (flags >> 15 & 1) << 1 | (flags >> 18 & 1) << 2;"
+        )
+    return (
+        "u8 fields[2] = {};\n\n"
+        "\tbpf_probe_read_kernel(fields, sizeof(fields), (u8 *)&inet->pmtudisc + 1);\n"
+        "\toptions = BITS(fields[0], 2, 1) | BITS(fields[0], 5, 1) << 1 |\n"
+        "\t\t  BITS(fields[1], 0, 1) << 2;"
     )
 
 

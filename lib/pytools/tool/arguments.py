@@ -149,9 +149,9 @@ def parser(
     """A parser with the options that all tools share. ``description`` is the
     tool's docstring: a line that says what it does, then text and examples.
     ``intervals`` adds ``[interval [count]]``; a tool that ``traces`` nothing has none
-    of the options about programs. ``schema`` is what --schema does. ``duration`` are the names of
-    that option: a tool whose -d is something else in bcc leaves out the letter. ``csv`` says
-    whether the tool has rows that --csv can print."""
+    of the options about programs, but those about time if it has intervals. ``schema`` is what
+    --schema does. ``duration`` are the names of that option: a tool whose -d is something else in
+    bcc leaves out the letter. ``csv`` says whether the tool has rows that --csv can print."""
     first, _, rest = description.strip().partition("\n")
     made = Parser(
         description=first,
@@ -167,7 +167,7 @@ def parser(
             "count", nargs="?", type=number_from(1), help="number of summaries (no limit)"
         )
     shared = made.add_argument_group("options of all tools")
-    if traces:
+    if traces or intervals:
         shared.add_argument(
             *duration, metavar="SECONDS", type=not_negative,
             help="end after so many seconds; 0: attach, read once, end",
@@ -186,9 +186,11 @@ def parser(
         shared.add_argument(
             "--no-cache", action="store_true", help="compile anew, and keep nothing on disk"
         )
+    if traces or intervals:
         shared.add_argument(
             "-v", "--verbose", action="store_true",
-            help="say on standard error what is rewritten, attached and cached",
+            help="say on standard error what is rewritten, attached and cached"
+            if traces else "say on standard error when it has begun",
         )  # fmt: skip
     if schema is not None:
         shared.add_argument(
@@ -267,12 +269,17 @@ def add_filters(
 
 
 def add_sockets(
-    made: Parser, lports: str = "", rports: str = "", ports: str = "", sockets: bool = True
+    made: Parser,
+    lports: str = "",
+    rports: str = "",
+    ports: str = "",
+    sockets: bool = True,
+    netns: str = "",
 ) -> None:
     """Add the options that say which sockets or packets a tool is about
     (``filters.sockets``). The others are the letters of the options for local, remote
-    and any ports, where the tool has them. Without ``sockets`` (of packets), the
-    namespace is no filter, but for the tool to go to (``options.namespace``)."""
+    and any ports, and for the namespace, where the tool has them. Without ``sockets`` (of
+    packets), the namespace is no filter, but for the tool to go to (``options.namespace``)."""
     group = made.add_argument_group("filters of sockets, in the kernel")
     for letter, name, text in (
         (lports, "lport", "these local ports"),
@@ -291,8 +298,8 @@ def add_sockets(
             help=f"only IPv{version}",
         )  # fmt: skip
     group.add_argument(
-        "--netns", dest="netns" if sockets else "namespace", metavar="NAME|PID",
-        help="only this network namespace, by name or by one of its processes",
+        *filter(None, [netns]), "--netns", dest="netns" if sockets else "namespace",
+        metavar="NAME|PID", help="only this network namespace, by name or by one of its processes",
     )  # fmt: skip
     made.set_defaults(wanted=filters.NO_FILTER)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Mapping, Sequence
 
 
-__all__ = ["Listing", "ListingTool"]
+__all__ = ["Listing", "ListingTool", "TableListing"]
 
 
 class ListingTool(Tool):
@@ -43,6 +43,12 @@ class ListingTool(Tool):
     ) -> Listing:
         """List; see Listing."""
         return Listing(self, options, found, text, values)
+
+    def in_columns(
+        self, options: argparse.Namespace, found: Callable[[], Iterable[Mapping[str, Any]]]
+    ) -> TableListing:
+        """List in columns; see TableListing."""
+        return TableListing(self, options, found)
 
 
 class Listing(Trace):
@@ -85,5 +91,33 @@ class Listing(Trace):
         moment = output.clock.rfc3339()
         for each in self._found():
             writer.add(self._values(each), moment)
+        writer.head()
+        writer.flush()
+
+
+class TableListing(Listing):
+    """What ``found`` gives are rows: values by their names (``Field.value``). People get them in
+    columns."""
+
+    def __init__(
+        self,
+        tool: ListingTool,
+        options: argparse.Namespace,
+        found: Callable[[], Iterable[Mapping[str, Any]]],
+    ) -> None:
+        super().__init__(
+            tool, options, found, lambda row: (),
+            lambda row: [row[column.of] for column in self._columns],
+        )  # fmt: skip
+        context = Context(options, self.clock, self.began)
+        self._for_people = fields.columns(tool.fields, "", "text", context)
+
+    def print(self, output: Output, waiting: Waiting) -> None:
+        if self.options.form != "text":
+            super().print(output, waiting)
+            return
+        writer = EventWriter(output, "text", self._for_people)
+        for row in self._found():
+            writer.add([row[column.of] for column in self._for_people])
         writer.head()
         writer.flush()

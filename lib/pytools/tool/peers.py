@@ -107,6 +107,22 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "system and of its containers."
         ),
     ],
+    "bindsnoop": [
+        Difference("--port PORTS", "--only-lport"),
+        Difference("--ports PORTS", "--only-lport", of=LIBBPF_TOOLS),
+        Difference("-x, --failed", "--errors", of=LIBBPF_TOOLS),
+        _CGROUP,
+        _output(
+            "ERROR has the name of the error, behind all other columns. bcc's tool has its number "
+            "in the column RC, before PID. With -E, a bind that fails is shown with the address "
+            "and the port that were asked for; bcc's tool shows those that the socket has."
+        ),
+        _output(
+            "PROT has the names of all protocols, such as SCTP and MPTCP. bcc's tool has UNKNOWN "
+            "for all but TCP and UDP."
+        ),
+        _output("bcc's tool also shows binds that the kernel makes for itself."),
+    ],
     "biolatency": [
         Difference("--flag", "--flags", of=LIBBPF_TOOLS),
         _CGROUP,
@@ -182,6 +198,19 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "bcc's tool has the task that passed them to the driver, and all operations in one."
         ),
         _output("Flushes, which have no size, are not counted. bcc's tool counts them as 0."),
+    ],
+    "bpflist": [
+        Difference("--verbosity", "--verbose"),
+        _output(
+            "COUNT also has what a process keeps without a descriptor of it: the programs of its "
+            "links and perf events, and the maps of its programs. bcc's tool counts descriptors, "
+            "and none of links. What no process keeps is listed, too. MEMORY is a column more."
+        ),
+        _output(
+            "With -v, each program, map and link has a line, with what it is attached to: also "
+            "kprobes and uprobes. bcc's tool counts those that have a name of bcc's in tracefs; "
+            "with -vv, which is the same as -v here, it prints the lines of tracefs."
+        ),
     ],
     "cachestat": [
         _output(
@@ -610,6 +639,24 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "tool misses it."
         ),
         _output("Several patterns may be given. bcc's tool takes one."),
+    ],
+    "solisten": [
+        _output(
+            "PROTO has all protocols whose sockets listen, such as SCTPv4 and MPTCPv6. bcc's tool "
+            "has TCPv4 and TCPv6 for all of them. ERROR is a column more."
+        ),
+        _output(
+            "NETNS is the name of the namespace, if it has one. bcc's tool has its number, which "
+            "-n takes as well."
+        ),
+        _output(
+            "A line is printed when listen(2) has returned, with the port that the kernel chose. "
+            "bcc's tool prints it before, and has 0 then. It also shows the kernel's own listens."
+        ),
+        _output(
+            "The result of listen(2) is shown as ERROR, by its name, and behind the other columns.",
+            LIBBPF_TOOLS,
+        ),
     ],
     "statsnoop": [
         _output(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",
-    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "wide",
+    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "known_port",
+    "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -35,7 +36,8 @@ CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
 WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
 
 
-def _known_port(port: int) -> int | None:
+def known_port(port: int) -> int | None:
+    """A port; None of 0, which is none."""
     return port or None
 
 
@@ -49,7 +51,7 @@ LADDR = Field(
 )  # fmt: skip
 LPORT = Field(
     "LPORT", "The local port. It is not known if the kernel has not chosen one.", -5, of="lport",
-    people=_known_port, raw=_known_port, help="print the local port",
+    people=known_port, raw=known_port, help="print the local port",
 )  # fmt: skip
 RADDR = Field("RADDR", "The remote address.", 15, of="raddr", type="string")
 RPORT = Field("RPORT", "The remote port.", -5, of="rport")

@@ -75,6 +75,22 @@ class TableTool(Tool):
         """Attach a program, and trace; see TableTrace."""
         return TableTrace(self, self.fields, self.keys, options, traced, rows, **more)
 
+    def watch(
+        self,
+        options: argparse.Namespace,
+        rows: Callable[[], Rows],
+        attach: Callable[[], None],
+        detach: Callable[[], None],
+        **more: Any,
+    ) -> TableTrace:
+        """The same of a tool that has no program (``traces=False``): the kernel counts by itself
+        between ``attach`` and ``detach``."""
+        if "interactive" in vars(options):
+            options.waiting = Waiting()
+        return TableTrace(
+            self, self.fields, self.keys, options, None, rows, attach=attach, detach=detach, **more
+        )
+
 
 class TableTrace(Trace):
     """Rows that are read every interval: ``rows`` gives those since the last time, in the order
@@ -98,7 +114,7 @@ class TableTrace(Trace):
         declared: Sequence[Field],
         keys: str,
         options: argparse.Namespace,
-        traced: Program,
+        traced: Program | None,
         rows: Callable[[], Rows],
         *,
         values: Sequence[str] = (),
@@ -128,8 +144,10 @@ class TableTrace(Trace):
         self._detach, self._whole, self._here = detach or super().detach, whole, here
         self._after, self._detached = after, False
         self._doing = doing or tool.doing
-        assert traced is not None
-        self.attach(attach or traced.attach)
+        if attach is None:
+            assert traced is not None
+            attach = traced.attach
+        self.attach(attach)
         self._first = self._before = self.clock.monotonic()
 
     def detach(self) -> None:

@@ -45,23 +45,31 @@ static inline void read_ends(struct ends *ends, struct sock *sk)
 		ends->ip = 6;
 }
 
-/* The socket that is the current process's file descriptor; NULL if it is none. */
-static inline struct socket *open_socket(u32 fd)
+/* The socket that an open file is; NULL if it is none. */
+static inline struct socket *socket_of_file(struct file *file)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fdtable *table = task->files->fdt;
-	struct file **files = table->fd, *file = NULL, *back = NULL;
 	struct socket *socket = NULL;
+	struct file *back = NULL;
 
-	if (fd >= table->max_fds)
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
 	bpf_probe_read_kernel(&socket, sizeof(socket), &file->private_data);
 	/* What another kind of file has there does not point back. */
 	bpf_probe_read_kernel(&back, sizeof(back), &socket->file);
 	if (!file || back != file)
 		return NULL;
 	return socket;
+}
+
+/* The socket that is the current process's file descriptor; NULL if it is none. */
+static inline struct socket *open_socket(u32 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *table = task->files->fdt;
+	struct file **files = table->fd, *file = NULL;
+
+	if (fd >= table->max_fds)
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	return socket_of_file(file);
 }
 
 /* The same as the protocol knows it. */

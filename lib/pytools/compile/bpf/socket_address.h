@@ -28,4 +28,17 @@ static inline bool read_peer(struct ends *ends, void *address)
 		__builtin_memcpy(ends->raddr, &peer.address, sizeof(peer.address));
 	return true;
 }
+
+/* Make it the local end, and its family that of the ends; nothing where it can't be read. */
+static inline void read_asked(struct ends *ends, void *address)
+{
+	struct ends asked = *ends;
+
+	if (!read_peer(&asked, address))
+		return;
+	ends->family = asked.family;
+	ends->ip = asked.ip;
+	ends->lport = asked.rport;
+	__builtin_memcpy(ends->laddr, asked.raddr, sizeof(ends->laddr));
+}
 #endif

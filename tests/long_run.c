@@ -15,10 +15,12 @@
  *     calls        getppid()
  *     reads        of 4 KiB of the disk ARGUMENT, which has 64 MiB, past the page cache
  *     switches     between two processes on one CPU; counted are both
- *     sessions     of TCP with itself that stay open until the end of the input
+ *     sessions     of TCP with itself, at the port ARGUMENT, that stay open until the input ends
+ *     attempts     to connect, which nobody answers, for as long
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -27,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -96,14 +97,13 @@ static void exec_program(long number)
 		give_up("vfork");
 }
 
-static void listen_here(void)
+static void listen_here(int backlog)
 {
 	int yes = 1;
 
 	listener = socket(AF_INET, SOCK_STREAM, 0);
-	place.sin_port = htons(PORT);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	if (bind(listener, (struct sockaddr *)&place, sizeof(place)) || listen(listener, 64))
+	if (bind(listener, (struct sockaddr *)&place, sizeof(place)) || listen(listener, backlog))
 		give_up("listen");
 }
 
@@ -136,6 +136,16 @@ static void session(long number)
 
 	to_address(number % 64);
 	connect_here(&far);
+}
+
+/* The queue of the listener is full: nobody answers. */
+static void attempt(long number)
+{
+	int near = CALL(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+
+	if (!connect(near, (struct sockaddr *)&place, sizeof(place)) || errno != EINPROGRESS)
+		give_up("connect");
+	calls++;
 }
 
 static void packet(long number)
@@ -185,15 +195,21 @@ static void answer(void)
 
 static void prepare(const char *kind)
 {
-	struct rlimit files = { 200000, 200000 };
-
-	setrlimit(RLIMIT_NOFILE, &files);
+	if (!strcmp(kind, "sessions") || !strcmp(kind, "attempts"))
+		place.sin_port = htons(argument ? atoi(argument) : PORT);
+	else
+		place.sin_port = htons(PORT);
 	if (!strcmp(kind, "connections") || !strcmp(kind, "sessions"))
-		listen_here();
+		listen_here(64);
+	if (!strcmp(kind, "attempts")) {
+		listen_here(0);
+		connect_here(&disk);
+		/* This one is not accepted. */
+		connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&place, sizeof(place));
+	}
 	if (!strcmp(kind, "packets")) {
 		receiver = socket(AF_INET, SOCK_DGRAM, 0);
 		sender = socket(AF_INET, SOCK_DGRAM, 0);
-		place.sin_port = htons(PORT);
 		if (bind(receiver, (struct sockaddr *)&place, sizeof(place)))
 			give_up("bind");
 		addresses = argument ? atol(argument) : 0;
@@ -217,6 +233,7 @@ static const struct {
 	{ "connections", connection, 1 },  { "packets", packet, 1 },
 	{ "calls", call, 1 },		   { "reads", read_block, 1 },
 	{ "switches", two_switches, 2 },   { "sessions", session, 1 },
+	{ "attempts", attempt, 1 },
 };
 
 static void work(void (*once)(long), int counted, double rate, double seconds)

@@ -46,7 +46,7 @@ RATES = {
     "opens": 10_000, "execs": 150, "connections": 500, "packets": 10_000, "calls": 10_000,
     "reads": 2_000, "switches": 10_000,
 }  # fmt: skip
-IN_NAMESPACE = {"connections", "packets"}
+IN_NAMESPACE = {"connections", "packets", "sessions", "attempts"}
 SAMPLE_SECONDS = 10
 WARM_SECONDS = 60  # after which memory is to be flat
 MOST_GROWTH = 1.1
@@ -278,9 +278,9 @@ class Run:
         self.folder, self.disk, self.options = folder, disk, options
         self.seconds = 60 * options.minutes
         self.program, nothing = f"{folder}/long_run", f"{folder}/nothing"
-        self._compile(self.program, str(HERE / "long_run.c"))
+        self.compile(self.program, str(HERE / "long_run.c"))
         Path(folder, "nothing.c").write_text(NOTHING)
-        self._compile(nothing, f"{folder}/nothing.c", "-static", "-nostdlib")
+        self.compile(nothing, f"{folder}/nothing.c", "-static", "-nostdlib")
         Path(folder, "file").touch()
         more = {"opens": f"{folder}/file", "execs": nothing, "reads": f"/dev/{disk}"}
         self.workers = {
@@ -293,7 +293,7 @@ class Run:
         self.tools = [self._tool(name) for name in options.tools]
 
     @staticmethod
-    def _compile(program: str, source: str, *more: str) -> None:
+    def compile(program: str, source: str, *more: str) -> None:
         subprocess.run(["cc", "-O2", *more, "-o", program, source], check=True)
 
     def _tool(self, name: str) -> Tool:

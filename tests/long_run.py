@@ -54,7 +54,7 @@ PIPE_BYTES = 1 << 20
 CLOCKS_AGREE = 0.02
 # A program that does nothing, for execs.
 NOTHING = (
-    "void _start(void) { long result; __asm__ volatile(\"syscall\" : \"=a\"(result)"
+    'void _start(void) { long result; __asm__ volatile("syscall" : "=a"(result)'
     ' : "a"(231L), "D"(0L) : "rcx", "r11", "memory"); }\n'
 )
 LOST = re.compile(rb'"lost": (\d+)')
@@ -64,7 +64,7 @@ BUCKET = re.compile(rb'"count": (\d+)')
 class Done(NamedTuple):
     """What a worker did: how often; how many system calls; in what time, and CPU time (ns)."""
 
-    count: int
+    times: int
     calls: int
     elapsed: int
     cpu: int
@@ -152,10 +152,7 @@ def sums(row: bytes, number: bytes) -> Reported:
 def in_buckets(disk: str) -> Reported:
     wanted = f'"disk": "{disk}"'.encode()
     return lambda data: sum(
-        int(count)
-        for line in data.splitlines()
-        if wanted in line
-        for count in BUCKET.findall(line)
+        int(count) for line in data.splitlines() if wanted in line for count in BUCKET.findall(line)
     )
 
 
@@ -285,7 +282,10 @@ class Run:
         more = {"opens": f"{folder}/file", "execs": nothing, "reads": f"/dev/{disk}"}
         self.workers = {
             kind: Worker(
-                self.program, kind, options.rate or rate, self.seconds,
+                self.program,
+                kind,
+                options.rate or rate,
+                self.seconds,
                 *([more[kind]] if kind in more else []),
             )  # fmt: skip
             for kind, rate in RATES.items()
@@ -302,7 +302,7 @@ class Run:
         def by(kind: str, key: str = "pid") -> bytes:
             return f'"{key}": {pid[kind]},'.encode()
 
-        arguments, reported = {
+        watching: dict[str, tuple[list[str], Reported]] = {
             "opensnoop": ([], lines_with(by("opens"))),
             "execsnoop": ([], lines_with(by("execs", "ppid"))),
             "tcpconnect": ([], lines_with(by("connections"))),
@@ -311,8 +311,8 @@ class Run:
             "syscount": (["-P", "10"], sums(by("calls"), b'"count": ')),
             "biolatency": (["-D", "10"], in_buckets(self.disk)),
             "offcputime": ([], waits_of(pid["switches"])),
-        }[name]
-        return Tool(name, arguments, reported)
+        }
+        return Tool(name, *watching[name])
 
     def expected(self, name: str) -> tuple[int, int]:
         """How much was done that a tool is to report, and how much of the work that was."""
@@ -321,14 +321,14 @@ class Run:
         work = done[kind]
         assert work is not None
         if name == "tcplife":
-            return 2 * work.count, work.count  # both ends
+            return 2 * work.times, work.times  # both ends
         if name == "syscount":
-            return work.calls, work.count
+            return work.calls, work.times
         if name == "flowtop":
-            return packets_at_loopback() - self.packets_before, work.count
+            return packets_at_loopback() - self.packets_before, work.times
         if name == "offcputime":
-            return (work.elapsed - work.cpu) // 1000, work.count
-        return work.count, work.count
+            return (work.elapsed - work.cpu) // 1000, work.times
+        return work.times, work.times
 
     def go(self) -> float:
         """Do the work, and look at the tools; gives the seconds that it took."""
@@ -422,9 +422,7 @@ def mebibytes(tool: Tool, member: str) -> list[str]:
     return [f"{value:.1f}" for value in (values[0], values[warm], max(values), values[-1])]
 
 
-HEADINGS = (
-    "TOOL WORK WORK/s EXPECTED REPORTED LOST RSS(MiB) 1MIN MOST LAST MAPS LAST CPU(s) END(s)"
-)
+HEADINGS = "TOOL WORK WORK/s EXPECTED REPORTED LOST RSS(MiB) 1MIN MOST LAST MAPS LAST CPU(s) END(s)"
 WIDTHS = (-10, 9, 6, 10, 10, 7, 8, 6, 6, 6, 6, 6, 6, 6)
 
 

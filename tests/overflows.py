@@ -5,7 +5,7 @@ reported or said to be lost.
     tests/overflows.py [flows|sessions|attempts|processes|copies ...]
 
     flows       200,000 flows in one interval of flowtop, which has room for 65,536
-    sessions    70,000 ends of TCP sessions that are open at a time; tcplife has room for 65,536
+    sessions    76,000 ends of TCP sessions that are open at a time; tcplife has room for 65,536
     attempts    20,000 connects that wait for an answer; tcpconnect has room for 16,384
     processes   20,000 processes that end in one interval of syscount -P, which keeps 16,384 names
     copies      50 copies of opensnoop at once, with an empty cache, and 1,000 opens
@@ -101,12 +101,12 @@ class Trials:
         # A process may have 20,000 files open.
         with contextlib.ExitStack() as stack:
             workers = [
-                stack.enter_context(self.done("sessions", 1_000, 9, str(port))) for port in PORTS
+                stack.enter_context(self.done("sessions", 500, 19, str(port))) for port in PORTS
             ]
             tcplife = stack.enter_context(tool("tcplife"))
             for worker in workers:
                 worker.go()
-            done = sum(2 * worker.wait().count for worker in workers)
+            done = sum(2 * worker.wait().times for worker in workers)
             for worker in workers:
                 worker.close()
             rows = end(tcplife)
@@ -128,7 +128,7 @@ class Trials:
             tcpconnect = stack.enter_context(tool("tcpconnect"))
             for worker in workers:
                 worker.go()
-            done = sum(worker.wait().count for worker in workers)
+            done = sum(worker.wait().times for worker in workers)
             rows = end(tcpconnect)
         errors = Counter(row["error"] for row in rows if row.get("dport") in PORTS)
         lost = sum(row.get("lost", 0) for row in rows)
@@ -138,10 +138,10 @@ class Trials:
         )  # fmt: skip
 
     def processes(self) -> None:
-        with self.done("execs", 2_000, 20, self.nothing) as worker:
+        with self.done("execs", 600, 34, self.nothing) as worker:
             with tool("syscount", "-P", "1000") as syscount:
                 worker.go()
-                done = worker.wait().count
+                done = worker.wait().times
                 rows = [row for row in end(syscount) if "pid" in row]
         named = sum(row["comm"] == "overflow" for row in rows)
         unnamed = sum(row["comm"] is None for row in rows)
@@ -166,15 +166,13 @@ class Trials:
                 stdout=subprocess.PIPE,
             )  # fmt: skip
             errors = [Path(folder, f"{number}.err") for number in range(COPIES)]
-            while not all(
-                path.exists() and b"Hit Ctrl-C" in path.read_bytes() for path in errors
-            ):
+            while not all(path.exists() and b"Hit Ctrl-C" in path.read_bytes() for path in errors):
                 if time.monotonic() > began + PATIENCE:
                     raise SystemExit("they do not start")
                 time.sleep(0.1)
             attached = time.monotonic() - began
             w.go()
-            done = w.wait().count
+            done = w.wait().times
             output, _ = shell.communicate(timeout=PATIENCE)
             wanted = f'"pid": {w.pid},'.encode()
             reported = [

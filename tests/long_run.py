@@ -57,7 +57,7 @@ NOTHING = (
     'void _start(void) { long result; __asm__ volatile("syscall" : "=a"(result)'
     ' : "a"(231L), "D"(0L) : "rcx", "r11", "memory"); }\n'
 )
-LOST = re.compile(rb'"lost": (\d+)')
+LOST = re.compile(rb"^\w+: (\d+) [^\n]*\blost\b", re.M)
 BUCKET = re.compile(rb'"count": (\d+)')
 
 
@@ -179,10 +179,11 @@ class Tool:
 
     def __init__(self, name: str, arguments: Sequence[str], reported: Reported) -> None:
         self.name = name
-        self.reported = self.bytes = self.lost = 0
+        self.reported = self.bytes = 0
         self.messages = b""
         self.samples: list[Sample] = []
         self.cpu = self.ending = 0.0
+        self.peak = 0  # resident, while it ends
         self._reported = reported
         self._rest = b""
         self.process = subprocess.Popen(
@@ -204,7 +205,11 @@ class Tool:
         end = data.rfind(b"\n") + 1
         self._rest, lines = data[end:], data[:end]
         self.reported += self._reported(lines)
-        self.lost += sum(map(int, LOST.findall(lines)))
+
+    @property
+    def lost(self) -> int:
+        """How much it has said to be lost, of whatever, on standard error."""
+        return sum(map(int, LOST.findall(self.messages[self.attached :])))
 
     def family(self) -> list[int]:
         """The tool's process, and its children."""
@@ -216,16 +221,23 @@ class Tool:
                     found += map(int, text.split())
         return found
 
+    def resident(self) -> int:
+        """The resident memory of the family, in bytes."""
+        found = 0
+        for pid in self.family():
+            with contextlib.suppress(OSError, IndexError):  # it has ended
+                status = Path(f"/proc/{pid}/status").read_text()
+                found += int(status.partition("VmRSS:")[2].split()[0]) << 10
+        return found
+
     def sample(self, at: float) -> None:
-        resident = cpu = 0
+        cpu = 0
         for pid in self.family():
             with contextlib.suppress(OSError):
-                status = Path(f"/proc/{pid}/status").read_text()
-                resident += int(status.partition("VmRSS:")[2].split()[0]) << 10
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 cpu += sum(map(int, fields[11:15]))
         self.cpu = max(self.cpu, cpu / os.sysconf("SC_CLK_TCK"))
-        self.samples.append(Sample(at, resident, self._maps()))
+        self.samples.append(Sample(at, self.resident(), self._maps()))
 
     def _maps(self) -> int:
         """The memory of the maps that it has open (proc(5): memlock, what they really take since
@@ -369,6 +381,7 @@ class Run:
             for tool in self.tools:
                 if tool.process.poll() is None:
                     tool.ending = time.monotonic() - ended
+                    tool.peak = max(tool.peak, tool.resident())
             if time.monotonic() > ended + PATIENCE:
                 raise SystemExit("they do not end")
         for tool in self.tools:
@@ -446,6 +459,8 @@ def report(run: Run, took: float) -> int:
                 *resident, maps[0], maps[-1], f"{tool.cpu:.1f}", f"{tool.ending:.1f}",
             ])
         )  # fmt: skip
+        if tool.peak:
+            print(f"  {tool.name}: {tool.peak >> 20} MiB at most while it ended")
         found = wrong(tool, expected)
         failed += bool(found)
         for what in found:

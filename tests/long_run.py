@@ -46,6 +46,12 @@ RATES = {
     "opens": 10_000, "execs": 150, "connections": 500, "packets": 10_000, "calls": 10_000,
     "reads": 2_000, "switches": 10_000,
 }  # fmt: skip
+# The kind of work that each tool watches.
+KINDS = {
+    "opensnoop": "opens", "execsnoop": "execs", "tcpconnect": "connections",
+    "tcplife": "connections", "flowtop": "packets", "syscount": "calls", "biolatency": "reads",
+    "offcputime": "switches",
+}  # fmt: skip
 IN_NAMESPACE = {"connections", "packets", "sessions", "attempts"}
 SAMPLE_SECONDS = 10
 WARM_SECONDS = 60  # after which memory is to be flat
@@ -301,6 +307,7 @@ class Run:
                 *([more[kind]] if kind in more else []),
             )  # fmt: skip
             for kind, rate in RATES.items()
+            if kind in {KINDS[name] for name in options.tools}
         }
         self.tools = [self._tool(name) for name in options.tools]
 
@@ -309,20 +316,20 @@ class Run:
         subprocess.run(["cc", "-O2", *more, "-o", program, source], check=True)
 
     def _tool(self, name: str) -> Tool:
-        pid = {kind: worker.pid for kind, worker in self.workers.items()}
+        pid = self.workers[KINDS[name]].pid
 
-        def by(kind: str, key: str = "pid") -> bytes:
-            return f'"{key}": {pid[kind]},'.encode()
+        def by(key: str) -> bytes:
+            return f'"{key}": {pid},'.encode()
 
         watching: dict[str, tuple[list[str], Reported]] = {
-            "opensnoop": ([], lines_with(by("opens"))),
-            "execsnoop": ([], lines_with(by("execs", "ppid"))),
-            "tcpconnect": ([], lines_with(by("connections"))),
-            "tcplife": ([], lines_with(by("connections"))),
+            "opensnoop": ([], lines_with(by("pid"))),
+            "execsnoop": ([], lines_with(by("ppid"))),
+            "tcpconnect": ([], lines_with(by("pid"))),
+            "tcplife": ([], lines_with(by("pid"))),
             "flowtop": (["--netns", NAMESPACE], sums(b'"ts"', b'"packets": ')),
-            "syscount": (["-P", "10"], sums(by("calls"), b'"count": ')),
+            "syscount": (["-P", "10"], sums(by("pid"), b'"count": ')),
             "biolatency": (["-D", "10"], in_buckets(self.disk)),
-            "offcputime": ([], waits_of(pid["switches"])),
+            "offcputime": ([], waits_of(pid)),
         }
         return Tool(name, *watching[name])
 
@@ -395,14 +402,6 @@ class Run:
             if tool.process.poll() is None:
                 tool.process.kill()
                 tool.process.communicate()
-
-
-# The kind of work that each tool watches.
-KINDS = {
-    "opensnoop": "opens", "execsnoop": "execs", "tcpconnect": "connections",
-    "tcplife": "connections", "flowtop": "packets", "syscount": "calls", "biolatency": "reads",
-    "offcputime": "switches",
-}  # fmt: skip
 
 
 def wrong(tool: Tool, expected: int) -> list[str]:

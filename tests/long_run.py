@@ -8,7 +8,8 @@ The work (long_run.c) is opens, execs, TCP connections with themselves and UDP p
 namespace of their own, system calls, reads of a loop device past the page cache, and context
 switches. Each kind has a rate that this takes little of a CPU at (RATES); --rate gives all of them
 the same one, and what cannot keep pace does less. With --stop, all tools are stopped (SIGSTOP) for
-so many seconds in the middle: what they then lose, they must say.
+so many seconds in the middle: what they then lose, they must say. One interval of the tables is
+then as long, and memory is not judged.
 
 Each tool writes JSON to a pipe, where the events of the work are counted. Others may use the
 machine meanwhile: what they do is not counted, but losses may be theirs. So reported is what was
@@ -404,7 +405,7 @@ class Run:
                 tool.process.communicate()
 
 
-def wrong(tool: Tool, expected: int) -> list[str]:
+def wrong(tool: Tool, expected: int, stopped: bool) -> list[str]:
     """What is wrong with a tool's numbers."""
     found = []
     if tool.process.returncode:
@@ -417,7 +418,7 @@ def wrong(tool: Tool, expected: int) -> list[str]:
     if b"Traceback" in tool.messages:
         found.append("a traceback")
     warm = [sample for sample in tool.samples if sample.at >= WARM_SECONDS]
-    if warm:
+    if warm and not stopped:
         for what, before, after in (
             ("memory", warm[0].resident, warm[-1].resident),
             ("maps", warm[0].maps, warm[-1].maps),
@@ -454,13 +455,13 @@ def report(run: Run, took: float) -> int:
         resident, maps = mebibytes(tool, "resident"), mebibytes(tool, "maps")
         print(
             row([
-                tool.name, work, f"{work / took:.0f}", expected, tool.reported, tool.lost,
+                tool.name, work, f"{work / run.seconds:.0f}", expected, tool.reported, tool.lost,
                 *resident, maps[0], maps[-1], f"{tool.cpu:.1f}", f"{tool.ending:.1f}",
             ])
         )  # fmt: skip
         if tool.peak:
             print(f"  {tool.name}: {tool.peak >> 20} MiB at most while it ended")
-        found = wrong(tool, expected)
+        found = wrong(tool, expected, run.options.stop > 0)
         failed += bool(found)
         for what in found:
             print(f"FAIL {tool.name}: {what}")

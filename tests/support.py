@@ -125,7 +125,7 @@ def on_host_only(*values: Any) -> list[Any]:
 # What a tool may say of a machine that was busy before it started, and is, or that is slow, or that
 # has no disk 8:0 (try_with of biolatpcts).
 MISSING = re.compile(
-    rb"\w+: (\d+ (requests unmatched|(events|stacks|samples) lost|calls missed)\b"
+    rb"\w+: (\d+ (requests unmatched|(events|requests|stacks|samples) lost|calls missed)\b"
     rb"|(at|de)tached (to|from) \d+ of|nothing was seen: there is no disk 8:0$).*\n?",
     re.M,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,3 +106,23 @@ def test_a_disk_that_can_have_no_requests_is_no_silent_zero(tmp_path: Path) -> N
     assert block.idle("8:1", str(tmp_path)) == words
     words = "md0 has no requests of its own, but disks below it may"
     assert block.idle("9:0", str(tmp_path)) == words
+
+
+class Counters:
+    """A program's map ``strays``, as Growth reads it."""
+
+    per_cpu = 2
+    counts = {0: [1, 0], 1: [0, 0], 2: [2, 0], 3: [0, 3]}
+
+    def items(self) -> list[tuple[int, list[int]]]:
+        return list(self.counts.items())
+
+
+def test_requests_without_room_and_without_an_end_are_lost_the_others_are_told_apart() -> None:
+    """An end that the kernel did not show is known when the same request is issued again."""
+    said: list[str] = []
+    program: Any = argparse.Namespace(maps={"strays": Counters()})
+    strays = block.Strays(program, said.append)
+    assert strays.since_last() == (5, {"unmatched": 1})
+    assert said == ["1 requests unmatched: they began unseen, likely before the start"]
+    assert strays.since_last() == (0, {})

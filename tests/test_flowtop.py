@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 from collections import Counter
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator
 
 import pytest
 
+from pytools.domains.traffic import Traffic
 from support import PATIENCE, Tool, run_tool
 
 # UDP, TCP, packets of a protocol without ports, and echo requests, which the kernel
@@ -386,3 +387,33 @@ def test_what_it_cannot_take_apart_is_a_row() -> None:
             # Every packet that the interface has counted is in a row.
             least, most = (grown(readings[number], device, way)[0] for readings in (within, around))
             assert 242 <= least <= sum(row["packets"] for row in mine) <= most
+
+
+class Interface(Dict[str, int]):
+    """One that is not up."""
+
+    def get_attr(self, name: str) -> str:
+        return f"veth{self['index']}"
+
+
+class Comings:
+    """Of interfaces, one after the other, as IPRoute shows them."""
+
+    index = 0
+
+    def get_links(self) -> list[Interface]:
+        self.index += 1
+        return [Interface(index=self.index, flags=0)]
+
+    def get_filters(self, **where: int) -> list[object]:
+        return []
+
+
+@pytest.mark.host_only
+def test_interfaces_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where containers come and go, each brings one of a new number."""
+    monkeypatch.setattr("pyroute2.IPRoute", Comings)
+    traffic = Traffic(-1, -1, print, print)
+    for _ in range(1000):
+        traffic.attach(None)
+    assert traffic.links == {1000: "veth1000", 1001: "veth1001"}

@@ -1,9 +1,15 @@
 """What counters have grown by since they were last read."""
 from __future__ import annotations
 
+import os
+import struct
+import tracemalloc
+
 import pytest
 
-from pytools.read.growth import RowsGrowth
+from pytools.compile.image import MapSpec
+from pytools.load.maps import ARRAY, Map
+from pytools.read.growth import MappedGrowth, RowsGrowth
 
 pytestmark = pytest.mark.rendering
 
@@ -29,3 +35,35 @@ def test_a_key_that_is_there_several_times_has_the_sum() -> None:
 
 def test_what_was_not_counted_at_all_has_no_row() -> None:
     assert RowsGrowth().since_last([(("a",), (0, 0))]) == []
+
+
+PIDS = 1 << 16
+
+
+def test_counts_of_many_pids_that_are_mapped_take_little_memory() -> None:
+    """Each process that ever was has a count: what was read of it takes its eight bytes."""
+    memory = os.memfd_create("counts", os.MFD_CLOEXEC)
+    os.ftruncate(memory, 8 * PIDS)
+
+    def write(pid: int, count: int) -> None:
+        os.pwrite(memory, struct.pack("=Q", count), 8 * pid)
+
+    growth = MappedGrowth(Map(memory, MapSpec("counts", ARRAY, 4, 8, PIDS, 0, None, None)))
+    assert growth.since_last() == {}
+    write(1, 2**64 - 1)
+    write(512, 3)
+    assert growth.since_last() == {1: 2**64 - 1, 512: 3}
+    write(512, 5)
+    write(PIDS - 1, 1)
+    assert growth.since_last() == {512: 2, PIDS - 1: 1}
+    assert growth.since_last() == {}
+    os.pwrite(memory, struct.pack("=Q", 1000) * PIDS, 0)
+    tracemalloc.start()
+    try:
+        grown = growth.since_last()
+        assert len(grown) == PIDS and grown[512] == 995 and grown[PIDS - 2] == 1000
+        del grown
+        assert tracemalloc.get_traced_memory()[0] < 12 * PIDS
+    finally:
+        tracemalloc.stop()
+    os.close(memory)

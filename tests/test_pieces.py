@@ -1,11 +1,12 @@
 """Records with the pieces of a text become one record with all of it, thread by thread."""
 from __future__ import annotations
 
+import tracemalloc
 from typing import NamedTuple, Optional
 
 import pytest
 
-from pytools.read.pieces import CUT, LAST, Pieces
+from pytools.read.pieces import CUT, LAST, MOST_BYTES, Pieces
 
 pytestmark = pytest.mark.host_only
 
@@ -44,3 +45,18 @@ def test_a_text_of_which_pieces_were_lost_is_cut() -> None:
         Record(3, 0, 0, b"gone"),
         Record(3, 0, LAST, b"whole"),
     ) == [(1, b"b", 1), (2, b"ac", 1), (3, b"whole", 0)]
+
+
+def test_texts_whose_last_piece_never_comes_are_bounded_and_the_others_whole() -> None:
+    pieces, text = Pieces(), bytes(MOST_BYTES // 8)
+    tracemalloc.start()
+    try:
+        for thread in range(100):
+            assert pieces.whole(Record(thread, 0, 0, text[thread:])) is None
+        assert tracemalloc.get_traced_memory()[0] < MOST_BYTES + 65536
+        # The oldest were given up, and what comes of them later is cut.
+        kept, cut = pieces.whole(Record(99, 1, LAST, b"z")), pieces.whole(Record(0, 1, LAST, b"z"))
+        assert (len(kept.text), kept.cut) == (len(text) - 99 + 1, 0)
+        assert (cut.text, cut.cut) == (b"z", 1)
+    finally:
+        tracemalloc.stop()

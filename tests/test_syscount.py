@@ -1,11 +1,13 @@
 """syscount counts every system call once, by name, process and error, and times it."""
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from arm64_code import program_of_32_bits
+from pytools.domains.process_names import names_now
 from pytools.facts import syscalls
 from support import Tool, on_host_only, python_child, run_tool
 
@@ -201,6 +204,7 @@ def test_calls_that_do_not_return_count(tmp_path: Path) -> None:
 def test_a_call_that_a_signal_interrupts_is_counted_once() -> None:
     code = r"""
 import signal
+import struct
 signal.signal(signal.SIGALRM, lambda *_: None)
 told = []
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
@@ -416,3 +420,21 @@ def test_unknown_names_are_bad_usage() -> None:
         "syscount: there is no system call no_such_call (-l prints them all)\n"
     )
     assert run_tool("syscount", "-e", "ENOSUCH").returncode == 2
+
+
+class EndedNames:
+    """The map of a program, which gives one value at a time."""
+
+    names = {4_000_000: b"ended\0\0\0\0\0\0\0\0\0\0\0"}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.names.get(struct.unpack("=I", key)[0])
+
+
+@pytest.mark.host_only
+def test_of_the_names_of_processes_that_ended_only_those_in_rows_are_read() -> None:
+    """There are 16,384 of them, each interval."""
+    program: Any = argparse.Namespace(maps={"ended_names": EndedNames()})
+    name = names_now(program)
+    assert (name(4_000_000), name(4_000_001)) == ("ended", None)
+    assert name(os.getpid()) == Path("/proc/self/comm").read_text().strip()

@@ -161,7 +161,7 @@ def in_flight() -> int:
 
 
 # The counters of block.h.
-_UNMATCHED, _NEGATIVE, _NO_ROOM = range(3)
+_UNMATCHED, _NEGATIVE, _NO_ROOM, _UNENDED = range(4)
 
 
 def under_way(options: argparse.Namespace, program: Program) -> str:
@@ -183,8 +183,8 @@ class Strays:
         self._growth = Growth(program.maps["strays"])
 
     def since_last(self) -> tuple[int, Mapping[str, int]]:
-        """How many requests were lost since the last call, and how many were ``unmatched`` or
-        ``negative``."""
+        """How many requests were lost since the last call, for want of room or because their end
+        was not seen, and how many were ``unmatched`` or ``negative``."""
         counts = self._growth.since_last()
         found = {}
         for number, name, why in (
@@ -194,7 +194,7 @@ class Strays:
             if counts.get(number):
                 found[name] = counts[number]
                 self._say(f"{counts[number]} requests {name}: {why}")
-        return counts.get(_NO_ROOM, 0), found
+        return counts.get(_NO_ROOM, 0) + counts.get(_UNENDED, 0), found
 
     def lost(self) -> int:
         """How many requests were lost since the last call, with those for which no program ran."""

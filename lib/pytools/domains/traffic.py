@@ -73,8 +73,9 @@ def _start(pid: int) -> int:
 class Traffic:
     """Two classifiers at interfaces: file descriptors of the programs for packets that
     come in and that go out. ``say`` is told what was attached, ``complain`` what could
-    not be. ``links`` are the names of the interfaces, by index. With ``namespace`` (an
-    inode), this process goes to that network namespace."""
+    not be. ``links`` are the names of the interfaces, by index, that were there at the last two
+    calls of ``attach``. With ``namespace`` (an inode), this process goes to that network
+    namespace."""
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Traffic:
         self._ip = IPRoute()
         self._programs = ((INGRESS, ingress), (EGRESS, egress))
         self._say, self._complain = say, complain
+        self._last: dict[int, str] = {}
         self._attached: set[int] = set()
         self._refused: set[int] = set()
         self._clean()
@@ -103,8 +105,12 @@ class Traffic:
         """Attach to these interfaces; to all that are up, if None: those that are new
         since the last call. Raises Usage for an interface that is not there."""
         found = {link["index"]: link for link in self._ip.get_links()}
-        self.links.update((i, link.get_attr("IFLA_IFNAME")) for i, link in found.items())
+        names_now = {i: link.get_attr("IFLA_IFNAME") for i, link in found.items()}
+        # What was counted just before an interface went is shown after. Where containers come and
+        # go, there is no end of interfaces.
+        self.links, self._last = {**self._last, **names_now}, names_now
         self._attached &= found.keys()
+        self._refused &= found.keys()
         known = {self.links[index]: index for index in found}
         for name in names or ():
             if name not in known and not self._attached:

@@ -93,27 +93,29 @@ class RowsGrowth:
 
 class MappedGrowth:
     """As Growth, of an array of u64 that may be mapped (BPF_F_MMAPABLE, Linux
-    commit fc9702273e2e, v5.5) and is mostly zero: a place for every pid."""
+    commit fc9702273e2e, v5.5) and is mostly zero: a place for every pid. What was read is kept as
+    it was, a page at a time: there may be four million pids, each of which counts once."""
 
     def __init__(self, counters: Map) -> None:
         import mmap  # not for most tools
 
-        page = mmap.PAGESIZE
+        self._page = page = mmap.PAGESIZE
         size = (8 * counters.spec.max_entries + page - 1) // page * page
         self._pages = mmap.mmap(counters.fd, size, prot=mmap.PROT_READ)
         self._zero = bytes(page)
-        self._before: dict[int, int] = {}
+        self._before: dict[int, bytes] = {}  # of pages that are not zero, by their places
 
     def since_last(self) -> dict[int, int]:
         """What each counter has grown by since the last call, where it has."""
-        grown, page = {}, len(self._zero)
-        for start in range(0, len(self._pages), page):
-            data = self._pages[start : start + page]
-            if data == self._zero:
+        grown = {}
+        unpack = struct.Struct(f"={self._page // 8}Q").unpack
+        for start in range(0, len(self._pages), self._page):
+            data = self._pages[start : start + self._page]
+            before = self._before.get(start, self._zero)
+            if data == before:
                 continue
-            for number, count in enumerate(struct.unpack(f"={page // 8}Q", data), start // 8):
-                before = self._before.get(number, 0)
-                if count != before:
-                    grown[number] = count - before
-                    self._before[number] = count
+            self._before[start] = data
+            for number, (count, old) in enumerate(zip(unpack(data), unpack(before)), start // 8):
+                if count != old:
+                    grown[number] = count - old
         return grown

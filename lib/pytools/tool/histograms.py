@@ -246,9 +246,9 @@ class HistogramTrace(Trace):
             if options.timestamp:
                 output.stamp(options.form)
             keyed, lost = self._histograms()
-            if lost:
-                output.message(f"{lost} samples lost")
             more, beside = self._losses() if self._losses else (0, {})
+            if lost + more:
+                output.message(f"{lost + more} samples lost")
             self.seen = self.seen or any(histogram.samples for _, histogram in keyed)
             self.write(output, writer, keyed, lost + more, beside)
 

@@ -14,12 +14,13 @@
 #define UNMATCHED 0 /* an end whose beginning was not seen */
 #define NEGATIVE 1 /* an end before the beginning */
 #define NO_ROOM 2 /* the map did not take it */
+#define UNENDED 3 /* a beginning of what had begun, and had not ended */
 
 #define FIRST_DRIVER_OPERATION 32 /* from here on they are commands of the driver */
 #define ZONE_APPEND 128 /* ours: the kernel's number is another in each */
 
 BPF_TABLE("lru_hash", u64, struct flight, flights, 1);
-BPF_PERCPU_ARRAY(strays, u64, 3);
+BPF_PERCPU_ARRAY(strays, u64, 4);
 
 static inline u64 disk_of(struct request *request)
 {

@@ -11,6 +11,8 @@ static inline int starts(u64 origin)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct flight *flight = flights.lookup(&origin), first = {};
 
+	if (flight && flight->issued)
+		strays.increment(UNENDED);
 	if (!wanted(task)) {
 		if (flight)
 			*flight = first;

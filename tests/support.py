@@ -80,7 +80,9 @@ def hooks(tool: str) -> set[str]:
     )
     found = re.findall(rf"^(?:r?\"+)?({kinds})\(", text, re.M)
     if re.search(r"^PROBES\(", text, re.M):
-        found.append("TRACEPOINT")  # those of try_with
+        # Those of try_with.
+        of_kernel = any(word.startswith("t:") for word in DECLARED[tool].try_with)
+        found.append("TRACEPOINT" if of_kernel else "UPROBE")
     if re.search(r"^\$[A-Z_]+\n\{", text, re.M):
         found.append("RAW_TRACEPOINT")  # or what a new kernel has in its place: differences.py
     assert found, f"{tool} attaches to nothing"

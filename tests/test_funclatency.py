@@ -346,6 +346,7 @@ def test_a_thousand_functions_of_a_program() -> None:
         (["t:sched:sched_switch"], 2, "t:sched:sched_switch: funclatency is about functions"),
         (["u:c:setjmp"], 2, "u:c:setjmp: funclatency is about functions"),
         (["c:no_such_function"], 1, "nothing that can be traced matches c:no_such_function"),
+        (["c:_setjmp"], 1, "_setjmp: a process would be ended that jumps to where they return"),
         (
             ["-l", "65", "c:lfind"],
             2,

@@ -233,7 +233,7 @@ def program(folder: Path, source: str, *arguments: str) -> Iterator[Any]:
     (folder / "program.c").write_text(source)
     options = ["-w", "-O0", "-fno-omit-frame-pointer", "-o", str(folder / "program")]
     subprocess.run(["gcc", *options, str(folder / "program.c")], check=True)
-    command = [folder / "program", *arguments]
+    command = [str(folder / "program"), *arguments]
     with subprocess.Popen(command, stdin=-1, stdout=-1) as child:
         try:
             yield child

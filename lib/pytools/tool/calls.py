@@ -23,6 +23,11 @@ MOST_LEVELS = 64  # MOST_NESTED of bpf/calls.h
 WORDS = 3  # of struct call
 TOO_DEEP, NO_ROOM, NOT_RETURNED = range(3)  # enum call_loss
 level = number_from(1, MOST_LEVELS)
+# Functions that keep where they return to, for others to jump there. The kernel has put an address
+# of its own there, and ends a process that comes to it by such a jump.
+KEEP_THEIR_RETURN = {
+    "setjmp", "_setjmp", "__setjmp", "sigsetjmp", "__sigsetjmp", "getcontext", "swapcontext",
+}  # fmt: skip
 
 
 def find(
@@ -40,6 +45,16 @@ def find(
                 f"{file.path} is a Go program, which the kernel would crash: to see where a "
                 "function returns, it changes the stack, which Go moves"
             )
+    of_programs = [target.name for target in targets if target.file is not None]
+    left_out = sorted(KEEP_THEIR_RETURN.intersection(of_programs))
+    if left_out:
+        why = f"{', '.join(left_out)}: a process would be ended that jumps to where they return"
+        targets = [each for each in targets if each.file is None or each.name not in left_out]
+        if not targets:
+            raise Failure(why)
+        say(f"left out are {why}")
+    if any(name.startswith("_Z") for name in of_programs):
+        say("an exception of C++ can't pass a function that is traced: the program would end")
     return names, targets
 
 
@@ -82,7 +97,7 @@ class LostCalls:
         for kind, why in (
             (NO_ROOM, "lost: too many threads call the functions"),
             (TOO_DEEP, f"not timed: they were within {MOST_LEVELS} others of their thread"),
-            (NOT_RETURNED, "not timed: they were left by a jump or an exception, or unseen"),
+            (NOT_RETURNED, "not timed: they were left by a jump, or unseen"),
         ):
             if counts.get(kind):
                 self._say(f"{counts[kind]} calls {why}")

@@ -8,7 +8,7 @@ from pytools.base.annotations import NamedTuple, TYPE_CHECKING
 from pytools.base.errors import Failure
 from pytools.domains import probes
 from pytools.domains.programs import files_of
-from pytools.facts.differences import links_see_threads
+from pytools.facts.differences import has_uprobe_multi, links_see_threads
 from pytools.facts.kernel import running
 from pytools.load.multi_attach import Target
 from pytools.load.program import Program
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Callable, Sequence
 
 
-__all__ = ["Part", "attach", "detach", "find"]
+__all__ = ["Part", "attach", "detach", "find", "only_wanted"]
 
 MOST_NAMED = 10  # of those that can't be attached to
 
@@ -73,6 +73,16 @@ def attach(
             refused += program.attach_many(label, left, tell, returns, stacks, pid)
         begun += len(targets)
     name_refused(options, refused, names, what)
+
+
+def only_wanted(options: argparse.Namespace, targets: Sequence[Target]) -> bool:
+    """Whether the kernel itself runs what is attached to the targets for the tasks alone that the
+    filters want: they are one process, and the targets functions and probes of programs."""
+    wanted, kernel = options.wanted, running()
+    if set(wanted.settings) != {"PID"} or wanted.entries or wanted.values or wanted.pinned:
+        return False
+    links = has_uprobe_multi(kernel) and links_see_threads(kernel)
+    return links and not wanted.numbers and all(target.file is not None for target in targets)
 
 
 def detach(options: argparse.Namespace, program: Program) -> None:

@@ -141,7 +141,8 @@ class FoldedTrace(EventTrace):
     def print(self, output: Output, waiting: Waiting) -> None:
         announce(self.options, self._doing)
         for records in self._batches(waiting):
-            lines = [record.folded for record in self._shown(records)]
+            shown: Iterable[Any] = self._shown(records)
+            lines = [record.folded for record in shown]
             output.write("".join(lines))
             self.seen = self.seen or bool(lines)
         lost, _ = self._count_lost()

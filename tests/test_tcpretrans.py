@@ -1,57 +1,12 @@
 """tcpretrans shows each segment that TCP sends again, once, and why."""
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import wire
-from support import PATIENCE, Tool, python_child
-
-# Goes to the namespace that is given, and has step(), which tells the test of something, and waits
-# for it; and grown(), what the namespace's counters have grown by since the start.
-CHILD = r"""
-import json, os, signal, socket, sys, time
-signal.alarm(int(sys.argv[2]))
-sys.path.insert(0, sys.argv[3])
-from wire import *
-enter(sys.argv[1])
-
-def step(*told):
-    print(json.dumps(told), flush=True)
-    sys.stdin.readline()
-
-def all_counters():
-    return {**counters("snmp", "Tcp"), **counters("netstat", "TcpExt")}
-
-def grown():
-    return {name: value - before.get(name, 0) for name, value in all_counters().items()}
-
-def until(condition):
-    while not condition():
-        time.sleep(0.01)
-
-before = all_counters()
-"""
-
-
-def traced(name: str, code: str, *options: str) -> tuple[int, list[Any], list[Any], str]:
-    """The pid of a child, what it told at its second step, the tool's JSON, and its messages; at its
-    first step the tool starts."""
-    arguments = name, f"{PATIENCE:.0f}", str(Path(wire.__file__).parent)
-    with python_child(CHILD + code, *arguments) as child:
-        assert child.stdin and child.stdout
-        assert child.stdout.readline() == b"[]\n"
-        with Tool("tcpretrans", "--json", "--netns", name, *options) as tool:
-            child.stdin.write(b"\n")
-            child.stdin.flush()
-            told = json.loads(child.stdout.readline())
-            rows = [json.loads(line) for line in tool.stop().splitlines()]
-            return child.pid, told, rows, tool.messages.decode()
-
+from wired import beside, traced
 
 # 12 MB each way, and no socket left but those in TIME_WAIT.
 TRANSFER = r"""
@@ -100,9 +55,10 @@ def test_segments_are_as_many_as_the_kernel_counts_under_loss(how: str) -> None:
     with wire.named_namespace() as name:
         if not wire.lose(name, how):
             pytest.skip(f"{os.uname().release} has no {how} to lose packets by")
-        pid, (grown,), events, _ = traced(name, TRANSFER)
+        run = traced("tcpretrans", name, TRANSFER)
+    (grown,), events = run.told, run.rows
     assert sum(event["segments"] for event in events) == grown["RetransSegs"] > 0
-    assert {event["pid"] for event in events} <= {pid, None}
+    assert {event["pid"] for event in events} <= {run.pid, None}
     assert {event["reason"] for event in events} >= {"recovery"}
     assert {event["ip"] for event in events} == {4, 6}
     synacks = [event for event in events if event["reason"] in ("syn", "synack")]
@@ -115,7 +71,8 @@ def test_counts_are_the_same_sums() -> None:
     with wire.named_namespace() as name:
         if not wire.lose(name, "filter"):
             pytest.skip(f"{os.uname().release} has no filter to lose packets by")
-        _, (grown,), rows, _ = traced(name, TRANSFER, "-c")
+        run = traced("tcpretrans", name, TRANSFER, "-c")
+    (grown,), rows = run.told, run.rows
     assert sum(row["segments"] for row in rows) == grown["RetransSegs"] > 0
     ends = [(row["laddr"], row["lport"], row["raddr"], row["rport"]) for row in rows]
     assert len(set(ends)) == len(ends)
@@ -146,7 +103,8 @@ step(grown())
 @pytest.mark.every_kernel
 def test_shows_syns_and_the_answers_to_them() -> None:
     with wire.named_namespace() as name:
-        pid, (grown,), events, _ = traced(name, UNANSWERED)
+        run = traced("tcpretrans", name, UNANSWERED)
+    (grown,), events = run.told, run.rows
     assert len(events) == grown["RetransSegs"] == grown["TCPSynRetrans"]
     syns = [event for event in events if event["reason"] == "syn"]
     answers = [event for event in events if event["reason"] == "synack"]
@@ -158,8 +116,8 @@ def test_shows_syns_and_the_answers_to_them() -> None:
     assert {(event["laddr"], event["raddr"]) for event in events} == {(wire.OURS, wire.PEER)}
     assert {event["lport"] for event in answers} == {80}
     # It may have closed the connects before the tool looks who has them.
-    assert {event["pid"] for event in events} <= {pid, None}
-    assert pid in {event["pid"] for event in answers}
+    assert {event["pid"] for event in events} <= {run.pid, None}
+    assert run.pid in {event["pid"] for event in answers}
 
 
 # Five connections whose peer acknowledges nothing more. What is sent last is sent again as a probe,
@@ -188,21 +146,23 @@ step(grown())
 @pytest.mark.every_kernel
 def test_a_tail_loss_probe_is_told_from_a_timeout() -> None:
     with wire.named_namespace() as name:
-        pid, (grown,), events, _ = traced(name, PROBES.replace("COUNT", "5"))
+        run = traced("tcpretrans", name, PROBES.replace("COUNT", "5"))
+    (grown,), events = run.told, run.rows
     assert sum(event["segments"] for event in events) == grown["RetransSegs"]
     probes = [event for event in events if event["reason"] == "probe"]
     assert sorted(event["rport"] for event in probes) == list(range(2000, 2005))
     assert len(probes) == grown["TCPLossProbes"]
     assert {event["reason"] for event in events} == {"probe", "timeout"}
     assert {event["state"] for event in events} == {"ESTABLISHED"}
-    assert {event["pid"] for event in events} == {pid}
+    assert {event["pid"] for event in events} == {run.pid}
 
 
 def test_probes_that_send_new_data_are_shown_if_asked_for() -> None:
     code = PROBES.replace("COUNT", "8")
     with wire.named_namespace() as name:
-        _, (grown,), events, messages = traced(name, code, "-l")
-    if "can't be traced" in messages:
+        run = traced("tcpretrans", name, code, "-l")
+    (grown,), events = run.told, run.rows
+    if b"can't be traced" in run.tool.messages:
         pytest.skip(f"{os.uname().release} has no kprobes")
     probes = [event for event in events if event["reason"] in ("probe", "newdata")]
     assert len(probes) == grown["TCPLossProbes"]
@@ -214,15 +174,9 @@ def test_probes_that_send_new_data_are_shown_if_asked_for() -> None:
 
 def test_lines_show_reasons_as_letters_and_sequence_numbers() -> None:
     with wire.named_namespace() as name:
-        arguments = name, f"{PATIENCE:.0f}", str(Path(wire.__file__).parent)
-        with python_child(CHILD + PROBES.replace("COUNT", "5"), *arguments) as child:
-            assert child.stdin and child.stdout
-            child.stdout.readline()
-            with Tool("tcpretrans", "-s", "-4", "-L", "80", "--netns", name) as tool:
-                child.stdin.write(b"\n")
-                child.stdin.flush()
-                child.stdout.readline()
-                head, *lines = tool.stop().splitlines()
+        code = PROBES.replace("COUNT", "5")
+        with beside("tcpretrans", name, code, "-s", "-4", "-L", "80") as run:
+            head, *lines = run.output.splitlines()
     assert head.split() == "TIME PID IP LADDR:LPORT T> RADDR:RPORT STATE SEQ".split()
     found = [line.split() for line in lines]
     assert {line[2] for line in found} == {"4"} and {line[3] for line in found} == {"192.0.2.1:80"}

@@ -11,10 +11,11 @@ from pytools.facts.kernel import running
 from pytools.read.symbols import KernelTable, Symbol
 
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Iterator
+    from typing import Any, Iterable, Iterator, Mapping
 
     from pytools.facts.btf import Btf
     from pytools.facts.kernel import Kernel
+    from pytools.load.maps import Map
 
 __all__ = ["Places", "Reasons", "carried", "described", "only_in"]
 
@@ -91,14 +92,15 @@ class Places:
     def __init__(self) -> None:
         self._table = KernelTable()
 
-    def settings(self) -> dict[str, int]:
-        """Where the function is that frees packets for others, as drop.h has it."""
-        start = self._table.address(FREES_FOR_OTHERS)
-        length = 0
+    def look_up(self, maps: Mapping[str, Map]) -> None:
+        """Tell the program which function frees packets for others. To read the kernel's symbols
+        takes a tenth of a second or more."""
+        start, length = self._table.address(FREES_FOR_OTHERS), 0
         if start:
             while length < MOST_BYTES and self._function(start + length) == FREES_FOR_OTHERS:
                 length += 16  # to which functions are aligned
-        return {"FREES_FOR_OTHERS": start or 0, "FREES_BYTES": length}
+            maps["frees_for_others"].put(0, start)
+            maps["frees_for_others"].put(1, length)
 
     def _function(self, address: int) -> str:
         return (self._table.symbol(address) or Symbol("")).name
@@ -106,6 +108,14 @@ class Places:
     def function(self, place: int) -> str:
         """The name of the function; empty where the kernel hides it."""
         return self._function(place - 1)
+
+    def place(self, place: int, callers: bytes) -> int:
+        """The same place, but that of the caller, where a function frees packets for others, and
+        the program was not told so yet."""
+        addresses = addresses_of(callers)
+        if self.function(place) == FREES_FOR_OTHERS and place in addresses[:-1]:
+            return addresses[addresses.index(place) + 1]
+        return place
 
     def name(self, place: int) -> str | None:
         """The same with the distance from its start, as in the kernel's own messages, and with its
@@ -134,10 +144,11 @@ def described(
     if functions:
         found = [record for record in found if places.function(record.place).startswith(functions)]
     for record in holders.added(found):
-        callers = getattr(record, "callers", None)
+        place = places.place(record.place, record.callers or b"")
         yield record._replace(
-            function=places.name(record.place),
-            **({} if callers is None else {"callers": places.callers(callers, record.place)}),
+            place=place,
+            function=places.name(place),
+            callers=places.callers(record.callers or b"", place),
         )
 
 

@@ -15,6 +15,7 @@ from pytools.tool.fields import Field, in_words, kept
 if TYPE_CHECKING:
     from typing import Any, Iterable, Iterator
 
+    from pytools.load.program import Program
     from pytools.tool.definition import Tool
 
 __all__ = [
@@ -91,13 +92,20 @@ class Drops:
 
     def __init__(self, options: argparse.Namespace, functions: str = "") -> None:
         self.places = Places()
-        self.settings = {**self.places.settings(), "ALL": options.all}
+        self.settings = {"ALL": options.all}
+        self._looked_up = False
         self.values = {"STACK_BYTES": STACK_BYTES * options.stack}
         self.code = {
             "TAKE_STACK": "bpf_get_stack(context, event->callers, sizeof(event->callers), 0);"
             * options.stack
         }
         self._named = partial(described, self.places, only_in(functions), Holders())
+
+    def look_up(self, program: Program) -> None:
+        """Tell the program what only the kernel's symbols tell, once."""
+        if not self._looked_up:
+            self._looked_up = True
+            self.places.look_up(program.maps)
 
     def named(self, records: Iterable[Any]) -> Iterator[Any]:
         """Records with names, and with the ends as text."""

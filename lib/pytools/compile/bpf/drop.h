@@ -25,13 +25,19 @@ struct drop {
 #define LEAST_NAMESPACE 0xefff0000
 #define LEAST_CALLERS 12 /* to find one function more than the kernel's own for this tracepoint */
 
-/* In a function that only frees packets for others, of which the range is set: in its caller. */
+/* The function that only frees packets for others, once it has been looked up: address and size. */
+BPF_ARRAY(frees_for_others, u64, 2);
+
+/* Where a packet is freed: if that function does it, in its caller. */
 static inline u64 place_of(void *ctx, u64 location)
 {
-	u64 callers[LEAST_CALLERS] = {};
-	u32 number;
+	u64 callers[LEAST_CALLERS] = {}, *start, *size;
+	u32 number = 0;
 
-	if (location - $FREES_FOR_OTHERS >= $FREES_BYTES)
+	start = frees_for_others.lookup(&number);
+	number = 1;
+	size = frees_for_others.lookup(&number);
+	if (!start || !size || location - *start >= *size)
 		return location;
 	bpf_get_stack(ctx, callers, sizeof(callers), 0);
 #pragma unroll

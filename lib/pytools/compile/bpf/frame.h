@@ -7,21 +7,22 @@
 
 struct frame {
 	char *head;
-	u32 network; /* where that header begins, from "head" on */
-	u32 mac;
-	u32 tail; /* where the piece ends */
+	u64 network; /* where that header begins, from "head" on */
+	u64 mac;
+	u64 tail; /* where the piece ends */
 	u32 protocol;
 	u32 len;
 	u32 gso_segs;
 };
 
-static inline int load_of_frame(struct frame *frame, u32 from, u32 place, void *to, u32 size)
+/* "from" is BPF_HDR_START_MAC, 0, or BPF_HDR_START_NET, 1. */
+static inline int load_of_frame(struct frame *frame, u64 from, u64 place, void *to, u64 size)
 {
-	u32 start = (from == BPF_HDR_START_MAC ? frame->mac : frame->network) + place;
+	/* No branches, at each of which the verifier would go on in two ways. NULL can't be read. */
+	u64 start = frame->mac + from * (frame->network - frame->mac) + place;
+	s64 behind = (s64)(frame->tail - start - size) >> 63;
 
-	if (start + size > frame->tail)
-		return -1;
-	return bpf_probe_read_kernel(to, size, frame->head + start);
+	return bpf_probe_read_kernel(to, size, (void *)(((u64)frame->head + start) & ~behind));
 }
 
 #define PACKET_FORM struct frame

@@ -6,6 +6,7 @@
 #ifndef PACKET_H
 #define PACKET_H
 #include "ends.h"
+#include "verifier.h"
 
 /* Whoever has packets in another form (frame.h) says so before this. */
 #ifndef PACKET_FORM
@@ -208,6 +209,17 @@ static inline u32 behind_labels(PACKET_FORM *skb, struct packet *packet, u32 typ
 	return version == 4 ? TYPE_IPV4 : TYPE_IPV6;
 }
 
+/* Else the verifier goes through all that follows for each place that the header may have. */
+static inline void forget_where(struct packet *packet, u32 unknown)
+{
+	u32 from = packet->from, start = packet->start;
+
+	FORGET(from, unknown);
+	FORGET(start, unknown);
+	packet->from = from;
+	packet->start = start;
+}
+
 /*
  * Read a packet; both must be all zeros before. Of one that is not IP or can't be taken apart,
  * "ends" stays so.
@@ -220,6 +232,7 @@ static inline void read_packet(PACKET_FORM *skb, struct ends *ends, struct packe
 	packet->protocol = type;
 	if (type == TYPE_MPLS || type == TYPE_MPLS_MULTICAST)
 		carried = behind_labels(skb, packet, type);
+	forget_where(packet, skb->len);
 	if (!(carried == TYPE_IPV4 && read_ipv4(skb, ends, packet)) &&
 	    !(carried == TYPE_IPV6 && read_ipv6(skb, ends, packet))) {
 		if (packet->bytes == skb->len && type_in_frame(skb) == type)

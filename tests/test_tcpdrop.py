@@ -27,7 +27,7 @@ step(grown())
 # Two connections fill the queue of those that nobody has accepted; the ACKs of a third one, which
 # has had an answer before, are dropped.
 OVERFLOW = r"""
-subprocess.run(["sysctl", "-qw", "net.ipv4.tcp_syncookies=0"], check=True)
+set_kernel("net/ipv4/tcp_syncookies", 0)
 made = Wire()
 listener = socket.create_server((OURS, 80), backlog=1)
 step()

@@ -8,8 +8,10 @@ import fcntl
 import os
 import select
 import socket
+import stat
 import struct
 import subprocess
+import tempfile
 from typing import Iterator
 
 OURS, PEER = "192.0.2.1", "192.0.2.2"
@@ -73,14 +75,24 @@ def counters(path: str, prefix: str) -> dict[str, int]:
     return dict(zip(names[1:], map(int, values[1:])))
 
 
+def set_kernel(name: str, value: int) -> None:
+    """Set what sysctl(8) sets, in this namespace."""
+    with open(f"/proc/sys/{name}", "w") as file:
+        file.write(str(value))
+
+
 class Wire:
     """The device, and packets of IPv4 and IPv6 from the peer behind it."""
 
     def __init__(self) -> None:
-        self.fd = os.open("/dev/net/tun", os.O_RDWR)
+        # The file is in /dev only when the module is loaded, which this does.
+        with tempfile.TemporaryDirectory(dir="/dev") as folder:
+            path = f"{folder}/tun"
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(10, 200))
+            self.fd = os.open(path, os.O_RDWR)
         fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", b"wire", IFF_TUN | IFF_NO_PI))
+        set_kernel("net/ipv6/conf/wire/accept_dad", 0)
         for command in (
-            ["sysctl", "-qw", "net.ipv6.conf.wire.accept_dad=0"],
             ["ip", "link", "set", "wire", "up"],
             ["ip", "address", "add", f"{OURS}/24", "dev", "wire"],
             ["ip", "address", "add", "2001:db8::1/64", "dev", "wire", "nodad"],

@@ -1,4 +1,4 @@
-"""A tool beside a child that is in a network namespace of its own, and has a wire there (wire.py)."""
+"""A tool beside a child in a network namespace of its own, which has a wire there (wire.py)."""
 from __future__ import annotations
 
 import contextlib

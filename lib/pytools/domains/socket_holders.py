@@ -76,8 +76,8 @@ class Holders:
         return found
 
     def added(self, records: Iterable[Any]) -> Iterator[Any]:
-        """Records of events, which have ``inode``, with ``pid`` and ``comm``; None where there is no
-        such process, or where it has ended."""
+        """Records of events, which have ``inode``, with ``pid`` and ``comm``; None where there is
+        no such process, or where it has ended."""
         found = list(records)
         known = self.find({record.inode for record in found})
         for record in found:

@@ -22,14 +22,15 @@ __all__ = [
     "DROPPED", "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
     "FOURTH_ARGUMENT", "FSYNC_CALLERS", "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
     "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS",
-    "NODE_ALLOCATIONS", "NO_DROP", "PACKET_DROP", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
-    "RECLAIM_ARGUMENTS", "RECOVERY_STATE", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETRANSMISSION", "RETRANSMITTED", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
+    "NODE_ALLOCATIONS", "NO_DROP", "PACKET_DROP", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT",
+    "QUEUED_TASKS", "READ_BEFORE", "RECLAIM_ARGUMENTS", "RECOVERY_STATE", "REQUEST_ARGUMENTS",
+    "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN", "REQUEST_STARTS", "RETRANSMISSION",
+    "RETRANSMITTED", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
     "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_STATE", "STATE_CHANGE",
     "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT",
-    "SYNACK_RETRANSMISSION", "SYNACK_RETRANSMITTED", "SYS_ENTER",
-    "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
-    "USER_REGISTERS", "WORKQUEUE_NAME", "WORK_ARGUMENTS", "resolve",
+    "SYNACK_RETRANSMISSION", "SYNACK_RETRANSMITTED", "SYS_ENTER", "SYS_EXIT", "TARGET_NAMESPACE",
+    "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS", "WORKQUEUE_NAME",
+    "WORK_ARGUMENTS", "resolve",
 ]  # fmt: skip
 
 
@@ -716,8 +717,9 @@ def PACKET_DROP(kernel: Kernel) -> str:
 
 def DROPPED(kernel: Kernel) -> str:
     """Declares ``context``, of the program, ``skb``, ``location``, ``reason`` (0: not known) and
-    ``receiver``, the socket that the packet is for (NULL: not known), in PACKET_DROP. The tracepoint tells the reason since Linux
-    commit c504e5c2f964 (v5.17), the socket since commit c53795d48ee8 (v6.11)."""
+    ``receiver``, the socket that the packet is for (NULL: not known), in PACKET_DROP. The
+    tracepoint tells the reason since Linux commit c504e5c2f964 (v5.17), the socket since commit
+    c53795d48ee8 (v6.11)."""
     if _preempts_programs(kernel):
         return (
             "struct sk_buff *skb = (struct sk_buff *)args->skbaddr;\n"

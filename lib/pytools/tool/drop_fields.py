@@ -54,14 +54,14 @@ FLAGS = in_words(
     "FLAGS", "The flags of the TCP segment.", 7, "", flag_names, of="flags", key="flags"
 )
 PLACE = Field(
-    "PLACE", "The function in which the packet was dropped, with the distance from its start and its "
-    "module, as the kernel's own messages have them. A function that drops packets for others, such "
-    "as tcp_drop_reason(), is not named, but the one that called it.", key="place", of="function",
+    "PLACE", "The function in which the packet was dropped, with the distance from its start and "
+    "its module, as the kernel's own messages have them. If tcp_drop_reason() dropped it, which does "
+    "so for others, this is the function that called it.", key="place", of="function",
     type="string",
 )  # fmt: skip
 INTERFACE = Field(
-    "INTERFACE", "The interface that the packet came in at, or was to go out at. It is not known if "
-    "the packet has been put into a queue of a socket.", 10, key="interface", of="device",
+    "INTERFACE", "The interface that the packet came in at, or was to go out at. It is not known "
+    "if the packet has been put into a queue of a socket.", 10, key="interface", of="device",
     type="string",
 )  # fmt: skip
 STACK = Field(

@@ -642,14 +642,14 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
     "tcpretrans": [
         Difference("--count", "--counts"),
         _output(
-            "PID is a process that has the socket open. bcc's tool has the task that ran on the CPU "
-            "when the segment was sent, most often none."
+            "PID is a process that has the socket open. bcc's tool has the task that ran on the "
+            "CPU when the segment was sent, most often none."
         ),
         _output(
             "T> has more letters: T is a timeout, S a SYN and A the answer to a SYN, which bcc's "
-            "tool shows as R, and the last one not at all. L is a tail loss probe, which bcc's tool "
-            "shows as R. Its L is each attempt to send one, and ours with -l are those that were "
-            "sent."
+            "tool shows as R, and the last one not at all. L is a tail loss probe, which bcc's "
+            "tool shows as R. Its L is each attempt to send one, and ours with -l are those that "
+            "were sent."
         ),
         _output(
             "With --counts, NETNS, SEGMENTS and PROBES are columns more. One retransmission may be "

@@ -38,8 +38,8 @@ THREAD = fields.THREAD._replace(
 CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
 # Where a packet changes a socket, the process is another (``socket_holders.py``).
 HOLDER = fields.PID._replace(
-    member="", about="A process that has the socket open, as the first PID namespace numbers it. It "
-    "is not known if no process has, or if it has ended.",
+    member="", about="A process that has the socket open, as the first PID namespace numbers it. "
+    "It is not known if no process has, or if it has ended.",
 )  # fmt: skip
 HOLDER_COMM = Field("", "The name of that process, up to 15 bytes.", key="comm", type="string")
 STATE = in_words("STATE", "The state of the socket.", 11, "", tcp_state, of="state", key="state")

@@ -1,6 +1,7 @@
 """tcpdrop shows each TCP packet that the kernel drops: as many as the kernel counts, and why."""
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -106,3 +107,35 @@ def test_lines_show_the_reason_and_the_stack() -> None:
     first = [line for line in lines if re.fullmatch(rf" +{reason} in tcp_v4_rcv\+0x\w+", line)]
     assert len(first) == 5 and sum("netif_receive_skb" in line for line in lines) >= 5
     assert len(short) == 10 and short[1].split()[-1] == first[0].split()[-1]
+
+
+# Ten segments that are far outside of the window of a connection.
+OUTSIDE = r"""
+made = Wire()
+listener = socket.create_server((OURS, 80))
+step()
+made.segment(3000, 80, SYN)
+(seq,) = made.answers(1).values()
+made.segment(3000, 80, ACK, 1, seq + 1)
+connection = listener.accept()[0]
+for number in range(10):
+    made.segment(3000, 80, ACK, 1 + (1 << 30), seq + 1, data=bytes(10))
+step()
+"""
+
+
+def test_the_place_is_not_the_function_that_only_drops_for_others() -> None:
+    if not reasons():
+        pytest.skip(f"{os.uname().release} has no tcp_drop_reason()")
+    with wire.named_namespace() as name:
+        run = traced("tcpdrop", name, OUTSIDE)
+    with wire.named_namespace() as name:
+        plain = traced("tcpdrop", name, OUTSIDE, "--no-stack")
+    events = [event for event in run.rows if event["length"] == 50]
+    assert len(events) == 10
+    (place,) = {event["place"] for event in events}
+    assert not place.startswith("tcp_drop") and place.startswith("tcp_")
+    assert {event["kernel_stack"].split(";")[-1] for event in events} == {place}
+    assert {event["state"] for event in events} == {"ESTABLISHED"}
+    assert {event["pid"] for event in events} <= {run.pid, None}
+    assert sum(event["length"] == 50 for event in plain.rows) == 10

@@ -55,7 +55,7 @@ FLAGS = in_words(
 )
 PLACE = Field(
     "PLACE", "The function in which the packet was dropped, with the distance from its start and "
-    "its module, as the kernel's own messages have them. If tcp_drop_reason() dropped it, which does "
+    "its module, as in the kernel's own messages. If tcp_drop_reason() dropped it, which does "
     "so for others, this is the function that called it.", key="place", of="function",
     type="string",
 )  # fmt: skip

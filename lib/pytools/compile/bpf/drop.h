@@ -21,9 +21,9 @@ struct drop {
 	char device[16]; /* empty where none is known */
 };
 
-/* Namespaces have numbers from here on (PROC_DYNAMIC_FIRST, and some below it since Linux v6.18). */
+/* Namespaces have numbers from here on: PROC_DYNAMIC_FIRST, and those of the first ones below. */
 #define LEAST_NAMESPACE 0xefff0000
-#define LEAST_CALLERS 12 /* to find one function more than the kernel's own for this tracepoint */
+#define MOST_CALLERS 12 /* to find one function more than the kernel's own for this tracepoint */
 
 /* The function that only frees packets for others, once it has been looked up: address and size. */
 BPF_ARRAY(frees_for_others, u64, 2);
@@ -31,7 +31,7 @@ BPF_ARRAY(frees_for_others, u64, 2);
 /* Where a packet is freed: if that function does it, in its caller. */
 static inline u64 place_of(void *ctx, u64 location)
 {
-	u64 callers[LEAST_CALLERS] = {}, *start, *size;
+	u64 callers[MOST_CALLERS] = {}, *start, *size;
 	u32 number = 0;
 
 	start = frees_for_others.lookup(&number);
@@ -41,7 +41,7 @@ static inline u64 place_of(void *ctx, u64 location)
 		return location;
 	bpf_get_stack(ctx, callers, sizeof(callers), 0);
 #pragma unroll
-	for (number = 0; number + 1 < LEAST_CALLERS; number++)
+	for (number = 0; number + 1 < MOST_CALLERS; number++)
 		if (callers[number] == location && callers[number + 1])
 			return callers[number + 1];
 	return location;

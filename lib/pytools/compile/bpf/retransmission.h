@@ -4,6 +4,8 @@
 #ifndef RETRANSMISSION_H
 #define RETRANSMISSION_H
 #include <linux/skbuff.h>
+#include <net/request_sock.h>
+#include <net/tcp.h>
 #include "socket_file.h"
 #include "tcp_session.h"
 

@@ -3,8 +3,6 @@
  */
 #ifndef DROP_H
 #define DROP_H
-#include <linux/netdevice.h>
-#include <linux/skbuff.h>
 #include "frame.h"
 #include "socket.h"
 #include "socket_file.h"
@@ -94,16 +92,17 @@ static inline void read_drop(struct drop *drop, struct sk_buff *skb, struct sock
 {
 	struct packet packet = {};
 	struct frame frame;
-	struct sock *sk = receiver ? receiver : (struct sock *)READ(sk_buff, skb, sk);
 
 	read_frame(&frame, skb);
+	if (receiver)
+		frame.sk = receiver;
 	read_packet(&frame, &drop->ends, &packet);
 	drop->protocol = packet.protocol;
 	drop->bytes = packet.bytes;
 	if (packet.protocol == TCP && packet.transport)
 		LOAD(&frame, &packet, packet.transport + 13, drop->flags);
-	drop->ends.netns = read_device(drop, (struct net_device *)READ(sk_buff, skb, dev));
-	if (sk)
-		read_socket(drop, &frame, sk);
+	drop->ends.netns = read_device(drop, frame.device);
+	if (frame.sk)
+		read_socket(drop, &frame, frame.sk);
 }
 #endif

@@ -1,5 +1,5 @@
 /*
- * What TCP sends again: which segment, and why.
+ * What TCP sends again: which segment it is, and why.
  */
 #ifndef RETRANSMISSION_H
 #define RETRANSMISSION_H

@@ -622,8 +622,8 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output(
             "A packet is shown if the kernel gives a reason for the drop; -a shows the others as "
-            "well. FLAGS has no parentheses. The first line below a packet has the reason and the "
-            "place, and the stack does not show the functions of the tracing itself."
+            "well. The first line below a packet has the reason, the place and the flags, and the "
+            "stack does not show the functions of the tracing itself."
         ),
     ],
     "tcplife": [

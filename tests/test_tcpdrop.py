@@ -104,7 +104,8 @@ def test_lines_show_the_reason_and_the_stack() -> None:
     assert [line.split()[3] for line in events] == [f"192.0.2.2:{1000 + n}" for n in range(5)]
     assert {tuple(line.split()[4:]) for line in events} == {(">", "192.0.2.1:80", "-")}
     reason = "TCP_CSUM" if reasons() else "no reason is told"
-    first = [line for line in lines if re.fullmatch(rf" +{reason} in tcp_v4_rcv\+0x\w+ \(SYN\)", line)]
+    shown = re.compile(rf" +{reason} in tcp_v4_rcv\+0x\w+ \(SYN\)")
+    first = [line for line in lines if shown.fullmatch(line)]
     assert len(first) == 5 and sum("netif_receive_skb" in line for line in lines) >= 5
     assert len(short) == 10 and short[1] == first[0]
 

@@ -52,6 +52,9 @@ MANY_CALLS = "t:syscalls:sys_enter_get*"
 WATCHED = (
     Watched("tcplife", [], "session", "sessions", 20_000, _either("tcplife")),
     Watched("tcpconnect", [], "connect", "sessions", 20_000, _either("tcpconnect")),
+    Watched("tcpretrans", [], "SYN again", "unanswered", 5_000, _either("tcpretrans"), LIMIT),
+    Watched("tcpdrop", [], "refused connect", "refused", 20_000, [bcc_peer("tcpdrop")], LIMIT),
+    Watched("skbdrop", [], "refused connect", "refused", 20_000, [bcc_peer("tcpdrop")], LIMIT),
     Watched("flowtop", ["-i", "lo", "1000"], "packet", "datagrams", 200_000, []),
     Watched("gethostlatency", [], "look-up", "lookups", 50_000, _either("gethostlatency")),
     Watched("bashreadline", [], "line", "", 500, _either("bashreadline")),

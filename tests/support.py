@@ -102,8 +102,9 @@ needs_functions = pytest.mark.skipif(
     not HAS_KPROBES, reason=f"{os.uname().release} has no kprobes, and may refuse fentry"
 )
 
-# They attach to functions as well where there are kprobes, or where there are no tracepoints.
-DO_WITHOUT_FUNCTIONS = {"opensnoop", "klockstat"}
+# They attach to functions as well where there are kprobes, or where there are no tracepoints, or
+# with an option.
+DO_WITHOUT_FUNCTIONS = {"opensnoop", "klockstat", "tcpretrans"}
 
 # In the kernel matrix every test costs eight times, and is emulated. What holds of
 # each tool for the same reason is proved there of one, on the host of all.

@@ -144,12 +144,38 @@ while True:
 """
 
 
+# SYNs that are dropped, because their port is closed; and others that are sent again, because the
+# listener's queue is full.
+UNANSWERED = """
+import collections, socket, time
+closed, full = socket.socket(), socket.socket()
+for made in (closed, full):
+    made.bind(("127.0.0.1", 0))
+full.listen(0)
+first = socket.create_connection(full.getsockname())
+waiting = collections.deque(maxlen=200)
+ready = False
+while True:
+    waiting.append(socket.socket())
+    waiting[-1].setblocking(False)
+    waiting[-1].connect_ex(full.getsockname())
+    with socket.socket() as refused:
+        refused.connect_ex(closed.getsockname())
+    time.sleep(0.02)
+    info = waiting[0].getsockopt(socket.IPPROTO_TCP, 11, 104)  # TCP_INFO
+    if not ready and any(info[100:104]):  # tcpi_total_retrans
+        ready = True
+        print(flush=True)
+"""
+
+
 # Programs that do what a tool sees, of which the usual activity has nothing.
 PROGRAMS = {
     **dict.fromkeys(("bindsnoop", "solisten"), LISTENS),
     "bpfsnoop": BPF_CALLS,
     "futexctn": FUTEXES,
     **dict.fromkeys(("tcpconnect", "tcplife", "flowtop"), SESSIONS),
+    **dict.fromkeys(("tcpretrans", "tcpdrop", "skbdrop"), UNANSWERED),
 }
 
 

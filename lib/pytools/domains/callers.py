@@ -10,7 +10,7 @@ from pytools.read.symbols import KernelTable, Symbols, call_site
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection, Iterable, Sequence
 
-__all__ = ["CALLERS_BYTES", "Callers", "KernelCallers"]
+__all__ = ["CALLERS_BYTES", "Callers", "KernelCallers", "UNKNOWN", "addresses_of"]
 
 MOST_CALLERS = 32
 CALLERS_BYTES = 8 * MOST_CALLERS
@@ -35,7 +35,7 @@ class Callers:
         """The records with names in place of the addresses. Of a process that ends at once, the
         names may be gone by then."""
         found = list(records)
-        stacks = [_addresses(record.callers) for record in found]
+        stacks = [addresses_of(record.callers) for record in found]
         wanted: dict[int, set[int]] = {}
         for record, addresses in zip(found, stacks):
             wanted.setdefault(record.pid, set()).update(call_site(addresses))
@@ -65,7 +65,7 @@ class KernelCallers:
     def names(self, data: bytes) -> tuple[str, ...]:
         """The names for such addresses. At the return of a function, the innermost may be the
         program's own, and those by which the kernel runs it."""
-        symbols = [self._table.symbol(address) for address in call_site(_addresses(data))]
+        symbols = [self._table.symbol(address) for address in call_site(addresses_of(data))]
         places = [n for n, symbol in enumerate(symbols) if symbol and symbol.name in self._traced]
         return tuple(
             f"{symbol.name} {symbol.module}".rstrip() if symbol else UNKNOWN
@@ -73,7 +73,8 @@ class KernelCallers:
         )
 
 
-def _addresses(data: bytes) -> list[int]:
+def addresses_of(data: bytes) -> list[int]:
+    """The addresses that are in such a member of an event."""
     whole = len(data) // 8 * 8  # behind the last member of an event is what aligns the next one
     return [address for (address,) in struct.iter_unpack("=Q", data[:whole]) if address]
 

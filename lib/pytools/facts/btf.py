@@ -129,6 +129,16 @@ class Btf:
         with open(path, "rb") as file:
             return cls(file.read(), path, kept)
 
+    def with_module(self, data: bytes, source: str) -> Btf:
+        """The same with the types of a module, whose numbers, and whose places in the string
+        section, go on behind those of the kernel ("split BTF", Linux commit 951bb64621b8, v5.11).
+        Raises Failure when they are damaged."""
+        module = Btf(data, source)
+        types = self._words.tobytes() + module._words.tobytes()
+        strings = self._strings + module._strings
+        header = struct.pack("=HBBIIIII", MAGIC, 1, 0, 24, 0, len(types), len(types), len(strings))
+        return Btf(header + types + strings, source)
+
     def _damaged(self, why: str) -> Failure:
         return Failure(f"{self.source}: damaged type information: {why}")
 

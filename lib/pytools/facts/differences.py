@@ -19,18 +19,17 @@ __all__ = [
     "ATTACH_COOKIE", "BUFFERED_READ", "CACHE_PROGRAMS", "CALLED_STACK", "CALL_RESULT",
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_ARGUMENTS",
     "COMPAT_CALL", "COMPAT_PARAMETER", "COMPAT_REGISTERS", "COMPLETION_ARGUMENTS", "DELAYED_TASKS",
-    "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
-    "FOURTH_ARGUMENT", "FSYNC_CALLERS",
-    "FUNCTION_ARGUMENTS", "FUNCTION_RESULT",
-    "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME",
-    "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS",
-    "NODE_ALLOCATIONS", "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE",
-    "RECLAIM_ARGUMENTS", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD",
-    "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_OPTIONS", "SOCKET_STATE",
-    "STATE_CHANGE",
-    "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYS_ENTER",
-    "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
+    "DROPPED", "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
+    "FOURTH_ARGUMENT", "FSYNC_CALLERS", "FUNCTION_ARGUMENTS", "FUNCTION_RESULT", "GFP_WRITE",
+    "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME", "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT",
+    "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS", "NODE_ALLOCATIONS", "NO_DROP", "PACKET_DROP",
+    "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE", "RECLAIM_ARGUMENTS",
+    "RECOVERY_STATE", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
+    "REQUEST_STARTS", "RETRANSMISSION", "RETRANSMITTED", "RETURNED_STACK", "RETURNING_CALL",
+    "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD", "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS",
+    "SOCKET_OPTIONS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN",
+    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYNACK_RETRANSMISSION", "SYNACK_RETRANSMITTED",
+    "SYS_ENTER", "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
     "USER_REGISTERS", "WORKQUEUE_NAME", "WORK_ARGUMENTS", "resolve",
 ]  # fmt: skip
 
@@ -682,6 +681,100 @@ def STATE_CHANGE(kernel: Kernel) -> str:
         "struct sock *sk = (struct sock *)args->skaddr;\n"
         "\tint oldstate = args->oldstate, newstate = args->newstate;"
     )
+
+
+def _in_raw_tracepoint(kernel: Kernel, name: str, number: int) -> bool:
+    """Whether a raw tracepoint has so many arguments, which BTF tells."""
+    return kernel.has_btf and len(kernel.btf.raw_tracepoint(name) or ()) >= number
+
+
+def RETRANSMISSION(kernel: Kernel) -> str:
+    """The head of a program that runs when TCP has sent a segment again; it begins with
+    RETRANSMITTED."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(tcp, tcp_retransmit_skb)"
+    return "RAW_TRACEPOINT(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)"
+
+
+def RETRANSMITTED(kernel: Kernel) -> str:
+    """Declares ``sk``, ``skb`` and ``error`` in RETRANSMISSION. The tracepoint tells the error with
+    which the segment could not be sent since Linux v6.18; in v6.12 it is only there without one."""
+    if _preempts_programs(kernel):
+        return (
+            "struct sock *sk = (struct sock *)args->skaddr;\n"
+            "\tstruct sk_buff *skb = (struct sk_buff *)args->skbaddr;\n"
+            "\ts32 error = args->err;"
+        )
+    told = _in_raw_tracepoint(kernel, "tcp_retransmit_skb", 3)
+    return f"s32 error = {'(s32)ctx->args[2]' if told else 0};"
+
+
+def SYNACK_RETRANSMISSION(kernel: Kernel) -> str:
+    """The head of a program that runs when TCP has sent the answer to a SYN again; it begins with
+    SYNACK_RETRANSMITTED."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(tcp, tcp_retransmit_synack)"
+    return "RAW_TRACEPOINT(tcp_retransmit_synack, struct sock *sk, struct request_sock *request)"
+
+
+def SYNACK_RETRANSMITTED(kernel: Kernel) -> str:
+    """Declares ``sk``, the listening socket, and ``request`` in SYNACK_RETRANSMISSION."""
+    if not _preempts_programs(kernel):
+        return ""
+    return (
+        "struct sock *sk = (struct sock *)args->skaddr;\n"
+        "\tstruct request_sock *request = (struct request_sock *)args->req;"
+    )
+
+
+def RECOVERY_STATE(kernel: Kernel) -> str:
+    """Where the byte is in struct inet_connection_sock whose lower five bits are the state of
+    congestion (TCP_CA_*): icsk_ca_state is a bit-field, of which C has no address."""
+    known = kernel.btf.member("inet_connection_sock", "icsk_ca_state") if kernel.has_btf else None
+    if known is not None:
+        return str(known.bit_offset // 8)
+    return "offsetof(struct inet_connection_sock, icsk_retransmits) - 1"
+
+
+def PACKET_DROP(kernel: Kernel) -> str:
+    """The head of a program that runs when a packet is freed as one that is dropped (kfree_skb());
+    it begins with DROPPED."""
+    if _preempts_programs(kernel):
+        return "TRACEPOINT(skb, kfree_skb)"
+    return "RAW_TRACEPOINT(kfree_skb, struct sk_buff *skb, void *location)"
+
+
+def DROPPED(kernel: Kernel) -> str:
+    """Declares ``context``, of the program, ``skb``, ``location``, ``reason`` (0: not known) and
+    ``receiver``, the socket that the packet is for (NULL: not known), in PACKET_DROP. The
+    tracepoint tells the reason since Linux commit c504e5c2f964 (v5.17), the socket since commit
+    c53795d48ee8 (v6.11)."""
+    if _preempts_programs(kernel):
+        return (
+            "struct sk_buff *skb = (struct sk_buff *)args->skbaddr;\n"
+            "\tstruct sock *receiver = (struct sock *)args->rx_sk;\n"
+            "\tvoid *location = args->location, *context = args;\n"
+            "\tu32 reason = args->reason;"
+        )
+    told = [_in_raw_tracepoint(kernel, "kfree_skb", number) for number in (3, 4)]
+    return (
+        f"u32 reason = {'(u32)ctx->args[2]' if told[0] else 0};\n"
+        f"\tstruct sock *receiver = {'(struct sock *)ctx->args[3]' if told[1] else 'NULL'};\n"
+        "\tvoid *context = ctx;"
+    )
+
+
+def tells_drop_reasons(kernel: Kernel) -> bool:
+    """Whether the tracepoint kfree_skb tells why a packet is dropped (DROPPED)."""
+    return _enumerator(kernel, "SKB_DROP_REASON_NOT_SPECIFIED") is not None
+
+
+def NO_DROP(kernel: Kernel) -> str:
+    """Whether ``reason`` is none: most packets that are freed so are done with. There are numbers
+    for that up to SKB_DROP_REASON_NOT_SPECIFIED: 1 in Linux v6.1, 2 in v6.12, where 1 is of packets
+    that are consumed. Where no reason is told (DROPPED), all count as dropped."""
+    last = _enumerator(kernel, "SKB_DROP_REASON_NOT_SPECIFIED")
+    return "false" if last is None else f"reason <= {last}"
 
 
 def _keeps_result(kernel: Kernel) -> bool:

@@ -91,12 +91,22 @@ class KernelTable:
     def symbol(self, address: int) -> Symbol | None:
         """The symbol of an address; None where it has none, or where the kernel hides them."""
         if address not in self._found:
-            if self._lines is None:
-                self._lines = _by_address(self._path) or []
             if len(self._found) >= MOST_REMEMBERED:
                 self._found.clear()
-            self._found[address] = _symbol(self._lines, address)
+            self._found[address] = _symbol(self._all(), address)
         return self._found[address]
+
+    def address(self, name: str) -> int | None:
+        """Where the kernel's own function of that name is; None where there is none, or where the
+        kernel hides them."""
+        ending = b" " + name.encode()
+        found = next((line for line in self._all() if line.endswith(ending)), None)
+        return None if found is None else int(found.split()[0], 16)
+
+    def _all(self) -> list[bytes]:
+        if self._lines is None:
+            self._lines = _by_address(self._path) or []
+        return self._lines
 
 
 def _by_address(path: str, kinds: str = FUNCTIONS) -> list[bytes] | None:

@@ -94,6 +94,8 @@ class EventWriter:
             for number, column in enumerate(self.columns)
             if form != "text" or column.fits(output)
         ]
+        # Nothing stands behind it in its line.
+        self._last = next((c for _, c in reversed(shown) if not c.below), None)
         self._headings = [
             self._padded(column)(column.heading) for _, column in shown if not column.below
         ]
@@ -109,8 +111,8 @@ class EventWriter:
 
     def _padded(self, column: Column) -> Callable[[str], str]:
         width = column.width
-        if column is self.columns[-1] and width > 0:
-            width = 0  # nothing stands behind it
+        if column is self._last and width > 0:
+            width = 0
         if width < 0:
             return lambda text: text.rjust(-width)
         return lambda text: text.ljust(width)

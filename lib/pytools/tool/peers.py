@@ -713,6 +713,17 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "tool has LADDR, RADDR, RPORT and CONNECTS."
         ),
     ],
+    "tcpdrop": [
+        _output(
+            "PID is a process that has the packet's socket open. bcc's tool has the task that ran "
+            "on the CPU when the packet was dropped, which has most often nothing to do with it."
+        ),
+        _output(
+            "A packet is shown if the kernel gives a reason for the drop; -a shows the others as "
+            "well. The first line below a packet has the reason, the place and the flags, and the "
+            "stack does not show the functions of the tracing itself."
+        ),
+    ],
     "tcplife": [
         Difference("-s", "--csv", "Its columns are ours."),
         Difference("--localport PORTS", "--only-lport"),
@@ -724,6 +735,23 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         _output(
             "B is a column more. It stands behind those of bcc's tool, which does not show "
             "sessions that were open before it, or counts them from its own start."
+        ),
+    ],
+    "tcpretrans": [
+        Difference("--count", "--counts"),
+        _output(
+            "PID is a process that has the socket open. bcc's tool has the task that ran on the "
+            "CPU when the segment was sent, most often none."
+        ),
+        _output(
+            "T> has more letters: T is a timeout, S a SYN and A the answer to a SYN, which bcc's "
+            "tool shows as R, and the last one not at all. L is a tail loss probe, which bcc's "
+            "tool shows as R. Its L is each attempt to send one, and ours with -l are those that "
+            "were sent."
+        ),
+        _output(
+            "With --counts, NETNS, SEGMENTS and PROBES are columns more. One retransmission may be "
+            "of several segments."
         ),
     ],
     "tplist": [

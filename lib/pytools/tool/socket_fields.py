@@ -5,15 +5,19 @@ Their values are named as in ``struct ends`` (``bpf/ends.h``); addresses are tex
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.domains.internet import end
+from pytools.domains.tcp_states import tcp_state
 from pytools.tool import fields
-from pytools.tool.fields import Context, Field, by_context, kept
+from pytools.tool.fields import TEXT_ONLY, Context, Field, by_context, in_words, kept
 
 if TYPE_CHECKING:
     from pytools.tool.fields import Form
 
 __all__ = [
-    "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",
-    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "known_port",
+    "COMM", "CONTAINER", "DADDR", "DESTINATION", "DPORT", "ENDS", "ENDS_FOR_PROGRAMS", "HOLDER",
+    "HOLDER_COMM", "IP", "LADDR", "LOCAL_END", "LPORT", "NETNS", "OWNER", "PACKET_ENDS", "PID",
+    "RADDR", "REMOTE_END", "RPORT", "RX", "SADDR", "SOURCE", "STATE", "THREAD", "TX", "WANTED",
+    "known_port",
     "wide",
 ]  # fmt: skip
 
@@ -33,6 +37,13 @@ THREAD = fields.THREAD._replace(
     about="The name of the thread that connected or accepted, up to 15 bytes.",
 )  # fmt: skip
 CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
+# Where a packet changes a socket, the process is another (``socket_holders.py``).
+HOLDER = fields.PID._replace(
+    member="", about="A process that has the socket open, as the first PID namespace numbers it. "
+    "It is not known if no process has, or if it has ended.",
+)  # fmt: skip
+HOLDER_COMM = Field("", "The name of that process, up to 15 bytes.", key="comm", type="string")
+STATE = in_words("STATE", "The state of the socket.", 11, "", tcp_state, of="state", key="state")
 WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
 
 
@@ -72,6 +83,34 @@ PACKET_ENDS = (
         of="rport",
     ),
 )  # fmt: skip
+
+
+END_WIDTH = 21  # an address of IPv4 and a port
+
+
+def _end(pair: tuple[str | None, int | None]) -> str | None:
+    where, port = pair
+    return None if where is None else end(where, port, END_WIDTH)
+
+
+# For people, an address and its port in one: a pair of them. Programs have each alone.
+LOCAL_END = Field(
+    "LADDR:LPORT", "The local address and port. A long address is cut in the middle.", END_WIDTH,
+    key=TEXT_ONLY, of="local", people=_end, type="string",
+)  # fmt: skip
+REMOTE_END = LOCAL_END._replace(
+    heading="RADDR:RPORT", about="The remote address and port, likewise.", of="remote"
+)
+ENDS_FOR_PROGRAMS = tuple(
+    field._replace(heading="", key=field.name) for field in (LADDR, LPORT, RADDR, RPORT)
+)
+SOURCE = LOCAL_END._replace(
+    heading="SOURCE", of="source", about="The source address, with the port where the protocol has "
+    "ports. A long address is cut in the middle.",
+)  # fmt: skip
+DESTINATION = LOCAL_END._replace(
+    heading="DESTINATION", of="destination", about="The same of the destination."
+)
 
 
 def wide(field: Field, width: int) -> tuple[Field, Field]:

@@ -6,9 +6,14 @@
 #ifndef PACKET_H
 #define PACKET_H
 #include "ends.h"
+#include "verifier.h"
 
+/* Whoever has packets in another form (frame.h) says so before this. */
+#ifndef PACKET_FORM
+#define PACKET_FORM struct __sk_buff
 #define LOAD_FROM(from, skb, place, value) \
 	bpf_skb_load_bytes_relative(skb, place, &(value), sizeof(value), from)
+#endif
 /* By its place in the packet of IP. */
 #define LOAD(skb, packet, place, value) \
 	LOAD_FROM((packet)->from, skb, (packet)->start + (place), value)
@@ -65,7 +70,7 @@ struct ipv6_header {
 };
 
 /* False where it is none, or is cut off. */
-static inline bool read_ipv4(struct __sk_buff *skb, struct ends *ends, struct packet *packet)
+static inline bool read_ipv4(PACKET_FORM *skb, struct ends *ends, struct packet *packet)
 {
 	struct ipv4_header header = {};
 
@@ -84,7 +89,7 @@ static inline bool read_ipv4(struct __sk_buff *skb, struct ends *ends, struct pa
 	return true;
 }
 
-static inline bool read_ipv6(struct __sk_buff *skb, struct ends *ends, struct packet *packet)
+static inline bool read_ipv6(PACKET_FORM *skb, struct ends *ends, struct packet *packet)
 {
 	struct ipv6_header header = {};
 	u32 place = sizeof(header), step;
@@ -134,7 +139,7 @@ static inline bool is_vlan(u32 type)
  * The type or length that stands in the frame; 0 where there is none. Not every interface is one of
  * Ethernet, but what others have there is hardly the type that the kernel knows.
  */
-static inline u32 type_in_frame(struct __sk_buff *skb)
+static inline u32 type_in_frame(PACKET_FORM *skb)
 {
 	u16 type = 0;
 
@@ -146,7 +151,7 @@ static inline u32 type_in_frame(struct __sk_buff *skb)
  * The Ethernet type of what is behind the VLAN tags in the frame, and where that begins. The
  * kernel keeps the outermost tag apart, mostly. Sets "bytes" to those from there on, but for IP.
  */
-static inline u32 behind_tags(struct __sk_buff *skb, struct packet *packet)
+static inline u32 behind_tags(PACKET_FORM *skb, struct packet *packet)
 {
 	u32 type = bpf_ntohs(skb->protocol), place = 14, step, written;
 	struct {
@@ -182,7 +187,7 @@ static inline u32 behind_tags(struct __sk_buff *skb, struct packet *packet)
 }
 
 /* What is behind the labels of MPLS, by its first bits: no label says. */
-static inline u32 behind_labels(struct __sk_buff *skb, struct packet *packet, u32 type)
+static inline u32 behind_labels(PACKET_FORM *skb, struct packet *packet, u32 type)
 {
 	u32 label = 0, place = 0, step;
 	u8 version = 0;
@@ -204,11 +209,22 @@ static inline u32 behind_labels(struct __sk_buff *skb, struct packet *packet, u3
 	return version == 4 ? TYPE_IPV4 : TYPE_IPV6;
 }
 
+/* Else the verifier goes through all that follows for each place that the header may have. */
+static inline void forget_where(struct packet *packet, u32 unknown)
+{
+	u32 from = packet->from, start = packet->start;
+
+	FORGET(from, unknown);
+	FORGET(start, unknown);
+	packet->from = from;
+	packet->start = start;
+}
+
 /*
  * Read a packet; both must be all zeros before. Of one that is not IP or can't be taken apart,
  * "ends" stays so.
  */
-static inline void read_packet(struct __sk_buff *skb, struct ends *ends, struct packet *packet)
+static inline void read_packet(PACKET_FORM *skb, struct ends *ends, struct packet *packet)
 {
 	u32 type = behind_tags(skb, packet), carried = type;
 	u16 ports[2] = {};
@@ -216,6 +232,7 @@ static inline void read_packet(struct __sk_buff *skb, struct ends *ends, struct 
 	packet->protocol = type;
 	if (type == TYPE_MPLS || type == TYPE_MPLS_MULTICAST)
 		carried = behind_labels(skb, packet, type);
+	forget_where(packet, skb->len);
 	if (!(carried == TYPE_IPV4 && read_ipv4(skb, ends, packet)) &&
 	    !(carried == TYPE_IPV6 && read_ipv6(skb, ends, packet))) {
 		if (packet->bytes == skb->len && type_in_frame(skb) == type)
@@ -237,7 +254,7 @@ static inline void read_packet(struct __sk_buff *skb, struct ends *ends, struct 
  * How many packets on the wire it is, which the interface cuts or has put together. Each has the
  * headers, and the bytes of all are put right for that.
  */
-static inline u32 packets_on_wire(struct __sk_buff *skb, struct packet *packet)
+static inline u32 packets_on_wire(PACKET_FORM *skb, struct packet *packet)
 {
 	u32 packets = skb->gso_segs;
 	u8 words = 0;

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",
-    "PACKET_ENDS", "PID", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "wide",
+    "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -39,6 +39,15 @@ def _known_port(port: int) -> int | None:
     return port or None
 
 
+def _protocol(mptcp: int) -> str:
+    return "mptcp" if mptcp else "tcp"
+
+
+PROTOCOL = fields.in_words(
+    "PROTO", "mptcp if the connection is a subflow of MPTCP, else tcp. A socket of MPTCP that "
+    "talks to a peer without MPTCP may be either.", 5, "u32 mptcp", _protocol, key="protocol",
+    option=("--print-protocol",), help="print whether it is MPTCP",
+)  # fmt: skip
 IP = Field(
     "IP", "The version of the packets: 4 also for an IPv6 socket whose peer is an IPv4 address "
     "(::ffff:192.0.2.1).", 2,

@@ -45,4 +45,13 @@ static inline bool is_in_use(struct sock *sk)
 	bpf_probe_read_kernel(&locked, sizeof(locked), &sk->sk_lock.owned);
 	return locked;
 }
+
+/* Whether a process has the socket as a file: it has made or accepted it, and not yet closed it. */
+static inline bool has_file(struct sock *sk)
+{
+	struct socket *socket = NULL;
+
+	bpf_probe_read_kernel(&socket, sizeof(socket), &sk->sk_socket);
+	return socket;
+}
 #endif

@@ -83,6 +83,20 @@ _DEPTH = Difference(
     LIBBPF_TOOLS,
 )  # fmt: skip
 
+# Of tools about sockets.
+_TIMESTAMP = _output(
+    "With --timestamp, TIME(s) counts from the start of the tool. bcc's tool counts from the first "
+    "line."
+)
+_MAPPED = _output(
+    "IP is 4 also for an IPv6 socket whose peer is an IPv4 address (::ffff:192.0.2.1), and "
+    "--ipv4 shows it. bcc's tool takes it for IPv6."
+)
+_URING = _output(
+    "bcc's tool also shows what the kernel itself accepts, as its NFS server does. Ours shows what "
+    "processes accept, through io_uring as well."
+)
+
 # Of fsslower and fsdist by bcc's names for them.
 _SLOWER = (
     Difference("-j", "--csv", "Its columns are ours."),
@@ -595,6 +609,17 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "Here, -c is the parent process, as in bcc's tool. In libbpf-tools it is a cgroup: "
             "that is --cgroup.", LIBBPF_TOOLS,
         ),
+    ],
+    "tcpaccept": [
+        Difference("--port PORTS", "--only-lport"),
+        _output(
+            "WAIT(ms) and ERROR are columns more, behind those of bcc's tool. Connections that "
+            "nobody has accepted when their listener is closed are lines more: they have an ERROR "
+            "and no process."
+        ),
+        _TIMESTAMP,
+        _MAPPED,
+        _URING,
     ],
     "tcpconnect": [
         Difference("-C MAPPATH", "--cgroupmap", of=LIBBPF_TOOLS),

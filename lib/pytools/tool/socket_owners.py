@@ -18,9 +18,9 @@ __all__ = ["passes", "with_owner"]
 def passes(options: argparse.Namespace, pid: int, comm: Any) -> bool:
     """Whether a process, 0 if none is known, and its name pass the filters of tasks. Of its cgroup,
     namespace, user and threads nothing is known."""
-    for name in ("cgroup", "pidns", "thread", "command", "uid"):
-        if getattr(options, name, None) is not None:
-            return False
+    unknown = ("cgroup", "cgroupmap", "command", "mntnsmap", "pidns", "thread", "uid")
+    if any(getattr(options, name, None) is not None for name in unknown):
+        return False
     if options.comm is not None and not matches(options.comm, plain(comm, None) or ""):
         return False
     return not options.pid or pid in options.pid

@@ -139,7 +139,7 @@ while True:
 PROGRAMS = {
     "bpfsnoop": BPF_CALLS,
     "futexctn": FUTEXES,
-    **dict.fromkeys(("tcpaccept", "tcpconnect", "tcplife", "flowtop"), SESSIONS),
+    **dict.fromkeys(("tcpaccept", "tcpconnect", "tcpconnlat", "tcplife", "flowtop"), SESSIONS),
 }
 
 

@@ -640,6 +640,19 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "tool has LADDR, RADDR, RPORT and CONNECTS."
         ),
     ],
+    "tcpconnlat": [
+        _output(
+            "ERROR is a column more, behind those of bcc's tool: attempts that fail are lines, "
+            "with the time until they failed. bcc's tool shows a connection that is refused as one "
+            "that was opened, and no other failure."
+        ),
+        _output(
+            "The time ends when the kernel has opened the connection, and starts with the SYN, "
+            "also where that waits for data (TCP Fast Open)."
+        ),
+        _TIMESTAMP,
+        _MAPPED,
+    ],
     "tcplife": [
         Difference("-s", "--csv", "Its columns are ours."),
         Difference("--localport PORTS", "--only-lport"),

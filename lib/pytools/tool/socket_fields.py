@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from pytools.tool.fields import Form
 
 __all__ = [
-    "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LPORT", "NETNS", "OWNER",
-    "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "RPORT", "RX", "SADDR", "THREAD", "TX", "WANTED", "wide",
+    "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LATENCY", "LPORT", "NETNS",
+    "OUTCOME", "OWNER", "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "RPORT", "RX", "SADDR", "THREAD",
+    "TX", "WANTED", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -66,6 +67,21 @@ RPORT = Field("RPORT", "The remote port.", -5, of="rport")
 SADDR = LADDR._replace(heading="SADDR")
 DADDR = RADDR._replace(heading="DADDR")
 DPORT = RPORT._replace(heading="DPORT")
+# Of an attempt to open a TCP connection.
+LATENCY = Field(
+    "LAT(ms)", "The time from the SYN to the peer's answer as the kernel has it, or to the "
+    "end of the attempt.", -9, "u64 latency", key="latency_ns", unit="ns",
+    people=lambda ns: f"{ns / 1e6:.3f}",
+)  # fmt: skip
+OUTCOME = (
+    Field(
+        "ERROR", "The name of the error, as in errno(3); none for a connection. ECANCELED is "
+        "an attempt whose socket the program closed before there was an answer. EINPROGRESS is "
+        "one that had no answer when the tool ended.", 12, "u32 error", people=fields.error_name,
+        raw=fields.error_name, type="string",
+    ),
+    Field("", "The number of the error; 0 for a connection.", key="errno", of="error"),
+)  # fmt: skip
 # Those of packets, as programs get them: the source is what struct ends has as the local end.
 PACKET_ENDS = (
     Field("", "The source address.", key="saddr", of="laddr", type="string"),

@@ -27,26 +27,23 @@ def snmp(name):
         names, values = [line.split() for line in lines if line.startswith("Tcp:")]
     return int(values[names.index(name)])
 
-def states(port):
-    # Of the sockets with that local port, in both versions: their states, as the kernel numbers them.
-    found = []
+def sockets_now():
+    # Of each that is not in TIME_WAIT: its ports and its state, as the kernel numbers them.
     for file in ("tcp", "tcp6"):
         with open("/proc/thread-self/net/" + file) as lines:
             for line in list(lines)[1:]:
                 words = line.split()
-                if int(words[1].rpartition(":")[2], 16) == port:
-                    found.append(int(words[3], 16))
-    return found
+                if words[3] != "06":
+                    local, remote = (int(words[place].rpartition(":")[2], 16) for place in (1, 2))
+                    yield local, remote, int(words[3], 16)
+
+def states(port):
+    return [state for local, _, state in sockets_now() if local == port]
 
 def quiet():
-    # Until no socket is on its way to its end: but for TIME_WAIT and LISTEN.
-    while True:
-        left = set()
-        for file in ("tcp", "tcp6"):
-            with open("/proc/thread-self/net/" + file) as lines:
-                left |= {line.split()[3] for line in list(lines)[1:]}
-        if left <= {"06", "0A"}:
-            return
+    # Until no socket is on its way to its end: they listen, if anything.
+    while any(state != 10 for _, _, state in sockets_now()):
+        time.sleep(0.001)
 
 def close_hard(made):
     # With a reset.

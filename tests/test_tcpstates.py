@@ -1,13 +1,14 @@
 """tcpstates reports each change of a socket's state once: its process, its ends, its time."""
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any
 
 import pytest
 
 import uring
-from tcp_work import traced
+import tcp_work
 from test_tcpaccept import MPTCP, ring_or_skip
 
 # A session, and what the test is told of it: how it ends, the client's port, the server's, and for
@@ -39,8 +40,13 @@ def end(begun, way):
     if way == "half":
         assert first.recv(1) == b""
         first.close()
-    quiet()
 """
+
+
+def traced(code: str, *options: str, **more: Any) -> tuple[int, Any, list[Any]]:
+    return tcp_work.traced("tcpstates", code + "\nquiet()\n", *options, **more)
+
+
 ACTIVE = ["CLOSE SYN_SENT", "SYN_SENT ESTABLISHED"]
 PASSIVE = ["LISTEN SYN_RECV", "SYN_RECV ESTABLISHED"]
 FIRST = ["ESTABLISHED FIN_WAIT1", "FIN_WAIT1 FIN_WAIT2", "FIN_WAIT2 CLOSE"]
@@ -90,7 +96,7 @@ begun = begin(socket.AF_INET, ("127.0.0.1", port4), four)
 time.sleep(0.1)
 end(begun, "client")
 """
-    pid, told, events = traced("tcpstates", code, before=SESSION)
+    pid, told, events = traced(code, before=SESSION)
     assert len(told) == 101
     found: dict[tuple[int, int], list[Any]] = {}
     for life in lives(events):
@@ -126,10 +132,8 @@ for _ in range(10):
 made = listener(socket.AF_INET, "127.0.0.1")
 kept = socket.create_connection(made.getsockname())
 made.close()
-while 1 in states(kept.getsockname()[1]):
-    pass
 """
-    pid, told, events = traced("tcpstates", code)
+    pid, told, events = traced(code)
     assert told == [111] * 10
     found = Counter(tuple(changes(life)) for life in lives(events))
     assert found == {
@@ -149,8 +153,8 @@ def test_sockets_from_before_have_their_process_and_how_long_they_were_open() ->
         "idle = [begin(socket.AF_INET, ('127.0.0.1', port4), four),"
         " begin(socket.AF_INET6, ('::1', port6), six)]"
     )
-    code = 'for each in idle: end(each, "client")\nfour.close()'
-    pid, told, events = traced("tcpstates", code, before=before)
+    code = 'for each in idle: end(each, "client")\nquiet(); four.close()'
+    pid, told, events = traced(code, before=before)
     found = {ends(life): life for life in lives(events)}
     for _, port, to, least, most in told:
         assert (changes(found[port, to]), changes(found[to, port])) == (FIRST, SECOND)
@@ -175,9 +179,8 @@ server.close()
 client.send(b"x")
 os.waitpid(other, 0)
 client.close()
-quiet()
 """
-    pid, _, events = traced("tcpstates", code, before=SESSION)
+    pid, _, events = traced(code, before=SESSION)
     assert {event["pid"] for event in events if event["oldstate"] not in ("LISTEN", "SYN_RECV")} == {
         pid
     }
@@ -194,7 +197,7 @@ told.append([port4, port6])
 """
 
     def seen(*options: str) -> Any:
-        _, told, events = traced("tcpstates", code, *options, before=SESSION)
+        _, told, events = traced(code, *options, before=SESSION)
         return Counter(tuple(changes(life)) for life in lives(events)), told
 
     found, _ = seen("-6")
@@ -222,7 +225,7 @@ end((made, four.accept()[0], 0, 0), "client")
     # All the tool is asked for is the server's side of that client.
     before = SESSION + code.partition("made.connect")[0]
     code = 'made.connect(("127.0.0.1", port4)); end((made, four.accept()[0], 0, 0), "client")'
-    _, told, events = traced("tcpstates", code, before=before)
+    _, told, events = traced(code, before=before)
     (life,) = [life for life in lives(events) if life[0]["rport"] == told[0]]
     assert changes(life) == PASSIVE + SECOND
     assert {(event["raddr"], event["rport"]) for event in life} == {("127.0.0.1", told[0])}
@@ -238,7 +241,7 @@ for _ in range(5):
     server = socket.socket(fileno=completion())
     end((client, server, 0, 0), "client")
 """
-    pid, told, events = traced("tcpstates", code, before=SESSION + uring.RING)
+    pid, told, events = traced(code, before=SESSION + uring.RING)
     servers = [life for life in lives(events) if changes(life) == PASSIVE + SECOND]
     assert len(servers) == len(told) == 5
     assert {event["pid"] for life in servers for event in life[2:]} == {pid}
@@ -253,9 +256,9 @@ if many:
     for _ in range(5):
         end(begin(socket.AF_INET, many.getsockname(), many, 262), "client")
 """
-    pid, told, events = traced("tcpstates", code, before=SESSION + MPTCP)
+    pid, told, events = traced(code, before=SESSION + MPTCP)
     if not told:
-        pytest.skip(f"{__import__('os').uname().release} has no MPTCP")
+        pytest.skip(f"{os.uname().release} has no MPTCP")
     found = [life for life in lives(events) if changes(life)[0] != "CLOSE LISTEN"]
     assert len(found) == 10
     assert Counter(changes(life)[0] for life in found) == {ACTIVE[0]: 5, PASSIVE[0]: 5}
@@ -268,7 +271,7 @@ if many:
 @pytest.mark.host_only
 def test_in_text_the_columns_are_bccs() -> None:
     code = 'end(begin(socket.AF_INET, ("127.0.0.1", port4), four), "client")'
-    _, told, (head, *lines) = traced("tcpstates", code, before=SESSION, text=True)
+    _, told, (head, *lines) = traced(code, before=SESSION, text=True)
     bccs = "SKADDR C-PID C-COMM LADDR LPORT RADDR RPORT OLDSTATE -> NEWSTATE MS"
     assert head == bccs.split()
     assert all(len(line) == len(head) and line[8] == "->" for line in lines)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LATENCY", "LPORT", "NETNS",
     "OUTCOME", "OWNER", "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "RPORT", "RX", "SADDR", "THREAD",
-    "TX", "WANTED", "wide",
+    "TX", "UID", "WANTED", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -33,6 +33,10 @@ THREAD = fields.THREAD._replace(
     about="The name of the thread that connected or accepted, up to 15 bytes.",
 )  # fmt: skip
 CONTAINER = fields.CONTAINER._replace(member="", of="cgroup")
+UID = fields.UID._replace(
+    member="",
+    about="The number of the user of that process, as the first user namespace has it.",
+)
 WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
 
 

@@ -15,7 +15,6 @@ struct attempt {
 	u64 began;
 	struct owner owner;
 	struct ends ends;
-	u32 uid;
 	u32 failed; /* within connect(2), which will say why */
 	u32 unsent; /* its SYN was still to come when connect(2) returned */
 	u32 mptcp;
@@ -30,7 +29,6 @@ static inline bool attempt_of(struct attempt *attempt)
 	if (!current_is_wanted() || !wanted_socket(&attempt->ends))
 		return false;
 	attempt->began = bpf_ktime_get_ns();
-	attempt->uid = bpf_get_current_uid_gid();
 	own(&attempt->owner, WANTED);
 	return true;
 }

@@ -139,7 +139,12 @@ while True:
 PROGRAMS = {
     "bpfsnoop": BPF_CALLS,
     "futexctn": FUTEXES,
-    **dict.fromkeys(("tcpaccept", "tcpconnect", "tcpconnlat", "tcplife", "flowtop"), SESSIONS),
+    **dict.fromkeys(
+        (
+            "tcpaccept", "tcpconnect", "tcpconnlat", "tcplife", "tcpstates", "tcptracer", "flowtop"
+        ),
+        SESSIONS,
+    ),  # fmt: skip
 }
 
 

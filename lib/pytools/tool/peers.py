@@ -666,6 +666,52 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "sessions that were open before it, or counts them from its own start."
         ),
     ],
+    "tcpstates": [
+        Difference("-s", "--csv", "Its columns are ours."),
+        Difference("--localport PORTS", "--only-lport"),
+        Difference("--remoteport PORTS", "--only-rport"),
+        Difference(
+            "-Y, --journal", "",
+            "Nothing is logged to the journal. systemd-cat(1) logs what a program prints, as "
+            "--json does.", IGNORED,
+        ),
+        _output(
+            "C-PID and C-COMM are the process that the socket belongs to. bcc's tool shows the task "
+            "that ran when the state changed: for a change that a packet made, that may be any."
+        ),
+        _output(
+            "MS is not known where bcc's tool shows 0.000: of a socket that had no state before, or "
+            "got it before the tool started."
+        ),
+        _output(
+            "The change from LISTEN to SYN_RECV has its addresses, and the filters by port find it. "
+            "In bcc's tool it does not have those of the peer yet."
+        ),
+        _output(
+            "bcc's tool also shows sockets that get the state which they have, as FIN_WAIT1 when a "
+            "socket that was shut down is closed."
+        ),
+        _TIMESTAMP,
+        _MAPPED,
+    ],
+    "tcptracer": [
+        Difference("-N NETNS", "--netns"),
+        Difference("-C MAPPATH", "--cgroupmap", of=LIBBPF_TOOLS),
+        Difference("-M MAPPATH", "--mntnsmap", of=LIBBPF_TOOLS),
+        _output(
+            "With --verbose, ours says what is compiled and attached. bcc's tool shows the network "
+            "namespace, which is --print-netns here, and a word in place of T."
+        ),
+        _output(
+            "X is the end of a session: its process closes it or shuts down its sending side, or "
+            "it is reset. The process is the one that opened or accepted it. bcc's tool prints X "
+            "when any process has closed the socket, and shows that process."
+        ),
+        _output("IPv6 addresses have no brackets."),
+        _TIMESTAMP,
+        _MAPPED,
+        _URING,
+    ],
     "tplist": [
         Difference("--lib FILE", "--library"),
         _output(

@@ -52,6 +52,10 @@ MANY_CALLS = "t:syscalls:sys_enter_get*"
 WATCHED = (
     Watched("tcplife", [], "session", "sessions", 20_000, _either("tcplife")),
     Watched("tcpconnect", [], "connect", "sessions", 20_000, _either("tcpconnect")),
+    Watched("tcpaccept", [], "accept", "sessions", 20_000, [bcc_peer("tcpaccept")], LIMIT),
+    Watched("tcpconnlat", [], "connect", "sessions", 20_000, _either("tcpconnlat"), LIMIT),
+    Watched("tcpstates", [], "session", "sessions", 20_000, _either("tcpstates"), LIMIT),
+    Watched("tcptracer", [], "session", "sessions", 20_000, _either("tcptracer"), LIMIT),
     Watched("flowtop", ["-i", "lo", "1000"], "packet", "datagrams", 200_000, []),
     Watched("gethostlatency", [], "look-up", "lookups", 50_000, _either("gethostlatency")),
     Watched("bashreadline", [], "line", "", 500, _either("bashreadline")),

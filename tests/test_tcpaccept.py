@@ -281,7 +281,8 @@ if many:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
         made.connect(many.getsockname())
         taken = many.accept()[0]
-        told.append([*taken.getpeername(), *taken.getsockname(), "tcp" if protocol == 6 else "mptcp"])
+        name = "tcp" if protocol == 6 else "mptcp"
+        told.append([*taken.getpeername(), *taken.getsockname(), name])
 """
     pid, told, events = traced("tcpaccept", code, before=MPTCP)
     if not told:

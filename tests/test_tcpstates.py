@@ -185,9 +185,8 @@ os.waitpid(other, 0)
 client.close()
 """
     pid, _, events = traced(code, before=SESSION)
-    assert {event["pid"] for event in events if event["oldstate"] not in ("LISTEN", "SYN_RECV")} == {
-        pid
-    }
+    unaccepted = ("LISTEN", "SYN_RECV")
+    assert {event["pid"] for event in events if event["oldstate"] not in unaccepted} == {pid}
 
 
 @pytest.mark.host_only

@@ -676,16 +676,16 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "--json does.", IGNORED,
         ),
         _output(
-            "C-PID and C-COMM are the process that the socket belongs to. bcc's tool shows the task "
-            "that ran when the state changed: for a change that a packet made, that may be any."
+            "C-PID and C-COMM are the process that the socket belongs to. bcc's tool shows the "
+            "task that ran when the state changed. If a packet changed it, that may be any task."
         ),
         _output(
-            "MS is not known where bcc's tool shows 0.000: of a socket that had no state before, or "
-            "got it before the tool started."
+            "MS is not known where bcc's tool shows 0.000: of a socket that had no state before, "
+            "or got it before the tool started."
         ),
         _output(
-            "The change from LISTEN to SYN_RECV has its addresses, and the filters by port find it. "
-            "In bcc's tool it does not have those of the peer yet."
+            "The change from LISTEN to SYN_RECV has its addresses, and the filters by port find "
+            "it. In bcc's tool it does not have those of the peer yet."
         ),
         _output(
             "bcc's tool also shows sockets that get the state which they have, as FIN_WAIT1 when a "

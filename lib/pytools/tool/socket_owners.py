@@ -26,9 +26,7 @@ def passes(options: argparse.Namespace, pid: int, comm: Any) -> bool:
     return not options.pid or pid in options.pid
 
 
-def with_owner(
-    options: argparse.Namespace, record: Any, pid: int, comm: Any, **more: Any
-) -> Any:
+def with_owner(options: argparse.Namespace, record: Any, pid: int, comm: Any, **more: Any) -> Any:
     """A record with the text of its addresses, and this process and what else is given; None if
     nobody wants it."""
     if record.owned != WANTED and not passes(options, pid, comm):

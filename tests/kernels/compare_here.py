@@ -31,11 +31,13 @@ from here_work import (  # noqa: E402
     Found,
     Truth,
     Workload,
+    bcc_changes,
     bcc_leaks,
     bcc_patterns,
     bcc_samples,
     bcc_sizes,
     calls,
+    changes,
     datagrams,
     hosts,
     hot,
@@ -52,6 +54,7 @@ from here_work import (  # noqa: E402
     shells,
     sizes,
     slow_reads,
+    state_changes,
     sums,
     tails,
     total,
@@ -231,6 +234,16 @@ CHECKS = [
         "bcc's tool has room for 79 bytes of a line, and looks only at processes that are called "
         "bash. It sees only what is read from a prompt that comes after its start: the first short "
         "line was entered at one that was there before.",
+    ),
+    Check(
+        "tcpstates",
+        "50 sessions of two processes over loopback: changes, and those of the right process",
+        state_changes,
+        bcc_changes,
+        lambda rows: changes([(row["comm"] or "", row["lport"], row["rport"]) for row in rows]),
+        "bcc's tool shows the task that runs when a state changes. Packets of one process change "
+        "the states of the other one's sockets. It also shows a socket that gets the state which "
+        "it has.",
     ),
 ]
 

@@ -242,8 +242,7 @@ CHECKS = [
         bcc_changes,
         lambda rows: changes([(row["comm"] or "", row["lport"], row["rport"]) for row in rows]),
         "bcc's tool shows the task that runs when a state changes. Packets of one process change "
-        "the states of the other one's sockets. It also shows a socket that gets the state which "
-        "it has.",
+        "the states of the other one's sockets.",
     ),
 ]
 

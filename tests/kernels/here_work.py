@@ -388,11 +388,13 @@ if not server:
     os.close(1)
     while True:
         with listener.accept()[0] as made:
+            made.send(b"x")
             made.recv(1)
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(50):
     with socket.create_connection(listener.getsockname()) as made:
+        made.recv(1)  # it is accepted
         made.shutdown(socket.SHUT_WR)
         made.recv(1)
 print("done", flush=True)

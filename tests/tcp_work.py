@@ -61,6 +61,39 @@ TELL = r"""
 print(json.dumps(told), flush=True)
 sys.stdin.readline()
 """
+# A session, and what the test is told of it: how it ends, the client's address and port, the
+# server's, and for how many seconds the first to close it had it established at least and at most.
+SESSION = r"""
+def begin(family, to, listener, protocol=0):
+    made = socket.socket(family, socket.SOCK_STREAM, protocol)
+    before = time.monotonic()
+    made.connect(to)
+    return made, listener.accept()[0], before, time.monotonic()
+
+def end(begun, way="client"):
+    client, server, before, after = begun
+    ends = [*client.getsockname()[:2], *client.getpeername()[:2]]
+    first, second = (server, client) if way == "server" else (client, server)
+    least = time.monotonic() - after
+    if way == "reset":
+        close_hard(first)
+    elif way == "half":
+        first.shutdown(socket.SHUT_WR)
+    else:
+        if way == "twice":
+            # Its FIN may have no answer yet when it is closed.
+            first.shutdown(socket.SHUT_WR)
+        first.close()
+    told.append([way, *ends, least, time.monotonic() - before])
+    try:
+        assert second.recv(1) == b""
+    except ConnectionResetError:
+        pass
+    second.close()
+    if way == "half":
+        assert first.recv(1) == b""
+        first.close()
+"""
 
 
 def traced(

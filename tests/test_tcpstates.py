@@ -9,41 +9,8 @@ import pytest
 
 import uring
 import tcp_work
+from tcp_work import SESSION
 from test_tcpaccept import MPTCP, ring_or_skip
-
-# A session, and what the test is told of it: how it ends, the client's port, the server's, and for
-# how many seconds the first to close it had it established at least and at most.
-SESSION = r"""
-def begin(family, to, listener, protocol=0):
-    made = socket.socket(family, socket.SOCK_STREAM, protocol)
-    before = time.monotonic()
-    made.connect(to)
-    return made, listener.accept()[0], before, time.monotonic()
-
-def end(begun, way):
-    client, server, before, after = begun
-    ports = [client.getsockname()[1], client.getpeername()[1]]
-    first, second = (server, client) if way == "server" else (client, server)
-    least = time.monotonic() - after
-    if way == "reset":
-        close_hard(first)
-    elif way == "half":
-        first.shutdown(socket.SHUT_WR)
-    else:
-        if way == "twice":
-            # Its FIN may have no answer yet when it is closed.
-            first.shutdown(socket.SHUT_WR)
-        first.close()
-    told.append([way, *ports, least, time.monotonic() - before])
-    try:
-        assert second.recv(1) == b""
-    except ConnectionResetError:
-        pass
-    second.close()
-    if way == "half":
-        assert first.recv(1) == b""
-        first.close()
-"""
 
 
 def traced(code: str, *options: str, **more: Any) -> tuple[int, Any, list[Any]]:
@@ -105,7 +72,7 @@ end(begun, "client")
     found: dict[tuple[int, int], list[Any]] = {}
     for life in lives(events):
         found.setdefault(ends(life), []).append(life)
-    for way, port, to, least, most in told:
+    for way, _, port, _, to, least, most in told:
         # A port may be used again: the first of these sessions is the one that ended first.
         client, server = found[port, to].pop(0), found[to, port].pop(0)
         assert (changes(client), changes(server)) == WAYS[way]
@@ -160,7 +127,7 @@ def test_sockets_from_before_have_their_process_and_how_long_they_were_open() ->
     code = 'for each in idle: end(each, "client")\nquiet(); four.close()'
     pid, told, events = traced(code, before=before)
     found = {ends(life): life for life in lives(events)}
-    for _, port, to, least, most in told:
+    for _, _, port, _, to, least, most in told:
         assert (changes(found[port, to]), changes(found[to, port])) == (FIRST, SECOND)
         # The clock of the kernel's own record is the timer tick, of at most 10 ms.
         duration = found[port, to][0]["duration_ns"] / 1e9

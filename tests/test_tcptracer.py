@@ -9,38 +9,8 @@ import pytest
 
 import tcp_work
 import uring
+from tcp_work import SESSION
 from test_tcpaccept import MPTCP, ring_or_skip
-
-# A session, and what the test is told of it: the client's address and port, and the server's.
-SESSION = r"""
-def begin(family, to, listener, protocol=0):
-    made = socket.socket(family, socket.SOCK_STREAM, protocol)
-    made.connect(to)
-    return made, listener.accept()[0]
-
-def end(begun, way="client"):
-    client, server = begun
-    told.append([*client.getsockname()[:2], *client.getpeername()[:2]])
-    first, second = (server, client) if way == "server" else (client, server)
-    if way == "reset":
-        close_hard(first)
-    elif way == "half":
-        # Closes twice: for writing, and then for good.
-        first.shutdown(socket.SHUT_WR)
-    else:
-        if way == "twice":
-            # Its FIN may have no answer yet when it is closed.
-            first.shutdown(socket.SHUT_WR)
-        first.close()
-    try:
-        assert second.recv(1) == b""
-    except ConnectionResetError:
-        pass
-    second.close()
-    if way == "half":
-        assert first.recv(1) == b""
-        first.close()
-"""
 
 
 def traced(code: str, *options: str, **more: Any) -> tuple[int, Any, list[Any]]:
@@ -56,7 +26,8 @@ def wanted(pid: int, told: Any, types: str = "CAX") -> Counter[Any]:
     """Of each session: that the client has opened it, that the server has accepted it, and the end
     of both."""
     found: Counter[Any] = Counter()
-    for client in map(tuple, told):
+    for row in told:
+        client = tuple(row[1:5])
         server = client[2:] + client[:2]
         each = [("C", client), ("A", server), ("X", client), ("X", server)]
         found.update((type, pid, *ends) for type, ends in each if type in types)
@@ -108,12 +79,12 @@ def test_a_connection_that_nobody_accepts_ends_without_a_process() -> None:
     code = r"""
 made = listener(socket.AF_INET, "127.0.0.1")
 kept = socket.create_connection(made.getsockname())
-told.append([*kept.getsockname(), *kept.getpeername()])
+told.append([None, *kept.getsockname(), *kept.getpeername()])
 made.close()
 """
     pid, told, events = traced(code, before=SESSION)
     found = wanted(pid, told, "CX")
-    (client,) = map(tuple, told)
+    client = tuple(told[0][1:5])
     server = client[2:] + client[:2]
     del found["X", pid, *server]
     found["X", None, *server] = 1
@@ -123,8 +94,8 @@ made.close()
 @pytest.mark.host_only
 def test_a_session_is_that_of_the_process_that_accepted_it() -> None:
     code = r"""
-client, server = begin(socket.AF_INET, ("127.0.0.1", port4), four)
-told.append([*client.getsockname(), *client.getpeername()])
+client, server, *_ = begin(socket.AF_INET, ("127.0.0.1", port4), four)
+told.append([None, *client.getsockname(), *client.getpeername()])
 other = os.fork()
 if not other:
     client.close()
@@ -150,7 +121,7 @@ for _ in range(5):
     end(begin(socket.AF_INET, ("127.0.0.1", port4), four))
 """
     pid, told, events = traced(code, "-6", before=SESSION)
-    assert Counter(rows(events)) == wanted(pid, [row for row in told if row[0] == "::1"])
+    assert Counter(rows(events)) == wanted(pid, [row for row in told if row[1] == "::1"])
     pid, told, events = traced(code, "-u", "4321", before=SESSION)
     assert Counter(rows(events)) == wanted(pid, told[-5:])
     assert {event["uid"] for event in events} == {4321}
@@ -170,7 +141,7 @@ for _ in range(5):
     submit(16, client.fileno(), 16, ctypes.addressof(where))  # IORING_OP_CONNECT
     assert completion() == 0
     submit(13, four.fileno())  # IORING_OP_ACCEPT
-    end((client, socket.socket(fileno=completion())))
+    end((client, socket.socket(fileno=completion()), 0, 0))
 """
     pid, told, events = traced(code, before=SESSION + uring.RING)
     assert len(told) == 5 and Counter(rows(events)) == wanted(pid, told)

@@ -17,6 +17,7 @@ from typing import Any, Iterator, NamedTuple
 
 import pytest
 
+import uring
 from pytools.domains import open_files
 from pytools.facts.differences import call_function
 
@@ -813,19 +814,10 @@ def compat(kind, name, flags=0, mode=0, dirfd=CWD):
     calls.append([kind, max(fd, -1), max(-fd, 0), flags, mode, said])
 """
 # One after the other, so that they end in their order.
-URING = r"""
+URING = (
+    uring.RING
+    + r"""
 OPENAT, OPENAT2, ASYNC = 18, 28, 1 << 4
-parameters = ctypes.create_string_buffer(120)
-ring = libc.syscall(425, 4, parameters)
-if ring < 0:
-    print(json.dumps(os.strerror(ctypes.get_errno())), flush=True)
-    sys.exit()
-offsets = (ctypes.c_uint32 * 30).from_buffer(parameters)
-sq, cq = offsets[10:20], offsets[20:30]  # head, tail, mask, entries, flags, dropped, array
-queue = mmap.mmap(ring, sq[6] + 4 * offsets[0])
-ends = mmap.mmap(ring, cq[5] + 16 * offsets[1], offset=0x8000000)
-entries = mmap.mmap(ring, 64 * offsets[0], offset=0x10000000)
-word = lambda memory, offset: ctypes.c_uint32.from_buffer(memory, offset)
 kept = []  # what an entry points to
 
 def uring(kind, name, flags=0, mode=0, dirfd=CWD, asynchronous=False, slot=0):
@@ -834,23 +826,12 @@ def uring(kind, name, flags=0, mode=0, dirfd=CWD, asynchronous=False, slot=0):
         kept[:] = [ctypes.create_string_buffer(name)]
         pointer = ctypes.addressof(kept[0])
     how = (ctypes.c_uint64 * 3)(flags, mode, 0)
-    tail = word(queue, sq[1])
-    index = tail.value & word(queue, sq[2]).value
     two = kind == "openat2"
-    entry = struct.pack(
-        "=BBHiQQIIQHHI16x", OPENAT2 if two else OPENAT, ASYNC * asynchronous, 0, dirfd,
-        ctypes.addressof(how) if two else 0, pointer, 24 if two else mode, 0 if two else flags,
-        0, 0, 0, slot,
+    submit(
+        OPENAT2 if two else OPENAT, dirfd, ctypes.addressof(how) if two else 0, pointer,
+        24 if two else mode, 0 if two else flags, slot, ASYNC * asynchronous,
     )
-    entries[64 * index : 64 * index + 64] = entry
-    word(queue, sq[6] + 4 * index).value = index
-    tail.value += 1
-    head = word(ends, cq[0])
-    while libc.syscall(426, ring, 1, 1, 1, None, 0) != 1:
-        assert ctypes.get_errno() == errno.EINTR
-    place = cq[5] + 16 * (head.value & word(ends, cq[2]).value)
-    fd = struct.unpack_from("=Qi", ends, place)[1]
-    head.value += 1
+    fd = completion()
     if slot:
         fd = min(fd, -1)
     elif fd >= 0:
@@ -858,7 +839,8 @@ def uring(kind, name, flags=0, mode=0, dirfd=CWD, asynchronous=False, slot=0):
     said = None if isinstance(name, int) else name.hex()
     calls.append([kind, max(fd, -1), 0 if slot and fd == -1 else max(-fd, 0), flags, mode, said])
 """
-WAYS = {"32-bit": (COMPAT, "compat"), "io_uring": ("import struct\n" + URING, "uring")}
+)
+WAYS = {"32-bit": (COMPAT, "compat"), "io_uring": (URING, "uring")}
 # Each kind of call and of error, by the function that the way has.
 BY_ANY_WAY = r"""
 base = sys.argv[1].encode()
@@ -897,7 +879,7 @@ def by_way(way: str, folder: Path, *options: str) -> tuple[Any, ...]:
     setup, function = WAYS[way]
     code = f"{setup}\n{BY_ANY_WAY}\nready()\nfor _ in range(20): some({function})\n"
     if way == "io_uring":
-        with python_child(CHILD + "import struct\n" + URING) as child:
+        with python_child(CHILD + URING) as child:
             assert child.stdout is not None
             why = child.stdout.readline()
             if why:

@@ -31,12 +31,14 @@ from here_work import (  # noqa: E402
     Found,
     Truth,
     Workload,
+    bcc_changes,
     bcc_leaks,
     bcc_patterns,
     bcc_samples,
     bcc_sizes,
     bcc_ways,
     calls,
+    changes,
     datagrams,
     few_are_slow,
     hosts,
@@ -56,6 +58,7 @@ from here_work import (  # noqa: E402
     shells,
     sizes,
     slow_reads,
+    state_changes,
     sums,
     tails,
     total,
@@ -261,6 +264,15 @@ CHECKS = [
         "bcc's tool has room for 79 bytes of a line, and looks only at processes that are called "
         "bash. It sees only what is read from a prompt that comes after its start: the first short "
         "line was entered at one that was there before.",
+    ),
+    Check(
+        "tcpstates",
+        "50 sessions of two processes over loopback: changes, and those of the right process",
+        state_changes,
+        bcc_changes,
+        lambda rows: changes([(row["comm"] or "", row["lport"], row["rport"]) for row in rows]),
+        "bcc's tool shows the task that runs when a state changes. Packets of one process change "
+        "the states of the other one's sockets.",
     ),
 ]
 

@@ -429,3 +429,62 @@ def few_are_slow(folder: Path) -> Generator[Any, None, None]:
         tell(child, b"done\n")
         yield None
         yield {"slow": 10}
+
+
+# Sockets.
+
+SESSIONS_PORT = 47113
+SESSIONS = """
+import ctypes, os, socket, subprocess, sys
+assert not ctypes.CDLL(None).unshare(0x40000000)  # CLONE_NEWNET
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+server = os.fork()
+with open("/proc/self/comm", "w") as file:
+    file.write("client7" if server else "server7")
+if not server:
+    sys.stdin.close()
+    os.close(1)
+    while True:
+        with listener.accept()[0] as made:
+            made.send(b"x")
+            made.recv(1)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(50):
+    with socket.create_connection(listener.getsockname()) as made:
+        made.recv(1)  # it is accepted
+        made.shutdown(socket.SHUT_WR)
+        made.recv(1)
+print("done", flush=True)
+sys.stdin.readline()
+os.kill(server, 9)
+os.wait()
+"""
+
+
+def state_changes(folder: Path) -> Generator[Any, None, None]:
+    """Each session has five changes at the client's end, and five at the server's, of which a
+    process has the last three. Of the client's changes, the first ones have no local port."""
+    with python_child(SESSIONS, str(SESSIONS_PORT)) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        yield []
+        tell(child, b"done\n")
+        yield None
+        yield {"changes": 500, "of the client": 250, "of the server": 150}
+
+
+def changes(seen: list[tuple[str, int, int]]) -> Found:
+    """Of the names of the processes, the local ports and the remote ports of all changes."""
+    mine = Counter(name for name, *ports in seen if SESSIONS_PORT in ports)
+    return {
+        "changes": sum(mine.values()),
+        "of the client": mine["client7"],
+        "of the server": mine["server7"],
+    }
+
+
+def bcc_changes(printed: bytes) -> Found:
+    pattern = rb"^\S+ +\d+ +(\S*) +\S+ +(\d+) +\S+ +(\d+) +\S+ +-> "
+    found = re.findall(pattern, printed, re.M)
+    return changes([(name.decode(), int(local), int(remote)) for name, local, remote in found])

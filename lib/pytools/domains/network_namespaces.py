@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Namespaces", "namespace", "namespaces"]
 
-MOST_PIDS = 1 << 22  # PID_MAX_LIMIT; the numbers of namespaces are larger
 # Where namespaces have names: those of ip-netns(8), and Docker's.
 NAMED = ("/run/netns", "/run/docker/netns")
+FIRST_NUMBER = 0xF0000000  # of namespaces (PROC_DYNAMIC_FIRST in fs/proc/generic.c): above any pid
 
 
 def _inode(path: str) -> int | None:
@@ -29,12 +29,12 @@ def _inode(path: str) -> int | None:
 
 def namespace(text: str) -> int:
     """The inode of a network namespace, which is its number in the kernel, by its name,
-    by a process in it, or as that number, which is larger than any process's. Raises Usage."""
+    by a process in it, or by that number. Raises Usage."""
     if text.isascii() and text.isdigit():
-        if int(text) > MOST_PIDS:
-            if int(text) in namespaces():
-                return int(text)
-            raise Usage(f"no network namespace that has a name or a process has the number {text}")
+        if int(text) >= FIRST_NUMBER:
+            if int(text) not in namespaces():
+                raise Usage(f"no network namespace with a name or a process has the number {text}")
+            return int(text)
         found = _inode(f"/proc/{text}/ns/net")
         if found is None:
             raise Usage(f"there is no process {text}, or its namespace can't be read")

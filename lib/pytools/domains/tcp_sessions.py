@@ -84,6 +84,10 @@ class OpenBefore:
                 where = f"of {len(left_out)} network namespaces"
                 self._complain(f"{CANNOT_LIST}, {where}: {left_out[0]}")
 
+    def known(self, cookie: int) -> Session | None:
+        """The session whose socket has that cookie, if it was listed, and has not ended."""
+        return self._open.get(cookie)
+
     def end(self, cookie: int) -> Session:
         """The session whose socket has that cookie, which has ended. One that was not listed has
         begun when they were listed, or before."""

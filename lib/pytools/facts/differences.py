@@ -20,17 +20,18 @@ __all__ = [
     "CFS_NR_RUNNING", "CFS_RQ_OFFSET_CHECK", "CGROUP_ANCESTOR_ID", "COMPAT_ARGUMENTS",
     "COMPAT_CALL", "COMPAT_PARAMETER", "COMPAT_REGISTERS", "COMPLETION_ARGUMENTS", "DELAYED_TASKS",
     "DROPPED", "ENTERED_CALL", "EXIT_CONTEXT", "FAULT_COUNTS", "FIFTH_ARGUMENT", "FIRST_ARGUMENT",
-    "FOURTH_ARGUMENT", "FSYNC_CALLERS", "FUNCTION_ARGUMENTS", "FUNCTION_RESULT", "GFP_WRITE",
-    "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME", "IO_OPEN_PREPARATIONS", "IO_OPEN_SLOT",
-    "IO_RESULT_OFFSET", "MM_COUNTER", "MM_CPU_PARTS", "NODE_ALLOCATIONS", "NO_DROP", "PACKET_DROP",
-    "PAGE_SHIFT", "PREV_STATE", "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE", "RECLAIM_ARGUMENTS",
-    "RECOVERY_STATE", "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN",
-    "REQUEST_STARTS", "RETRANSMISSION", "RETRANSMITTED", "RETURNED_STACK", "RETURNING_CALL",
-    "RETURN_ADDRESS", "RUNNABLE_WEIGHT_FIELD", "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS",
-    "SOCKET_OPTIONS", "SOCKET_STATE", "STATE_CHANGE", "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN",
-    "STRUCT_MNT_NAMESPACE", "STRUCT_MOUNT", "SYNACK_RETRANSMISSION", "SYNACK_RETRANSMITTED",
-    "SYS_ENTER", "SYS_EXIT", "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT",
-    "USER_REGISTERS", "WORKQUEUE_NAME", "WORK_ARGUMENTS", "resolve",
+    "FIRST_SUBFLOW", "FOURTH_ARGUMENT", "FSYNC_CALLERS", "FUNCTION_ARGUMENTS", "FUNCTION_RESULT",
+    "GFP_WRITE", "GROUP_DEAD", "IO_COMPLETION", "IO_OPEN_NAME", "IO_OPEN_PREPARATIONS",
+    "IO_OPEN_SLOT", "IO_RESULT_OFFSET", "IO_URING_ACCEPTS", "IS_MPTCP", "MM_COUNTER",
+    "MM_CPU_PARTS", "NODE_ALLOCATIONS", "NO_DROP", "PACKET_DROP", "PAGE_SHIFT", "PREV_STATE",
+    "PROCESS_EXIT", "QUEUED_TASKS", "READ_BEFORE", "RECLAIM_ARGUMENTS", "RECOVERY_STATE",
+    "REQUEST_ARGUMENTS", "REQUEST_DISK", "REQUEST_IO_STATE", "REQUEST_ORIGIN", "REQUEST_STARTS",
+    "RETRANSMISSION", "RETRANSMITTED", "RETURNED_STACK", "RETURNING_CALL", "RETURN_ADDRESS",
+    "RUNNABLE_WEIGHT_FIELD", "RUN_QUEUE_LOCK", "SECOND_ARGUMENT", "SLAB_PROGRAMS", "SOCKET_OPTIONS",
+    "SOCKET_STATE", "STATE_CHANGE", "STRUCT_BLKCG_GQ", "STRUCT_IO_OPEN", "STRUCT_MNT_NAMESPACE",
+    "STRUCT_MOUNT", "SYNACK_RETRANSMISSION", "SYNACK_RETRANSMITTED", "SYS_ENTER", "SYS_EXIT",
+    "TARGET_NAMESPACE", "TASK_IO_STATE", "TASK_STATE", "THIRD_ARGUMENT", "USER_REGISTERS",
+    "WORKQUEUE_NAME", "WORK_ARGUMENTS", "resolve",
 ]  # fmt: skip
 
 
@@ -775,6 +776,30 @@ def NO_DROP(kernel: Kernel) -> str:
     that are consumed. Where no reason is told (DROPPED), all count as dropped."""
     last = _enumerator(kernel, "SKB_DROP_REASON_NOT_SPECIFIED")
     return "false" if last is None else f"reason <= {last}"
+
+
+def _has_mptcp(kernel: Kernel) -> bool:
+    """Whether TCP sockets may be subflows of MPTCP (CONFIG_MPTCP): since Linux commit
+    f870fa0b5768 (v5.6). Only BTF says it, for headers do not have struct mptcp_sock."""
+    return bool(kernel.has_field("mptcp_sock", "first"))
+
+
+def FIRST_SUBFLOW(kernel: Kernel) -> str:
+    """Where an MPTCP socket ``sk`` has the TCP socket of its first subflow (see _has_mptcp)."""
+    return "&((struct mptcp_sock *)sk)->first" if _has_mptcp(kernel) else "NULL"
+
+
+def IS_MPTCP(kernel: Kernel) -> str:
+    """Where a TCP socket ``sk`` says whether it is a subflow of MPTCP (see _has_mptcp)."""
+    return "&((struct tcp_sock *)sk)->is_mptcp" if _has_mptcp(kernel) else "NULL"
+
+
+def IO_URING_ACCEPTS(kernel: Kernel) -> str:
+    """The program that tells of what io_uring accepts, where the kernel has io_uring
+    (CONFIG_IO_URING; the tracepoint is there since Linux v5.5)."""
+    if not kernel.has_tracepoint("io_uring", "io_uring_complete"):
+        return ""
+    return "TRACEPOINT(io_uring, io_uring_complete)\n{\n\treturn completed(args->res);\n}"
 
 
 def _keeps_result(kernel: Kernel) -> bool:

@@ -83,6 +83,20 @@ _DEPTH = Difference(
     LIBBPF_TOOLS,
 )  # fmt: skip
 
+# Of tools about sockets.
+_TIMESTAMP = _output(
+    "With --timestamp, TIME(s) counts from the start of the tool. bcc's tool counts from the first "
+    "line."
+)
+_MAPPED = _output(
+    "IP is 4 also for an IPv6 socket whose peer is an IPv4 address (::ffff:192.0.2.1), and "
+    "--ipv4 shows it. bcc's tool takes it for IPv6."
+)
+_URING = _output(
+    "bcc's tool also shows what the kernel itself accepts, as its NFS server does. Ours shows what "
+    "processes accept, through io_uring as well."
+)
+
 # Of fsslower and fsdist by bcc's names for them.
 _SLOWER = (
     Difference("-j", "--csv", "Its columns are ours."),
@@ -694,6 +708,17 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "that is --cgroup.", LIBBPF_TOOLS,
         ),
     ],
+    "tcpaccept": [
+        Difference("--port PORTS", "--only-lport"),
+        _output(
+            "WAIT(ms) and ERROR are columns more, behind those of bcc's tool. Connections that "
+            "nobody has accepted when their listener is closed are lines more: they have an ERROR "
+            "and no process."
+        ),
+        _TIMESTAMP,
+        _MAPPED,
+        _URING,
+    ],
     "tcpconnect": [
         Difference("-C MAPPATH", "--cgroupmap", of=LIBBPF_TOOLS),
         Difference("-M MAPPATH", "--mntnsmap", of=LIBBPF_TOOLS),
@@ -724,6 +749,19 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "stack does not show the functions of the tracing itself."
         ),
     ],
+    "tcpconnlat": [
+        _output(
+            "ERROR is a column more, behind those of bcc's tool: attempts that fail are lines, "
+            "with the time until they failed. bcc's tool shows a connection that is refused as one "
+            "that was opened, and no other failure."
+        ),
+        _output(
+            "The time ends when the kernel has opened the connection, and starts with the SYN, "
+            "also where that waits for data (TCP Fast Open)."
+        ),
+        _TIMESTAMP,
+        _MAPPED,
+    ],
     "tcplife": [
         Difference("-s", "--csv", "Its columns are ours."),
         Difference("--localport PORTS", "--only-lport"),
@@ -753,6 +791,52 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "With --counts, NETNS, SEGMENTS and PROBES are columns more. One retransmission may be "
             "of several segments."
         ),
+    ],
+    "tcpstates": [
+        Difference("-s", "--csv", "Its columns are ours."),
+        Difference("--localport PORTS", "--only-lport"),
+        Difference("--remoteport PORTS", "--only-rport"),
+        Difference(
+            "-Y, --journal", "",
+            "Nothing is logged to the journal. systemd-cat(1) logs what a program prints, as "
+            "--json does.", IGNORED,
+        ),
+        _output(
+            "C-PID and C-COMM are the process that the socket belongs to. bcc's tool shows the "
+            "task that ran when the state changed. If a packet changed it, that may be any task."
+        ),
+        _output(
+            "MS is not known where bcc's tool shows 0.000: of a socket that had no state before, "
+            "or got it before the tool started."
+        ),
+        _output(
+            "The change from LISTEN to SYN_RECV has its addresses, and the filters by port find "
+            "it. In bcc's tool it does not have those of the peer yet."
+        ),
+        _output(
+            "bcc's tool also shows sockets that get the state which they have, as FIN_WAIT1 when a "
+            "socket that was shut down is closed."
+        ),
+        _TIMESTAMP,
+        _MAPPED,
+    ],
+    "tcptracer": [
+        Difference("-N NETNS", "--netns"),
+        Difference("-C MAPPATH", "--cgroupmap", of=LIBBPF_TOOLS),
+        Difference("-M MAPPATH", "--mntnsmap", of=LIBBPF_TOOLS),
+        _output(
+            "With --verbose, ours says what is compiled and attached. bcc's tool shows the network "
+            "namespace, which is --print-netns here, and a word in place of T."
+        ),
+        _output(
+            "X is the end of a session: its process closes it or shuts down its sending side, or "
+            "it is reset. The process is the one that opened or accepted it. bcc's tool prints X "
+            "when any process has closed the socket, and shows that process."
+        ),
+        _output("IPv6 addresses have no brackets."),
+        _TIMESTAMP,
+        _MAPPED,
+        _URING,
     ],
     "tplist": [
         Difference("--lib FILE", "--library"),

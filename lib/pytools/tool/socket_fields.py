@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DESTINATION", "DPORT", "ENDS", "ENDS_FOR_PROGRAMS", "HOLDER",
-    "HOLDER_COMM", "IP", "LADDR", "LOCAL_END", "LPORT", "NETNS", "OWNER", "PACKET_ENDS", "PID",
-    "RADDR", "REMOTE_END", "RPORT", "RX", "SADDR", "SOURCE", "STATE", "THREAD", "TX", "WANTED",
-    "known_port",
-    "wide",
+    "HOLDER_COMM", "IP", "LADDR", "LATENCY", "LOCAL_END", "LPORT", "NETNS", "OUTCOME", "OWNER",
+    "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "REMOTE_END", "RPORT", "RX", "SADDR", "SOURCE",
+    "STATE", "THREAD", "TX", "UID", "WANTED", "known_port", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -44,6 +43,10 @@ HOLDER = fields.PID._replace(
 )  # fmt: skip
 HOLDER_COMM = Field("", "The name of that process, up to 15 bytes.", key="comm", type="string")
 STATE = in_words("STATE", "The state of the socket.", 11, "", tcp_state, of="state", key="state")
+UID = fields.UID._replace(
+    member="",
+    about="The number of the user of that process, as the first user namespace has it.",
+)
 WANTED = 1  # the value of the member "owned" of those that passed the filters of tasks
 
 
@@ -52,6 +55,15 @@ def known_port(port: int) -> int | None:
     return port or None
 
 
+def _protocol(mptcp: int) -> str:
+    return "mptcp" if mptcp else "tcp"
+
+
+PROTOCOL = fields.in_words(
+    "PROTO", "mptcp if the connection is a subflow of MPTCP, else tcp. A socket of MPTCP that "
+    "talks to a peer without MPTCP may be either.", 5, "u32 mptcp", _protocol, key="protocol",
+    option=("--print-protocol",), help="print whether it is MPTCP",
+)  # fmt: skip
 IP = Field(
     "IP", "The version of the packets: 4 also for an IPv6 socket whose peer is an IPv4 address "
     "(::ffff:192.0.2.1).", 2,
@@ -70,6 +82,21 @@ RPORT = Field("RPORT", "The remote port.", -5, of="rport")
 SADDR = LADDR._replace(heading="SADDR")
 DADDR = RADDR._replace(heading="DADDR")
 DPORT = RPORT._replace(heading="DPORT")
+# Of an attempt to open a TCP connection.
+LATENCY = Field(
+    "LAT(ms)", "The time from the SYN to the peer's answer as the kernel has it, or to the "
+    "end of the attempt.", -9, "u64 latency", key="latency_ns", unit="ns",
+    people=lambda ns: f"{ns / 1e6:.3f}",
+)  # fmt: skip
+OUTCOME = (
+    Field(
+        "ERROR", "The name of the error, as in errno(3); none for a connection. ECANCELED is "
+        "an attempt whose socket the program closed before there was an answer. EINPROGRESS is "
+        "one that had no answer when the tool ended.", 12, "u32 error", people=fields.error_name,
+        raw=fields.error_name, type="string",
+    ),
+    Field("", "The number of the error; 0 for a connection.", key="errno", of="error"),
+)  # fmt: skip
 # Those of packets, as programs get them: the source is what struct ends has as the local end.
 PACKET_ENDS = (
     Field("", "The source address.", key="saddr", of="laddr", type="string"),

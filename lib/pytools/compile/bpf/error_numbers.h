@@ -4,6 +4,7 @@
 #define EINTR 4
 #define EAGAIN 11
 #define EADDRNOTAVAIL 99
+#define ECONNABORTED 103
 #define EISCONN 106
 #define EALREADY 114
 #define EINPROGRESS 115

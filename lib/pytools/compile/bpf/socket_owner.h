@@ -14,8 +14,9 @@
 
 struct owner {
 	u64 cgroup;
+	u64 owned; /* one of the above */
 	u32 pid;
-	u32 owned;
+	u32 uid;
 	char comm[16];
 	char thread[16];
 };
@@ -32,6 +33,7 @@ static inline void own(struct owner *owner, u32 owned)
 {
 	owner->cgroup = bpf_get_current_cgroup_id();
 	owner->pid = bpf_get_current_pid_tgid() >> 32;
+	owner->uid = bpf_get_current_uid_gid();
 	owner->owned = owned;
 	current_process_name(owner->comm);
 	bpf_get_current_comm(owner->thread, sizeof(owner->thread));
@@ -44,5 +46,14 @@ static inline bool is_in_use(struct sock *sk)
 
 	bpf_probe_read_kernel(&locked, sizeof(locked), &sk->sk_lock.owned);
 	return locked;
+}
+
+/* Whether a process has the socket as a file: it has made or accepted it, and not yet closed it. */
+static inline bool has_file(struct sock *sk)
+{
+	struct socket *socket = NULL;
+
+	bpf_probe_read_kernel(&socket, sizeof(socket), &sk->sk_socket);
+	return socket;
 }
 #endif

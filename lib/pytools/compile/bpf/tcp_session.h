@@ -31,6 +31,15 @@ static inline bool is_in_handshake(struct sock *sk)
 	return state_of(sk) == TCP_SYN_RECV;
 }
 
+/* By which user space knows the socket, too; 0 where nobody has asked for it. */
+static inline u64 cookie_of(struct sock *sk)
+{
+	u64 cookie = 0;
+
+	bpf_probe_read_kernel(&cookie, sizeof(cookie), &sk->__sk_common.skc_cookie);
+	return cookie;
+}
+
 /* Bytes of data; what was sent again counts once. */
 static inline u64 bytes_sent(struct sock *sk)
 {

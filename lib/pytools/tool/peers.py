@@ -666,6 +666,27 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "sessions that were open before it, or counts them from its own start."
         ),
     ],
+    "tcprtt": [
+        Difference("--lport PORT", "--only-lport"),
+        Difference("--rport PORT", "--only-rport"),
+        Difference("--laddr ADDRESS", "--only-laddr"),
+        Difference("--raddr ADDRESS", "--only-raddr"),
+        Difference("--millisecond", "--milliseconds", of=LIBBPF_TOOLS),
+        Difference(
+            "-D, --debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
+        ),
+        _output(
+            "-p and -P take several ports. -4 includes IPv6 sockets whose peer is an IPv4 address, "
+            "and -a, -A, -b and -B know such an address by its IPv4 form."
+        ),
+        _output(
+            "With --extension, the total, the maximum and percentiles are shown beside the average."
+        ),
+        _output(
+            "Without -b and -B there is no line All Addresses above the histogram. With them, the "
+            "line is laddr = ADDRESS or raddr = ADDRESS, for IPv6, too."
+        ),
+    ],
     "tcpstates": [
         Difference("-s", "--csv", "Its columns are ours."),
         Difference("--localport PORTS", "--only-lport"),

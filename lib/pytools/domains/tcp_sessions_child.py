@@ -14,10 +14,9 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 from pytools.base.annotations import TYPE_CHECKING  # noqa: E402
-from pytools.base.comm import comm  # noqa: E402
 from pytools.base.system import kernel_time  # noqa: E402
-from pytools.base.text import text_of  # noqa: E402
 from pytools.domains.network_namespaces import namespaces  # noqa: E402
+from pytools.domains.socket_holders import holders  # noqa: E402
 
 if TYPE_CHECKING:
     from typing import Any
@@ -68,26 +67,6 @@ def began(message: Any) -> tuple[int, bool]:
     return now - max(ages) * 1_000_000, False
 
 
-def holders(inodes: set[int]) -> dict[int, tuple[int, str]]:
-    """A process, with its name, for each of those sockets that one has open: the one
-    with the lowest pid of those that share it."""
-    found: dict[int, tuple[int, str]] = {}
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-                if not target.startswith("socket:["):
-                    continue
-                inode = int(target[8:-1])
-                if inode in inodes and inode not in found:
-                    name = comm(f"/proc/{pid}")
-                    if name is not None:
-                        found[inode] = pid, text_of(name)
-        except OSError:
-            continue  # ended meanwhile
-    return found
-
-
 def main() -> None:
     signal.alarm(LONGEST)
     found: dict[int, Any] = {}
@@ -99,7 +78,7 @@ def main() -> None:
             left_out.append(error.strerror or str(error))
     known = holders({message["idiag_inode"] for message, *_ in found.values()})
     rows = [
-        [cookie, *known.get(message["idiag_inode"], (0, "")), *times]
+        [cookie, *known.get(message["idiag_inode"], (0, ""))[:2], *times]
         for cookie, (message, *times) in found.items()
     ]
     json.dump([rows, left_out], sys.stdout)

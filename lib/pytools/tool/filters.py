@@ -126,7 +126,9 @@ def sockets(options: argparse.Namespace) -> Filter:
     """A C function ``wanted_socket(struct ends *ends)`` (``bpf/socket.h``): whether a
     socket or a packet passes all the filters that were given (the options of
     ``arguments.add_sockets``). Raises Usage or Failure for what is not there."""
-    code, tests, settings, entries = "", [], {}, {}
+    code, tests = "", []
+    settings: dict[str, int] = {}
+    entries: dict[str, list[int]] = {}
     ends = {"lports": ["lport"], "rports": ["rport"], "ports": ["lport", "rport"]}
     for name, members in ends.items():
         numbers = getattr(options, name, None)

@@ -28,7 +28,10 @@ static inline u32 new_rtt(struct sock *sk)
 	before = acknowledged.lookup(&key);
 	if (before && *before == delivered)
 		return 0;
-	acknowledged.update(&key, &delivered);
+	if (before)
+		*before = delivered; /* a session's packets are looked at one after the other */
+	else
+		acknowledged.update(&key, &delivered);
 	bpf_probe_read_kernel(&usecs, sizeof(usecs), &tcp->rack.rtt_us);
 	return usecs;
 }

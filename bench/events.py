@@ -52,6 +52,9 @@ MANY_CALLS = "t:syscalls:sys_enter_get*"
 WATCHED = (
     Watched("tcplife", [], "session", "sessions", 20_000, _either("tcplife")),
     Watched("tcpconnect", [], "connect", "sessions", 20_000, _either("tcpconnect")),
+    Watched("tcptop", ["1000"], "segment", "segments", 200_000, _either("tcptop"), LIMIT),
+    Watched("tcprtt", [], "segment", "segments", 200_000, _either("tcprtt"), LIMIT),
+    Watched("tcprtt", ["-u"], "segment with -u", "segments", 200_000, _either("tcprtt"), LIMIT),
     Watched("tcpaccept", [], "accept", "sessions", 20_000, [bcc_peer("tcpaccept")], LIMIT),
     Watched("tcpconnlat", [], "connect", "sessions", 20_000, _either("tcpconnlat"), LIMIT),
     Watched("tcpstates", [], "session", "sessions", 20_000, _either("tcpstates"), LIMIT),
@@ -124,7 +127,7 @@ def _events(place: Place, watched: Watched) -> list[Row]:
             watched.limit if peer else None, "ns",
         )
     ]  # fmt: skip
-    if watched.event not in ("call of many", "packet counted"):
+    if watched.event not in ("call of many", "packet counted", "segment with -u"):
         rows.append(
             Row(
                 f"{watched.tool} warm, exec to watching",

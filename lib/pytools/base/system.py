@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bpf", "call", "perf_event_open", "detached_mount", "filesystem_type", "own_mount_namespace",
-    "bind_mount", "end_with_parent", "open_by_inode", "sha256",
+    "bind_mount", "end_with_parent", "enter_network_namespace", "open_by_inode", "sha256",
     "kernel_time",
 ]  # fmt: skip
 
@@ -45,6 +45,7 @@ _CLOEXEC = 1  # of fsopen and of fsmount
 _PERF_FLAG_FD_CLOEXEC = 8
 
 _CLONE_NEWNS = 0x20000
+_CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG = 1
 
@@ -101,6 +102,13 @@ def bind_mount(source: str, target: str) -> None:
     """Make ``source`` appear at ``target``; raises OSError."""
     if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(_MS_BIND), None):
         raise OSError(ctypes.get_errno(), "mount")
+
+
+def enter_network_namespace(descriptor: int) -> None:
+    """Take this thread, and no other, to the network namespace that a file is; raises OSError."""
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def end_with_parent(number: int) -> None:

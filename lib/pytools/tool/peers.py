@@ -687,6 +687,23 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "line is laddr = ADDRESS or raddr = ADDRESS, for IPv6, too."
         ),
     ],
+    "tcptop": [
+        _CGROUP,
+        _ROWS,
+        Difference("-S, --nosummary", "", "There is no line of load averages above the table."),
+        _output(
+            "The bytes are those that went over the session, and no byte counts twice. bcc's tool "
+            "counts what programs hand to the kernel and take from it, and what they only look at "
+            "(MSG_PEEK) again."
+        ),
+        _output(
+            "A session is a row of the process that connected or accepted it, or that has it now. "
+            "bcc's tool has a row for each process that sends or receives."
+        ),
+        _output(
+            "IPv6 is in the same table. bcc's tool has a second one, whose addresses are wider."
+        ),
+    ],
     "tcpstates": [
         Difference("-s", "--csv", "Its columns are ours."),
         Difference("--localport PORTS", "--only-lport"),

@@ -5,16 +5,19 @@ Their values are named as in ``struct ends`` (``bpf/ends.h``); addresses are tex
 from __future__ import annotations
 
 from pytools.base.annotations import TYPE_CHECKING
+from pytools.domains.internet import end
 from pytools.tool import fields
 from pytools.tool.fields import Context, Field, by_context, kept
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from pytools.tool.fields import Form
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DPORT", "ENDS", "IP", "LADDR", "LATENCY", "LPORT", "NETNS",
     "OUTCOME", "OWNER", "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "RPORT", "RX", "SADDR", "THREAD",
-    "TX", "UID", "WANTED", "wide",
+    "TX", "UID", "WANTED", "end_beside", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -107,6 +110,20 @@ def wide(field: Field, width: int) -> tuple[Field, Field]:
         field._replace(when=lambda options: not options.wide),
         field._replace(when=lambda options: options.wide, width=width),
     )
+
+
+LEAST_WIDTH = 21  # of an end: an address of IPv4 and a port
+
+
+def end_beside(columns: int) -> Callable[[Context], Form]:
+    """The form of an end (an address and a port), one of two that share what the terminal has
+    room for beside so many columns."""
+
+    def form(context: Context) -> Form:
+        width = max(LEAST_WIDTH, (context.width - columns) // 2)
+        return lambda pair: end(pair[0], pair[1], width)
+
+    return form
 
 
 def _name_of_namespace(context: Context) -> Form:

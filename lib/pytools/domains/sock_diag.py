@@ -106,6 +106,8 @@ def _messages(buffer: bytearray, end: int, namespace: int) -> Generator[Listed, 
             return True
         if kind == NLMSG_ERROR:
             (error,) = struct.unpack_from("=i", buffer, place + _HEADER.size)
+            if error == -errno.ENOENT:  # which would be a namespace that is gone
+                raise OSError(errno.EPROTONOSUPPORT, "the kernel has no sock_diag of TCP")
             raise OSError(-error, os.strerror(-error))
         message = place + _HEADER.size
         info = _info(buffer, message + _MESSAGE.size, place + length)

@@ -13,16 +13,17 @@ from pytools.base.errors import Failure
 from pytools.domains import session_traffic, sock_diag
 from pytools.domains.session_traffic import SessionTraffic
 from pytools.domains.sock_diag import Listed
+from pytools.domains.socket_holders import Holder
 
 pytestmark = pytest.mark.rendering
 
 NETNS = os.stat("/proc/self/ns/net").st_ino
 MEMBERS = (
     "ends.laddr", "ends.raddr", "ends.netns", "ends.lport", "ends.rport", "ends.family", "ends.ip",
-    "interface", "fd", "ended", "began", "cookie", "sent", "received", "cgroup", "pid", "owned",
-    "comm",
+    "interface", "what", "owned", "began", "cookie", "sent", "received", "cgroup", "pid", "comm",
 )  # fmt: skip
 UNKNOWN, WANTED, UNWANTED = 0, 1, 2
+BEGAN, ACCEPTED, ENDED = 0, 1, 2
 A, B = bytes([192, 0, 2, 1]) + bytes(12), bytes([192, 0, 2, 2]) + bytes(12)
 
 
@@ -35,6 +36,7 @@ class Kernel:
         self.lost = 0
         self.error: OSError | None = None
         self.members = MEMBERS
+        self.held: dict[int, set[int]] = {}
 
     def read(self) -> list[Any]:
         return self.told.pop(0) if self.told else []
@@ -51,6 +53,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(session_traffic, "RingBuffer", lambda ring: made)
     monkeypatch.setattr(session_traffic, "listed", made.listed)
     monkeypatch.setattr(session_traffic, "holders", lambda inodes: {})
+    monkeypatch.setattr(session_traffic, "held_by", lambda pid: made.held.get(pid, set()))
     return made
 
 
@@ -64,10 +67,10 @@ def traffic(
     return SessionTraffic(program, say, None, NETNS, passing)
 
 
-def told(port: int, ended: bool = False, fd: int = -1, began: int = 1, cookie: int = 0,
-         sent: int = 0, received: int = 0, pid: int = 0, owned: int = UNKNOWN) -> Any:  # fmt: skip
+def told(port: int, what: int = BEGAN, began: int = 1, cookie: int = 0, sent: int = 0,
+         received: int = 0, pid: int = 0, owned: int = UNKNOWN) -> Any:  # fmt: skip
     return (
-        A, B, NETNS, port, 80, 2, 4, 0, fd, ended, began, cookie, sent, received, 0, pid, owned,
+        A, B, NETNS, port, 80, 2, 4, 0, what, owned, began, cookie, sent, received, 0, pid,
         b"cat" + bytes(13),
     )  # fmt: skip
 
@@ -87,7 +90,7 @@ def test_a_session_that_was_open_before_counts_from_the_first_look_on(kernel: Ke
     kernel.sockets = [socket(1, 10, 1005, 2007)]
     assert bytes_of(sessions) == {1: (5, 7)}
     assert not bytes_of(sessions)
-    kernel.told = [[told(1, True, began=0, cookie=10, sent=1006, received=2007)]]
+    kernel.told = [[told(1, ENDED, began=0, cookie=10, sent=1006, received=2007)]]
     kernel.sockets = []
     assert bytes_of(sessions) == {1: (1, 0)}
 
@@ -95,10 +98,10 @@ def test_a_session_that_was_open_before_counts_from_the_first_look_on(kernel: Ke
 def test_a_session_that_begins_counts_whole_and_once(kernel: Kernel) -> None:
     sessions = traffic(kernel)
     sessions.look()
-    kernel.told = [[told(1, pid=7, owned=WANTED), told(2), told(2, True, sent=3, received=4)]]
+    kernel.told = [[told(1, pid=7, owned=WANTED), told(2), told(2, ENDED, sent=3, received=4)]]
     kernel.sockets = [socket(1, 10, 100, 200)]
     assert bytes_of(sessions) == {1: (100, 200), 2: (3, 4)}
-    kernel.told = [[told(1, True, cookie=10, sent=101, received=200, pid=7, owned=WANTED)]]
+    kernel.told = [[told(1, ENDED, cookie=10, sent=101, received=200, pid=7, owned=WANTED)]]
     kernel.sockets = []
     assert bytes_of(sessions) == {1: (1, 0)}
 
@@ -111,7 +114,7 @@ def test_one_that_ends_after_it_was_listed_counts_once_also_if_another_follows(
     # What is told behind the list: the end of the one listed, and another between the same ends.
     kernel.told = [
         [told(1)], [],
-        [told(1, True, cookie=10, sent=110, received=0), told(1)],
+        [told(1, ENDED, cookie=10, sent=110, received=0), told(1)],
     ]  # fmt: skip
     kernel.sockets = [socket(1, 10, 100, 0)]
     assert bytes_of(sessions) == {1: (110, 0)}
@@ -148,7 +151,7 @@ def test_only_sessions_of_processes_that_pass_count(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        session_traffic, "holders", lambda inodes: {n: (n, "cat") for n in inodes if n}
+        session_traffic, "holders", lambda inodes: {n: Holder(n, "cat", "") for n in inodes}
     )
     kernel.sockets = [socket(1, 10, 0, 0, inode=5), socket(2, 20, 0, 0, inode=6)]
     sessions = traffic(kernel, lambda: {5})
@@ -157,6 +160,23 @@ def test_only_sessions_of_processes_that_pass_count(
     kernel.sockets = [socket(port, 10 * port, 1, 1, inode=port + 4 if port < 3 else 0)
                       for port in range(1, 6)]  # fmt: skip
     assert [(row.lport, row.pid) for row in sessions.look()] == [(1, 5), (3, 5)]
+
+
+def test_a_session_is_its_acceptor_s_until_that_has_it_no_more(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        session_traffic, "holders", lambda inodes: {n: Holder(9, "worker", "") for n in inodes}
+    )
+    sessions = traffic(kernel)
+    sessions.look()
+    kernel.told = [[told(1), told(1, ACCEPTED, pid=7, owned=WANTED)]]
+    kernel.sockets = [socket(1, 10, 1, 0, inode=5)]
+    kernel.held = {7: {5}}
+    assert [(row.pid, row.comm, row.sent) for row in sessions.look()] == [(7, "cat", 1)]
+    kernel.held = {}
+    kernel.sockets = [socket(1, 10, 3, 0, inode=5)]
+    assert [(row.pid, row.comm, row.sent) for row in sessions.look()] == [(9, "worker", 2)]
 
 
 def test_a_kernel_that_lists_nothing_is_a_failure_at_the_start_and_a_line_later(

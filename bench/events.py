@@ -55,6 +55,9 @@ WATCHED = (
     Watched("tcpretrans", [], "SYN again", "unanswered", 5_000, _either("tcpretrans"), LIMIT),
     Watched("tcpdrop", [], "refused connect", "refused", 20_000, [bcc_peer("tcpdrop")], LIMIT),
     Watched("skbdrop", [], "refused connect", "refused", 20_000, [bcc_peer("tcpdrop")], LIMIT),
+    Watched("tcptop", ["1000"], "segment", "segments", 200_000, _either("tcptop"), LIMIT),
+    Watched("tcprtt", [], "segment", "segments", 200_000, _either("tcprtt"), LIMIT),
+    Watched("tcprtt", ["-u"], "segment with -u", "segments", 200_000, _either("tcprtt"), LIMIT),
     Watched("tcpaccept", [], "accept", "sessions", 20_000, [bcc_peer("tcpaccept")], LIMIT),
     Watched("tcpconnlat", [], "connect", "sessions", 20_000, _either("tcpconnlat"), LIMIT),
     Watched("tcpstates", [], "session", "sessions", 20_000, _either("tcpstates"), LIMIT),
@@ -130,7 +133,7 @@ def _events(place: Place, watched: Watched) -> list[Row]:
             watched.limit if peer else None, "ns",
         )
     ]  # fmt: skip
-    if watched.event not in ("call of many", "packet counted"):
+    if watched.event not in ("call of many", "packet counted", "segment with -u"):
         rows.append(
             Row(
                 f"{watched.tool} warm, exec to watching",

@@ -50,6 +50,8 @@ SAMPLES = {
     "disk": "loop0",
     "lports": "80",
     "rports": "80",
+    "laddr": "192.0.2.1",
+    "raddr": "2001:db8::1",
     "ports": "80",
     "netns": str(os.getpid()),
     "namespace": str(os.getpid()),

@@ -45,6 +45,7 @@ _CLOEXEC = 1  # of fsopen and of fsmount
 _PERF_FLAG_FD_CLOEXEC = 8
 
 _CLONE_NEWNS = 0x20000
+_CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG = 1
 
@@ -103,13 +104,9 @@ def bind_mount(source: str, target: str) -> None:
         raise OSError(ctypes.get_errno(), "mount")
 
 
-_CLONE_NEWNET = 0x40000000
-
-
 def enter_network_namespace(descriptor: int) -> None:
-    """Have this thread be in the network namespace that a descriptor stands for; sockets that it
-    has stay where they are; raises OSError."""
-    if _libc.setns(ctypes.c_int(descriptor), ctypes.c_int(_CLONE_NEWNET)):
+    """Take this thread, and no other, to the network namespace that a file is; raises OSError."""
+    if _libc.setns(descriptor, _CLONE_NEWNET):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 

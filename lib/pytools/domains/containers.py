@@ -66,6 +66,15 @@ class Containers:
             return None
         return path[len(point) :] or "/" if path.startswith(point) else path
 
+    def cgroup(self, pid: int) -> int:
+        """The id of the cgroup that a process is in; 0 if it is not known."""
+        try:
+            with open(f"/proc/{pid}/cgroup", errors="surrogateescape") as lines:
+                path = next(line[3:].rstrip("\n") for line in lines if line.startswith("0::"))
+            return os.stat(self.root + path).st_ino
+        except (OSError, StopIteration, ValueError):
+            return 0
+
     def name(self, cgroup: int) -> str | None:
         """The container of a cgroup, else the cgroup's own path; None if it is gone."""
         if cgroup not in self._names:

@@ -11,7 +11,7 @@ from pytools.base.text import text_of
 if TYPE_CHECKING:
     from typing import Any, Iterable, Iterator
 
-__all__ = ["Holder", "Holders", "holders"]
+__all__ = ["Holder", "Holders", "held_by", "holders"]
 
 # Of the time, at most so much goes into the search, and this many seconds may be spent at once.
 MOST_OF_TIME = 0.05
@@ -47,6 +47,22 @@ def holders(inodes: set[int]) -> dict[int, Holder]:
                         found[inode] = Holder(pid, text_of(name), path)
         except OSError:
             continue  # ended meanwhile
+    return found
+
+
+def held_by(pid: int) -> set[int]:
+    """The sockets that a process has open."""
+    found = set()
+    try:
+        for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            try:
+                target = os.readlink(descriptor.path)
+            except OSError:
+                continue  # closed meanwhile
+            if target.startswith("socket:["):
+                found.add(int(target[8:-1]))
+    except OSError:
+        pass  # ended meanwhile
     return found
 
 

@@ -273,13 +273,16 @@ def add_sockets(
     lports: str = "",
     rports: str = "",
     ports: str = "",
+    laddr: str = "",
+    raddr: str = "",
     sockets: bool = True,
     netns: str = "",
 ) -> None:
     """Add the options that say which sockets or packets a tool is about
     (``filters.sockets``). The others are the letters of the options for local, remote
-    and any ports, and for the namespace, where the tool has them. Without ``sockets`` (of
-    packets), the namespace is no filter, but for the tool to go to (``options.namespace``)."""
+    and any ports, for the local and the remote address, and for the namespace, where the tool has
+    them. Without ``sockets`` (of packets), the namespace is no filter, but for the tool to go to
+    (``options.namespace``)."""
     group = made.add_argument_group("filters of sockets, in the kernel")
     for letter, name, text in (
         (lports, "lport", "these local ports"),
@@ -290,6 +293,12 @@ def add_sockets(
             group.add_argument(
                 letter, f"--only-{name}", dest=f"{name}s", metavar="PORT[,PORT]",
                 type=port_list, help=f"only {text}",
+            )  # fmt: skip
+    for letter, name, text in ((laddr, "laddr", "local"), (raddr, "raddr", "remote")):
+        if letter:
+            group.add_argument(
+                letter, f"--only-{name}", dest=name, metavar="ADDRESS",
+                help=f"only this {text} address",
             )  # fmt: skip
     family = group.add_mutually_exclusive_group()
     for version in (4, 6):

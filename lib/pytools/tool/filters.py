@@ -126,7 +126,9 @@ def sockets(options: argparse.Namespace) -> Filter:
     """A C function ``wanted_socket(struct ends *ends)`` (``bpf/socket.h``): whether a
     socket or a packet passes all the filters that were given (the options of
     ``arguments.add_sockets``). Raises Usage or Failure for what is not there."""
-    code, tests, settings, entries = "", [], {}, {}
+    code, tests = "", []
+    settings: dict[str, int] = {}
+    entries: dict[str, list[int]] = {}
     ends = {"lports": ["lport"], "rports": ["rport"], "ports": ["lport", "rport"]}
     for name, members in ends.items():
         numbers = getattr(options, name, None)
@@ -141,6 +143,16 @@ def sockets(options: argparse.Namespace) -> Filter:
         )
         either = " || ".join(f"is_wanted_{name}((ends)->{member})" for member in members)
         tests.append(f"({either})")
+    for name in ("laddr", "raddr"):
+        text = getattr(options, name, None)
+        if text is None:
+            continue
+        from pytools.domains.addresses import words  # not for most
+
+        code += '#include "whole_address.h"\n' * ("whole_address" not in code)
+        first, second = f"{name.upper()}_FIRST", f"{name.upper()}_SECOND"
+        settings.update(zip((first, second), words(text)))
+        tests.append(f"is_address((ends)->{name}, (ends)->family, ${first}, ${second})")
     if options.ip is not None:
         settings["IP_VERSION"] = options.ip
         tests.append("(ends)->ip == $IP_VERSION")

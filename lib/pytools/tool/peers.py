@@ -83,20 +83,6 @@ _DEPTH = Difference(
     LIBBPF_TOOLS,
 )  # fmt: skip
 
-# Of tools about sockets.
-_TIMESTAMP = _output(
-    "With --timestamp, TIME(s) counts from the start of the tool. bcc's tool counts from the first "
-    "line."
-)
-_MAPPED = _output(
-    "IP is 4 also for an IPv6 socket whose peer is an IPv4 address (::ffff:192.0.2.1), and "
-    "--ipv4 shows it. bcc's tool takes it for IPv6."
-)
-_URING = _output(
-    "bcc's tool also shows what the kernel itself accepts, as its NFS server does. Ours shows what "
-    "processes accept, through io_uring as well."
-)
-
 # Of fsslower and fsdist by bcc's names for them.
 _SLOWER = (
     Difference("-j", "--csv", "Its columns are ours."),
@@ -112,6 +98,18 @@ _DIST = (
         "Operations that go on when their function has returned (AIO, io_uring) are counted apart. "
         "bcc's tool takes the time until then for theirs."
     ),
+)
+_TIMESTAMP = _output(
+    "With --timestamp, TIME(s) counts from the start of the tool. bcc's tool counts from the first "
+    "line."
+)
+_MAPPED = _output(
+    "IP is 4 also for an IPv6 socket whose peer is an IPv4 address (::ffff:192.0.2.1), and "
+    "--ipv4 shows it. bcc's tool takes it for IPv6."
+)
+_URING = _output(
+    "bcc's tool also shows what the kernel itself accepts, as its NFS server does. Ours shows what "
+    "processes accept, through io_uring as well."
 )
 
 DIFFERENCES: Mapping[str, Sequence[Difference]] = {
@@ -235,6 +233,18 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("DIRTIES counts all pages that become dirty. bcc's tool counts buffers."),
     ],
+    "cachetop": [
+        _output(
+            "A hit or a miss is a page that a read or a page fault asks for, and WRITE_HIT% is of "
+            "the pages that become dirty, as in cachestat(8). bcc's tool has one sum of accesses "
+            "for reads and writes, and its two percentages are parts of that."
+        ),
+        _output(
+            "The table is printed anew, also into a pipe. The keys of bcc's tool (<, >, r and q) "
+            "are --sort and Ctrl-C here. The time, the order and the sizes of the cache are not "
+            "shown above the table; cachestat(8) has the sizes."
+        ),
+    ],
     "capable": [
         Difference("--extra-fields", "--extra", of=LIBBPF_TOOLS),
         _CGROUP,
@@ -256,18 +266,6 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "without offsets, and [unknown] for what has no name."
         ),
         _output("With --verbose, ours also says on standard error what is compiled and attached."),
-    ],
-    "cachetop": [
-        _output(
-            "A hit or a miss is a page that a read or a page fault asks for, and WRITE_HIT% is of "
-            "the pages that become dirty, as in cachestat(8). bcc's tool has one sum of accesses "
-            "for reads and writes, and its two percentages are parts of that."
-        ),
-        _output(
-            "The table is printed anew, also into a pipe. The keys of bcc's tool (<, >, r and q) "
-            "are --sort and Ctrl-C here. The time, the order and the sizes of the cache are not "
-            "shown above the table; cachestat(8) has the sizes."
-        ),
     ],
     "cpudist": [
         _CGROUP,
@@ -467,6 +465,25 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "which one it was."
         ),
     ],
+    "klockstat": [
+        Difference("-R, --reset", "", "Each table is about its interval alone.", of=LIBBPF_TOOLS),
+        _output(
+            "The waits for all locks of the kernel are shown, and none where the lock was free. "
+            "bcc's tool measures each mutex_lock(), also where nobody waits."
+        ),
+        _output(
+            "How long a lock is held is not measured: there is no second table. --sort takes the "
+            "fields of that table, and sorts by the others."
+        ),
+        _output(
+            "Callers that are the same in all functions shown are one row. bcc's tool has a row "
+            "for each stack. Type and Lock are columns more."
+        ),
+        _output(
+            "Times are nanoseconds. libbpf-tools has units behind them, and the columns in "
+            "another order.", LIBBPF_TOOLS,
+        ),
+    ],
     "memleak": [
         Difference(
             "-F, --wa-missing-free", "", "What is allocated anew was freed before, in any case.",
@@ -499,25 +516,6 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "are shown that --top leaves."
         ),
         _output("--sample-rate chooses by chance. bcc's tool chooses by the clock's last digits."),
-    ],
-    "klockstat": [
-        Difference("-R, --reset", "", "Each table is about its interval alone.", of=LIBBPF_TOOLS),
-        _output(
-            "The waits for all locks of the kernel are shown, and none where the lock was free. "
-            "bcc's tool measures each mutex_lock(), also where nobody waits."
-        ),
-        _output(
-            "How long a lock is held is not measured: there is no second table. --sort takes the "
-            "fields of that table, and sorts by the others."
-        ),
-        _output(
-            "Callers that are the same in all functions shown are one row. bcc's tool has a row "
-            "for each stack. Type and Lock are columns more."
-        ),
-        _output(
-            "Times are nanoseconds. libbpf-tools has units behind them, and the columns in "
-            "another order.", LIBBPF_TOOLS,
-        ),
     ],
     "mountsnoop": [
         Difference("--parent_process", "--parent-process"),
@@ -639,21 +637,6 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         Difference("--count", "--events", of=LIBBPF_TOOLS),
         _output("COUNT and the maximum are columns more, behind those of bcc's tool."),
     ],
-    "stackcount": [
-        Difference(
-            "--debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
-        ),
-        _output("With --verbose, bcc's tool prints the addresses. Ours does with --address."),
-        _output(
-            "Processes are told apart without --perpid if user stacks are shown: their functions "
-            "have names only then."
-        ),
-        _output(
-            "The direct caller of a program's function is always there. Before Linux v6.11, bcc's "
-            "tool misses it."
-        ),
-        _output("Several patterns may be given. bcc's tool takes one."),
-    ],
     "solisten": [
         _output(
             "PROTO has all protocols whose sockets listen, such as SCTPv4 and MPTCPv6. bcc's tool "
@@ -671,6 +654,21 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "The result of listen(2) is shown as ERROR, by its name, and behind the other columns.",
             LIBBPF_TOOLS,
         ),
+    ],
+    "stackcount": [
+        Difference(
+            "--debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
+        ),
+        _output("With --verbose, bcc's tool prints the addresses. Ours does with --address."),
+        _output(
+            "Processes are told apart without --perpid if user stacks are shown: their functions "
+            "have names only then."
+        ),
+        _output(
+            "The direct caller of a program's function is always there. Before Linux v6.11, bcc's "
+            "tool misses it."
+        ),
+        _output("Several patterns may be given. bcc's tool takes one."),
     ],
     "statsnoop": [
         _output(
@@ -738,17 +736,6 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "tool has LADDR, RADDR, RPORT and CONNECTS."
         ),
     ],
-    "tcpdrop": [
-        _output(
-            "PID is a process that has the packet's socket open. bcc's tool has the task that ran "
-            "on the CPU when the packet was dropped, which has most often nothing to do with it."
-        ),
-        _output(
-            "A packet is shown if the kernel gives a reason for the drop; -a shows the others as "
-            "well. The first line below a packet has the reason, the place and the flags, and the "
-            "stack does not show the functions of the tracing itself."
-        ),
-    ],
     "tcpconnlat": [
         _output(
             "ERROR is a column more, behind those of bcc's tool: attempts that fail are lines, "
@@ -761,6 +748,17 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _TIMESTAMP,
         _MAPPED,
+    ],
+    "tcpdrop": [
+        _output(
+            "PID is a process that has the packet's socket open. bcc's tool has the task that ran "
+            "on the CPU when the packet was dropped, which has most often nothing to do with it."
+        ),
+        _output(
+            "A packet is shown if the kernel gives a reason for the drop; -a shows the others as "
+            "well. The first line below a packet has the reason, the place and the flags, and the "
+            "stack does not show the functions of the tracing itself."
+        ),
     ],
     "tcplife": [
         Difference("-s", "--csv", "Its columns are ours."),
@@ -792,6 +790,27 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
             "of several segments."
         ),
     ],
+    "tcprtt": [
+        Difference("--lport PORT", "--only-lport"),
+        Difference("--rport PORT", "--only-rport"),
+        Difference("--laddr ADDRESS", "--only-laddr"),
+        Difference("--raddr ADDRESS", "--only-raddr"),
+        Difference("--millisecond", "--milliseconds", of=LIBBPF_TOOLS),
+        Difference(
+            "-D, --debug", "--ebpf", "It prints the program and ends; bcc's tool goes on.", MOVED
+        ),
+        _output(
+            "-p and -P take several ports. -4 includes IPv6 sockets whose peer is an IPv4 address, "
+            "and -a, -A, -b and -B know such an address by its IPv4 form."
+        ),
+        _output(
+            "With --extension, the total, the maximum and percentiles are shown beside the average."
+        ),
+        _output(
+            "Without -b and -B there is no line All Addresses above the histogram. With them, the "
+            "line is laddr = ADDRESS or raddr = ADDRESS, for IPv6, too."
+        ),
+    ],
     "tcpstates": [
         Difference("-s", "--csv", "Its columns are ours."),
         Difference("--localport PORTS", "--only-lport"),
@@ -819,6 +838,23 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _TIMESTAMP,
         _MAPPED,
+    ],
+    "tcptop": [
+        _CGROUP,
+        _ROWS,
+        Difference("-S, --nosummary", "", "There is no line of load averages above the table."),
+        _output(
+            "The bytes are those that went over the session, and no byte counts twice. bcc's tool "
+            "counts what programs hand to the kernel and take from it, and what they only look at "
+            "(MSG_PEEK) again."
+        ),
+        _output(
+            "A session is a row of the process that connected or accepted it, or that has it now. "
+            "bcc's tool has a row for each process that sends or receives."
+        ),
+        _output(
+            "IPv6 is in the same table. bcc's tool has a second one, whose addresses are wider."
+        ),
     ],
     "tcptracer": [
         Difference("-N NETNS", "--netns"),
@@ -903,7 +939,6 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         ),
         _output("bcc's tool does not compile on Linux 5.10."),
     ],
-    **dict.fromkeys(("ext4dist", "xfsdist", "btrfsdist", "nfsdist", "zfsdist"), _DIST),
     **dict.fromkeys(("ext4slower", "xfsslower", "btrfsslower", "zfsslower"), _SLOWER),
 }  # fmt: skip
 

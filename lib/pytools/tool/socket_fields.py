@@ -11,13 +11,15 @@ from pytools.tool import fields
 from pytools.tool.fields import TEXT_ONLY, Context, Field, by_context, in_words, kept
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from pytools.tool.fields import Form
 
 __all__ = [
     "COMM", "CONTAINER", "DADDR", "DESTINATION", "DPORT", "ENDS", "ENDS_FOR_PROGRAMS", "HOLDER",
     "HOLDER_COMM", "IP", "LADDR", "LATENCY", "LOCAL_END", "LPORT", "NETNS", "OUTCOME", "OWNER",
     "PACKET_ENDS", "PID", "PROTOCOL", "RADDR", "REMOTE_END", "RPORT", "RX", "SADDR", "SOURCE",
-    "STATE", "THREAD", "TX", "UID", "WANTED", "known_port", "wide",
+    "STATE", "THREAD", "TX", "UID", "WANTED", "end_beside", "known_port", "wide",
 ]  # fmt: skip
 
 # The members that the fields are of.
@@ -146,6 +148,20 @@ def wide(field: Field, width: int) -> tuple[Field, Field]:
         field._replace(when=lambda options: not options.wide),
         field._replace(when=lambda options: options.wide, width=width),
     )
+
+
+LEAST_WIDTH = 21  # of an end: an address of IPv4 and a port
+
+
+def end_beside(columns: int) -> Callable[[Context], Form]:
+    """The form of an end (an address and a port), one of two that share what the terminal has
+    room for beside so many columns."""
+
+    def form(context: Context) -> Form:
+        width = max(LEAST_WIDTH, (context.width - columns) // 2)
+        return lambda pair: end(pair[0], pair[1], width)
+
+    return form
 
 
 def _name_of_namespace(context: Context) -> Form:

@@ -200,8 +200,8 @@ def test_links_to_perf_events_and_to_many_places(tmp_path: Path) -> None:
     program = str(tmp_path / "program")
     shutil.copy("/bin/true", program)
     with Made() as made:
-        many = made.program(KPROBE, "many", attach_type=UPROBE_MULTI)
         try:
+            many = made.program(KPROBE, "many", attach_type=UPROBE_MULTI)
             link = made.link_of_uprobes(many, program, [0x2000, 0x2010])
         except OSError:
             pytest.skip(f"{os.uname().release} has no links to many functions of programs")

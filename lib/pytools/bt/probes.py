@@ -215,8 +215,8 @@ def _program_function(target: str) -> Function:
 
 
 def _program_arguments(kind: str, target: str, layouts: Layouts) -> tuple[Struct, Type]:
-    """What ``args`` is at a function of a BPF program, and what ``retval``: numbers, and pointers
-    to what the kernel's types have a name for. Raises Failure."""
+    """What ``args`` is at a function of a BPF program: numbers, and pointers to what the kernel's
+    types have a name for. Raises Failure."""
     from pytools.load.programs import types
 
     function = _program_function(target)
@@ -234,8 +234,7 @@ def _program_arguments(kind: str, target: str, layouts: Layouts) -> tuple[Struct
             to = layouts.named(text.rstrip("* ") or "void", None, complete=False)
             each = Pointer(to if text.count("*") == 1 else VOID, "kernel")
         fields.append(Field(label or f"arg{number}", 64 * number, each))
-    result = Int(4, True) if kind == "fexit" else VOID
-    return layouts.tracepoint(f"struct {kind}:{target}_args", fields), result
+    return layouts.tracepoint(f"struct {kind}:{target}_args", fields), VOID
 
 
 def _arguments(

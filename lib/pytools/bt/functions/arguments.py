@@ -63,6 +63,9 @@ def _check_retval(checker: Checker, call: tree.Call) -> Typed:
             "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fexit' "
             f"probes ({checker.kind} used here)",
         )
+    if checker.kind == "fexit" and checker.form.target.startswith("bpf:"):
+        # Where it is depends on whether the kernel trusts the program's types.
+        raise Wrong(call.at, "retval of BPF programs is not supported")
     if checker.kind == "fexit":
         kind = checker.form.result
         if kind == VOID:

@@ -86,8 +86,8 @@ made.close()
     found = wanted(pid, told, "CX")
     client = tuple(told[0][1:5])
     server = client[2:] + client[:2]
-    del found["X", pid, *server]
-    found["X", None, *server] = 1
+    del found[("X", pid, *server)]
+    found[("X", None, *server)] = 1
     assert Counter(rows(events)) == found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support import HAS_KPROBES, Tool, python_child, run_tool
+from uring import RING
 
 # A network namespace of its own. told() tells the test what it does.
 CHILD = r"""
@@ -141,7 +142,7 @@ def test_a_namespace_that_is_not_there_is_refused() -> None:
     result = run_tool("solisten", "-n", "4026539999", "-d", "0")
     assert result.returncode == 2
     assert result.stderr == (
-        "solisten: no network namespace that has a name or a process has the number 4026539999\n"
+        "solisten: no network namespace with a name or a process has the number 4026539999\n"
     )
 
 
@@ -152,37 +153,15 @@ def test_says_which_listens_it_does_not_see() -> None:
     assert f"Tracing listens, but not those of 32-bit programs{without}..." in messages
 
 
-URING = r"""
-ring = None
-parameters = ctypes.create_string_buffer(120)
-ring = libc.syscall(425, 4, parameters)
-if ring < 0:
-    print(json.dumps(os.strerror(ctypes.get_errno())), flush=True)
-    sys.exit()
-import mmap
-offsets = (ctypes.c_uint32 * 30).from_buffer(parameters)
-sq, cq = offsets[10:20], offsets[20:30]  # head, tail, mask, entries, flags, dropped, array
-queue = mmap.mmap(ring, sq[6] + 4 * offsets[0])
-ends = mmap.mmap(ring, cq[5] + 16 * offsets[1], offset=0x8000000)
-entries = mmap.mmap(ring, 64 * offsets[0], offset=0x10000000)
-word = lambda memory, offset: ctypes.c_uint32.from_buffer(memory, offset)
-
+URING = (
+    RING
+    + r"""
 def uring(opcode, fd, address=0, length=0, offset=0):
     # The result of one request.
-    tail = word(queue, sq[1])
-    index = tail.value & word(queue, sq[2]).value
-    entry = struct.pack("=BBHiQQII32x", opcode, 0, 0, fd, offset, address, length, 0)[:64]
-    entries[64 * index : 64 * index + 64] = entry
-    word(queue, sq[6] + 4 * index).value = index
-    tail.value += 1
-    head = word(ends, cq[0])
-    while libc.syscall(426, ring, 1, 1, 1, None, 0) != 1:
-        assert ctypes.get_errno() == errno.EINTR
-    place = cq[5] + 16 * (head.value & word(ends, cq[2]).value)
-    result = struct.unpack_from("=Qi", ends, place)[1]
-    head.value += 1
-    return result
+    submit(opcode, fd, offset, address, length)
+    return completion()
 """
+)
 LISTEN_BY_URING = r"""
 LISTEN = 57
 for port, backlog in ((6000, 11), (6001, 2000)):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import socket
 import struct
 from types import TracebackType
@@ -26,6 +27,8 @@ class Made:
         self.descriptors: list[int] = []
 
     def __enter__(self) -> Made:
+        # Maps count as locked memory before Linux v5.11.
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
         return self
 
     def __exit__(

@@ -155,11 +155,15 @@ def test_only_a_process_is_counted(other_reader: None) -> None:
     if RUNNING.has_kprobes:
         program += "kprobe:vfs_read /arg2 == 4093/ { @k = count(); }"
         program += "kretprobe:vfs_rea[d] /retval == 4093/ { @kr = count(); }"
-        wanted |= {f"@k: {READS}", f"@kr: {READS}"}
+        wanted.add(f"@k: {READS}")
     if RUNNING.has_kprobes and has_fentry(RUNNING):
         program += "fentry:vfs_read /args.count == 4093/ { @f = count(); }"
         wanted.add(f"@f: {READS}")
     lines = printed_of(program, READER, flags=("-p", "$1"))
+    # Before Linux v5.18, a kretprobe watches as many calls at once as there are processors.
+    returned = [int(line[len("@kr: ") :]) for line in lines if line.startswith("@kr: ")]
+    assert all(0 < count <= READS for count in returned)
+    lines -= {f"@kr: {count}" for count in returned}
     (pids,) = {line for line in lines if line.startswith("@pids")}
     pid = pids[len("@pids[") : -len("]: 1")]
     assert lines == wanted | {pids, f"@[{pid}]: {READS}"}

@@ -284,7 +284,7 @@ for number in range(50):
     libc.usleep(length // 1000)
     calls["sleeps"].append((length, time.monotonic_ns() - begin))
 """
-    calls, (histogram,), _ = traced(code, "--summary", "hrtimer_nanosleep")
+    calls, (histogram,), _ = traced(code, "--summary", "p:hrtimer_nanosleep")
     matches(histogram, calls["sleeps"])
 
 
@@ -302,7 +302,9 @@ def test_functions_of_the_kernel_within_each_other(tmp_path: Path) -> None:
     program = program.replace("\\g", "exec(sys.argv[1])")
     # The second is within the first.
     names = ("vfs_mkdir", "security_inode_mkdir", "vfs_rmdir")
-    calls, found, _ = traced(CALLS_OF_KERNEL, "-F", "--summary", *names, program=program)
+    calls, found, _ = traced(
+        CALLS_OF_KERNEL, "-F", "--summary", *(f"p:{name}" for name in names), program=program
+    )
     by_name = {h["key"]["function"]: h for h in found}
     assert {name: h["samples"] for name, h in by_name.items()} == dict.fromkeys(names, calls)
     assert by_name["vfs_mkdir"]["total"] > by_name["security_inode_mkdir"]["total"]

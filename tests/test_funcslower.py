@@ -94,13 +94,13 @@ for number in range(20):
     os.rmdir({str(tmp_path / "folder")!r})
 step()
 """
-    events = seen(CALLERS + code, "-m", "25", "-K", "hrtimer_nanosleep")
+    events = seen(CALLERS + code, "-m", "25", "-K", "p:hrtimer_nanosleep")
     assert len([event for event in events if event["lat_ms"] >= 30]) == 5
     for event in events:
         functions = event["kernel_stack"].split(";")
         assert functions[-1] == "hrtimer_nanosleep" == event["func"]
         assert any("clock_nanosleep" in name for name in functions[:-1])
-    events = seen(CALLERS + code, "-u", "0", "vfs_mkdir", "vfs_rmdir")
+    events = seen(CALLERS + code, "-u", "0", "p:vfs_mkdir", "vfs_rmdir")
     assert sorted(event["func"] for event in events) == ["vfs_mkdir"] * 20 + ["vfs_rmdir"] * 20
 
 

@@ -242,6 +242,10 @@ else:
 """
 
 
+def has_io_uring_slots() -> bool:
+    return tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 15)
+
+
 def ring_or_skip() -> None:
     with python_child(SETUP + uring.RING) as child:
         assert child.stdout is not None
@@ -254,6 +258,9 @@ def ring_or_skip() -> None:
 @pytest.mark.parametrize("way", ["one", "many", "direct"])
 def test_accepts_through_io_uring_are_seen(way: str) -> None:
     ring_or_skip()
+    if way == "direct" and not has_io_uring_slots():
+        # Debian's 5.10 has the io_uring of 5.15, whose tracepoint does not tell of it.
+        pytest.skip(f"{os.uname().release} has no event of accepts into a table of io_uring")
     code = {"one": BY_URING, "many": MANY, "direct": DIRECT}[way]
     setup = uring.RING + BY_URING.partition("for _")[0]
     pid, told, events = traced("tcpaccept", code, before=setup)

@@ -89,7 +89,7 @@ class SpecifierTool(ProgramTool):
             "program": "", "source": None, "named": [], "parameters": [str(os.getpid())],
             "list_wanted": False, "info": False, "output": "", "buffering": "", "quiet": False,
             "kernel_errors": 0, "unsafe": False, "probe_filter": None, "dry_run": False,
-            "no_warnings": False,
+            "no_warnings": False, "traceable_functions": None,
         }  # fmt: skip
         vars(options).update(defaults)
         return options

@@ -83,13 +83,13 @@ class SpecifierTool(ProgramTool):
             self.parser.error("-u goes with -t")
         running = kernel.running()
         options.specifiers = [specifier(text, running) for text in options.probes]
-        options.filter = options.wanted
+        options.filter, options.wanted = options.wanted, None
         options.pids, options.pid = options.pid, _only(options.pid)
         defaults: dict[str, Any] = {
             "program": "", "source": None, "named": [], "parameters": [str(os.getpid())],
             "list_wanted": False, "info": False, "output": "", "buffering": "", "quiet": False,
             "kernel_errors": 0, "unsafe": False, "probe_filter": None, "dry_run": False,
-            "no_warnings": False, "traceable_functions": None,
+            "no_warnings": False, "traceable_functions": "",
         }  # fmt: skip
         vars(options).update(defaults)
         return options

@@ -98,6 +98,7 @@ def test_functions_of_the_kernel_with_members_and_results(tmp_path: Path) -> Non
     assert messages[1::2] == [str(4093 + number) for number in range(100)]
 
 
+@pytest.mark.every_kernel
 def test_functions_of_a_library(tmp_path: Path) -> None:
     found = traced(
         50, tmp_path,
@@ -134,7 +135,7 @@ int main(void)
 """
 
 
-@pytest.mark.every_kernel
+@pytest.mark.host_only
 def test_functions_of_a_program(tmp_path: Path) -> None:
     (tmp_path / "twice.c").write_text(SOURCE)
     program = str(tmp_path / "twice")

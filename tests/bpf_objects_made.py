@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import socket
 import struct
 from types import TracebackType
 from typing import Sequence
 
 from pytools.base import system
+from pytools.load import loader
 
 MAP_CREATE, PROG_LOAD, OBJ_PIN, PROG_ATTACH, PROG_DETACH = 0, 5, 6, 8, 9
 TEST_RUN, INFO, RAW_TRACEPOINT_OPEN, BTF_LOAD, LINK_CREATE = 10, 15, 17, 18, 28
@@ -27,8 +27,7 @@ class Made:
         self.descriptors: list[int] = []
 
     def __enter__(self) -> Made:
-        # Maps count as locked memory before Linux v5.11.
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+        loader.raise_memory_limit()
         return self
 
     def __exit__(

@@ -91,6 +91,7 @@ def test_lists_exactly_what_was_made_as_bpftool_has_it() -> None:
 def test_all_of_the_machine_is_what_bpftool_has() -> None:
     """What others make and remove meanwhile is left out: it is not there both before and after."""
     with Made() as made:
+        made.map(HASH, "mine")
         made.raw_tracepoint(made.program(RAW_TRACEPOINT, "mine"), "sched_process_exec")
         for kind in ("prog", "map", "link"):
             before = bpftool(kind)

@@ -243,7 +243,8 @@ def test_an_argument_that_takes_two_registers_moves_those_behind_it() -> None:
     arguments, _ = _arguments("fexit", "__sys_bpf", RUNNING, layouts)
     assert arguments is not None
     places = {name: field.offset for name, field in layouts.layout(arguments).fields.items()}
-    assert places == {"cmd": 0, "uattr": 64, "size": 192}
+    # Linux v7.3 has more behind them.
+    assert places.items() >= {"cmd": 0, "uattr": 64, "size": 192}.items()
 
 
 @WITH_FUNCTIONS

@@ -310,7 +310,12 @@ class Refusing:
         return number
 
     def multi(
-        self, fd: int, functions: Sequence[str], numbers: Sequence[int], returns: bool
+        self,
+        fd: int,
+        functions: Sequence[str],
+        numbers: Sequence[int],
+        returns: bool,
+        session: bool = False,
     ) -> int:
         if self.unsupported:
             raise OSError(524, "")

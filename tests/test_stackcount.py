@@ -92,10 +92,11 @@ for number in range(20):
     os.rmdir({str(tmp_path / "folder")!r})
 step()
 """
-    found = counted(CALLERS + code, "p:vfs_*dir")
+    found = counted(CALLERS + code, "p:security_inode_??dir")
     counts = by_ends(found, "kernel_stack", 1)
-    assert (counts["vfs_mkdir"], counts["vfs_rmdir"]) == (20, 20)
-    (mkdir,) = {row["kernel_stack"] for row in found if row["kernel_stack"].endswith("vfs_mkdir")}
+    made, removed = "security_inode_mkdir", "security_inode_rmdir"
+    assert (counts[made], counts[removed]) == (20, 20)
+    (mkdir,) = {row["kernel_stack"] for row in found if row["kernel_stack"].endswith(made)}
     assert "mkdirat" in mkdir
 
 

@@ -35,7 +35,10 @@ step()
 
 def answer(port):
     made.segment(port, 80, SYN)
-    return made.answers(1)[port]
+    found = {}
+    while port not in found:  # another one may be answered again meanwhile
+        found.update(made.answers(1))
+    return found[port]
 
 first, second = answer(3000), answer(3001)
 made.segment(3000, 80, ACK, 1, first + 1)

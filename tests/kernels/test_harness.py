@@ -1389,6 +1389,7 @@ def without_7_0(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return row.name
 
     monkeypatch.setattr(run, "tools", lambda say: None)
+    monkeypatch.setattr(Images, "compiled", lambda self, row, checkout: checkout)
     monkeypatch.setattr(run, "userland", userland)
     monkeypatch.setattr(run, "kernel", kernel)
     return asked
@@ -1454,6 +1455,7 @@ def small_matrix(
     monkeypatch.setattr(Machine, "ports", lambda self: [])
     monkeypatch.setattr(Images, "packages", lambda self, row: [f"linux-image {row.release}"])
     monkeypatch.setattr(Images, "compiler", lambda self, machine, checkout: [])
+    monkeypatch.setattr(Images, "compiled", lambda self, row, checkout: checkout)
     return jobs
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Expressions", "Probe", "Specifier", "closing", "split", "specifier"]
 
 LONGEST = 1 << 16  # characters of a specifier
+SHOWN = 120  # of them, in a message
 SYSTEM_CALL = re.compile(r"(?:__(?:x64|arm64|se|do)_sys_|sys_|SyS_)([a-z]\w*)", re.ASCII)
 TOKEN = re.compile(
     r"""\s+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)'|\$?[A-Za-z_]\w*|[0-9]\w*|->|.""",
@@ -67,8 +68,9 @@ class Specifier(NamedTuple):
     values: list[str]
 
 
-def specifier(text: str, kernel: Kernel) -> Specifier:
-    """What a specifier of trace says. Raises Usage, Failure."""
+def specifier(text: str, kernel: Kernel, bytes_of_string: int = 0) -> Specifier:
+    """What a specifier of trace says. %s prints at most so many bytes, 0: as many as usual. Raises
+    Usage, Failure."""
     probe, rest = _probe(text, kernel)
     expressions = Expressions(text, probe)
     predicate = form = ""
@@ -85,12 +87,13 @@ def specifier(text: str, kernel: Kernel) -> Specifier:
         if behind and not behind.startswith(","):
             raise _wrong(text, "a comma must follow the format")
         given = split(behind[1:], ",") if behind else []
-        form, values = _printed(text, expressions, found[0][1:-1], given)
+        form, values = _printed(text, expressions, found[0][1:-1], given, bytes_of_string)
     return Specifier(text, probe, predicate, form, values)
 
 
 def _wrong(text: str, what: str) -> Usage:
-    return Usage(f"{text!r}: {what}")
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return Usage(f"{shown!r}: {what}")
 
 
 # The probe.
@@ -123,6 +126,9 @@ def _placed(text: str, place: str, parameters: dict[str, str], kernel: Kernel) -
         raise _wrong(text, f"the kind of a probe is p, r, t or u, not {kind!r}")
     if not name or len(where) > (2 if kind == "u" else 1):
         raise _wrong(text, "a probe is KIND:LIBRARY:FUNCTION, t:CATEGORY:NAME or u:LIBRARY:NAME")
+    for part in (name, *where[kind in "pru" :]):
+        if not re.fullmatch(r"[\w.$@+-]*", part, re.ASCII):
+            raise _wrong(text, f"{part!r} is no name of a probe")
     if kind == "t":
         return Probe("t", f"tracepoint:{where[0]}:{name}", name, [], "", parameters)
     if kind == "u":
@@ -132,19 +138,28 @@ def _placed(text: str, place: str, parameters: dict[str, str], kernel: Kernel) -
         return Probe("u", point, name, [], "", parameters)
     returns = "retval" if kind == "r" else ""
     if where[0]:
+        if "+" in name:
+            raise _wrong(
+                text, "an offset in a program's function is not supported: what is no beginning of "
+                "an instruction would end the program",
+            )  # fmt: skip
         word = "uretprobe" if kind == "r" else "uprobe"
         return Probe(
             kind, f"{word}:{_library(text, where[0])}:{name}", name, [], returns, parameters
         )
     call = SYSTEM_CALL.fullmatch(name)
     if call and kernel.has_tracepoint("syscalls", f"sys_enter_{call[1]}"):
-        return _system_call(kind, name, call[1], parameters, kernel)
+        return _system_call(text, kind, name, call[1], parameters, kernel)
     return Probe(kind, f"{KINDS[kind]}:{name}", name, [], returns, parameters)
 
 
 def _system_call(
-    kind: str, name: str, call: str, parameters: dict[str, str], kernel: Kernel
+    text: str, kind: str, name: str, call: str, parameters: dict[str, str], kernel: Kernel
 ) -> Probe:
+    if any("pt_regs" in declared for declared in parameters.values()):
+        raise _wrong(
+            text, "a system call has its own arguments: arg1, arg2, ... or (TYPE NAME, ...)"
+        )
     if kind == "r":
         point = f"tracepoint:syscalls:sys_exit_{call}"
         return Probe("r", point, name, ["0"] * 6, "args.ret", parameters)
@@ -228,6 +243,14 @@ class Expressions:
         tokens = [token for token in TOKEN.findall(expression) if not token.isspace()]
         if not tokens:
             raise _wrong(self._text, "an expression is empty")
+        depth = 0
+        for place, token in enumerate(tokens):
+            depth += (token in OPEN) - (token in CLOSE)
+            user = token == "@" and tokens[place + 1 : place + 2] == ["user"]
+            if depth < 0 or token in ";{}" or token == "@" and not user:
+                raise _wrong(self._text, f"{token!r} has no place in an expression")
+        if depth:
+            raise _wrong(self._text, "a parenthesis is not closed")
         return self._translated(tokens)
 
     def text(self, expression: str) -> str:
@@ -270,7 +293,8 @@ class Expressions:
     def _compared(self, tokens: list[str]) -> str:
         """STRCMP("text", address)"""
         literal = tokens[0] if tokens else ""
-        if len(tokens) < 3 or not literal.startswith('"') or tokens[1] != ",":
+        parts = split(" ".join(tokens), ",")
+        if len(parts) != 2 or len(tokens) < 3 or not literal.startswith('"') or tokens[1] != ",":
             raise _wrong(self._text, 'STRCMP compares a literal: STRCMP("text", arg1)')
         return f"(str({self._translated(tokens[2:])}) == {literal})"
 
@@ -297,8 +321,12 @@ class Expressions:
             argument = self._argument(self._names.index(name))
             return f"(({probe.parameters[name]}){argument})"
         found = ARGUMENT.fullmatch(name)
-        if found and probe.kind != "t":
+        if found and probe.kind == "t":
+            raise _wrong(self._text, f"a tracepoint has no {name}: write args->FIELD")
+        if found:
             return self._argument(int(found[1]) - 1)
+        if name == "arg0":
+            raise _wrong(self._text, "arguments are arg1, arg2, ...")
         if name == "retval":
             if not probe.returns:
                 raise _wrong(self._text, "retval is known at r: probes only")
@@ -330,9 +358,12 @@ def _joined(tokens: list[str]) -> str:
 
 
 def _printed(
-    text: str, expressions: Expressions, form: str, given: list[str]
+    text: str, expressions: Expressions, form: str, given: list[str], most: int
 ) -> tuple[str, list[str]]:
-    """The format for the program, and the values."""
+    """The format for the program, and the values. A line has its own end."""
+    if form.endswith("\\n"):
+        form = form[:-2]
+    string = f"str({{}}, {most + 1})" if most else "str({})"
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", form):
         raise _wrong(text, "control characters in a format must be written as escapes (\\n, \\x1b)")
     letters = [found[1] for found in CONVERSION.finditer(form) if found[1]]
@@ -341,11 +372,11 @@ def _printed(
         what = f"%{strange[0]}" if strange else "a % that begins no conversion"
         raise _wrong(text, f"{what} in the format: {', '.join('%' + each for each in LETTERS)}, %%")
     if len(letters) != len(given):
-        raise _wrong(text, f"the format has {len(letters)} conversions, for {len(given)} values")
+        raise _wrong(text, f"conversions in the format: {len(letters)}; values: {len(given)}")
     values = []
     for letter, expression in zip(letters, given):
         value = expressions.translated(expression)
-        wrap = {"s": "str({})", "K": "ksym({})", "U": "usym({})"}.get(letter, "{}")
+        wrap = {"s": string, "K": "ksym({})", "U": "usym({})"}.get(letter, "{}")
         values.append(wrap.format(value))
     form = CONVERSION.sub(
         lambda found: found[0][:-1] + "s" if found[1] in ("K", "U") else found[0], form

@@ -45,7 +45,8 @@ ALWAYS = (
 )  # fmt: skip
 MEMBERS = ["number", "ts", "cpu", "pid", "tid", "comm", "thread"]
 STACKS = {"kernel_stack": "kstack", "user_stack": "ustack"}
-PROCESS = "str(curtask->group_leader->comm)"
+PROCESS = "curtask->group_leader->comm"
+USUAL_BYTES = 1024  # of a string (max_strlen)
 # Members of an event beside those: what the fields of the tool are of.
 MADE = ["func", "message", "count", "stacks", *STACKS]
 
@@ -82,7 +83,9 @@ class SpecifierTool(ProgramTool):
         if options.unix_timestamp and not options.timestamp:
             self.parser.error("-u goes with -t")
         running = kernel.running()
-        options.specifiers = [specifier(text, running) for text in options.probes]
+        options.specifiers = [
+            specifier(text, running, options.string_size or 0) for text in options.probes
+        ]
         options.filter, options.wanted = options.wanted, None
         options.pids, options.pid = options.pid, _only(options.pid)
         defaults: dict[str, Any] = {
@@ -98,7 +101,7 @@ class SpecifierTool(ProgramTool):
 
     def program(self, options: argparse.Namespace) -> tuple[str, str]:
         text = "config = { missing_probes = error; print_maps_on_exit = 0"
-        if options.string_size:
+        if options.string_size and options.string_size > USUAL_BYTES:
             text += f"; max_strlen = {options.string_size}"
         text += " }\n"
         self.spans.clear()
@@ -125,7 +128,8 @@ class SpecifierTool(ProgramTool):
         where = f"{before[-1].text!r}: " if before else ""
         # What stands in parentheses behind it is about the program's config block.
         said = wrong.message.partition(" (If this is expected")[0].rstrip(".")
-        return f"{self.name}: {where}{said}" + (f": {wrong.hint}" if wrong.hint else "")
+        hint = "" if wrong.hint.startswith("If this is expected") else wrong.hint
+        return f"{self.name}: {where}{said}" + (f": {hint}" if hint else "")
 
     # Running.
 
@@ -225,7 +229,7 @@ class _Events(Lines):
             if wanted is not None and wanted not in text:
                 return
             found = get(data)[first:]
-            self._add(dict(zip([*MEMBERS, *stacks], found)), text.rstrip("\n"))
+            self._add(dict(zip([*MEMBERS, *stacks], found)), text)
             if self._left is not None:
                 self._left -= 1
                 if not self._left:
@@ -263,8 +267,9 @@ class _Events(Lines):
 
     def close(self) -> None:
         place = self._members.index("count")
+        now = Clock.monotonic()  # the first member
         for key, count in self._counts.most_common():
-            self._rows.append((*key[:place], count, *key[place + 1 :]))
+            self._rows.append((now, *key[1:place], count, *key[place + 1 :]))
         self.batch_ends()
 
     def lost_events(self, count: int) -> None:
@@ -277,10 +282,9 @@ class _Events(Lines):
 
 def _message(record: Record) -> Record:
     """A record of which only the message is printed."""
-    pieces: list[Any] = []
-    for piece in record.pieces:
-        text, mark, _ = piece.partition(MARK) if isinstance(piece, str) else (piece, "", "")
-        pieces.append(text)
-        if mark:
-            break
+    marked = [
+        n for n, piece in enumerate(record.pieces) if isinstance(piece, str) and MARK in piece
+    ]
+    last = marked[-1]
+    pieces = [*record.pieces[:last], record.pieces[last].rpartition(MARK)[0]]
     return record._replace(pieces=pieces)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from pytools.base.annotations import TYPE_CHECKING
 from pytools.base.errors import Usage
@@ -14,7 +15,7 @@ __all__ = ["Namespaces", "namespace", "namespaces"]
 
 # Where namespaces have names: those of ip-netns(8), and Docker's.
 NAMED = ("/run/netns", "/run/docker/netns")
-FIRST_NUMBER = 0xF0000000  # of namespaces (PROC_DYNAMIC_FIRST in fs/proc/generic.c): above any pid
+MOST_PIDS = 1 << 22  # PID_MAX_LIMIT of the kernel: the numbers of namespaces are larger
 
 
 def _inode(path: str) -> int | None:
@@ -30,8 +31,11 @@ def _inode(path: str) -> int | None:
 def namespace(text: str) -> int:
     """The inode of a network namespace, which is its number in the kernel, by its name,
     by a process in it, or by that number. Raises Usage."""
+    inside = re.fullmatch(r"net:\[([0-9]+)\]", text)
+    if inside:
+        text = inside[1]
     if text.isascii() and text.isdigit():
-        if int(text) >= FIRST_NUMBER:
+        if int(text) > MOST_PIDS:
             if int(text) not in namespaces():
                 raise Usage(f"no network namespace with a name or a process has the number {text}")
             return int(text)

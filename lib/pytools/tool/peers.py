@@ -750,6 +750,8 @@ DIFFERENCES: Mapping[str, Sequence[Difference]] = {
         _MAPPED,
     ],
     "tcpdrop": [
+        Difference("--netns-id NUMBER", "--netns"),
+        Difference("--pid-netns PID", "--netns"),
         _output(
             "PID is a process that has the packet's socket open. bcc's tool has the task that ran "
             "on the CPU when the packet was dropped, which has most often nothing to do with it."

@@ -99,7 +99,6 @@ static inline struct call *begin_call(u64 stack, u64 probe)
 	}
 	depth = nested->depth;
 	for (int i = 0; i < MOST_LEFT_OUT && depth; i++) {
-		FORGET(depth, task);
 		call = call_at(nested, depth - 1);
 		if (!has_ended(call, stack, probe))
 			break;
@@ -132,7 +131,6 @@ static inline struct call *end_call(u64 stack, u64 probe)
 		return NULL;
 	place = nested->depth;
 	for (int i = 0; i < MOST_NESTED && place; i++) {
-		FORGET(place, task);
 		call = call_at(nested, --place);
 		if (in_kernel(call->stack) && nested->beyond) {
 			nested->beyond--;

@@ -124,9 +124,10 @@ def test_all_tools_at_once_collect_and_print_nothing(
     # What the workload and this machine's own life give each of them something to see of.
     silent = {tool for tool, (first, second) in seen.items() if not (first.rows and second.rows)}
     assert silent <= {
-        "bashreadline", "biolatency", "biopattern", "biosnoop", "biotop", "bitesize", "bpfsnoop",
-        "capable", "cputhrottle", "drsnoop", "fileslower", "fsslower", "gethostlatency",
-        "hardirqs", "killsnoop", "klockstat", "mountsnoop", "oomkill", "syncsnoop",
+        "bashreadline", "bindsnoop", "biolatency", "biopattern", "biosnoop", "biotop", "bitesize",
+        "bpfsnoop", "capable", "cputhrottle", "drsnoop", "fileslower", "fsslower", "funcslower",
+        "gethostlatency", "hardirqs", "killsnoop", "klockstat", "mountsnoop", "oomkill", "skbdrop",
+        "solisten", "syncsnoop", "tcpdrop", "tcpretrans", "tcptop",
     }  # fmt: skip
 
 

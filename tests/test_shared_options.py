@@ -169,15 +169,31 @@ while True:
 """
 
 
+# A session over which data go all the time.
+TRAFFIC = """
+import socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+server = listener.accept()[0]
+print("ready", flush=True)
+while True:
+    client.send(bytes(1000))
+    server.recv(1000)
+    time.sleep(0.005)
+"""
+
+
 # Programs that do what a tool sees, of which the usual activity has nothing.
 PROGRAMS = {
+    "tcptop": TRAFFIC,
     **dict.fromkeys(("bindsnoop", "solisten"), LISTENS),
     "bpfsnoop": BPF_CALLS,
     "futexctn": FUTEXES,
     **dict.fromkeys(("tcpretrans", "tcpdrop", "skbdrop"), UNANSWERED),
     **dict.fromkeys(
         (
-            "tcpaccept", "tcpconnect", "tcpconnlat", "tcplife", "tcpstates", "tcptracer", "flowtop"
+            "tcpaccept", "tcpconnect", "tcpconnlat", "tcplife", "tcprtt", "tcpstates",
+            "tcptracer", "flowtop",
         ),
         SESSIONS,
     ),  # fmt: skip

@@ -92,10 +92,13 @@ def test_functions_of_the_kernel_with_members_and_results(tmp_path: Path) -> Non
         '"%s %d %K", file->f_path.dentry->d_name.name, bytes, file->f_op->llseek',
         'r::vfs_read (retval >= 4093) "%d", retval',
     )  # fmt: skip
-    messages = [one["message"] for one in found]
+    messages = [re.sub(r"\+0x0|\+0$", "", one["message"]) for one in found]
     null = [f"zero {4093 + number} null_lseek" for number in range(100)]
-    assert [re.sub(r"\+0x0|\+0$", "", one) for one in messages[::2]] == null
-    assert messages[1::2] == [str(4093 + number) for number in range(100)]
+    assert [one for one in messages if one.startswith("zero")] == null
+    returned = [one for one in messages if not one.startswith("zero")]
+    wanted = [str(4093 + number) for number in range(100)]
+    # Before Linux v5.18, a return probe watches as many calls at once as there are processors.
+    assert returned == [one for one in wanted if one in returned] and returned
 
 
 @pytest.mark.host_only  # before glibc 2.34, read(2) of a program with threads was another library's
